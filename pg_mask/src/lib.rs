@@ -1,1 +1,49 @@
-//! x
+//! pg_mask: masks personal data inside PostgreSQL, next to the data and the key.
+//!
+//! One file an idea; what needs no PostgreSQL is in `pg_mask_core`.
+//!
+//! - [`mask_pii`]: the function that analysts call
+//! - [`ingest`]: from message bodies to rows, ledger and quarantine
+//! - [`keys`]: the keyring in this backend's memory, up to date at every statement;
+//!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it
+//! - [`settings`]: what a DBA can set
+//! - [`error`]: what a person reads when something is wrong
+//! - [`arrays`], [`text`], [`plan`], [`run_as`], [`statement`], [`subtransaction`]: PostgreSQL's ways, made safe to use
+
+// SQL functions take their arguments by value: that is how pgrx hands them over.
+#![allow(clippy::needless_pass_by_value)]
+
+mod app_version;
+mod arrays;
+mod error;
+mod ingest;
+mod key_check;
+mod key_functions;
+mod keys;
+mod mask_pii;
+mod plan;
+mod run_as;
+mod settings;
+mod statement;
+mod subtransaction;
+mod text;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+/// Everything but the functions for users is in the schema `pg_mask`, which schema.sql makes.
+#[pg_schema]
+mod pg_mask {}
+
+// SQL that can't be generated: tables, what keeps them in shape, and at the end rights and comments.
+extension_sql_file!("sql/schema.sql", name = "schema", bootstrap);
+extension_sql_file!("sql/tables.sql", name = "tables", requires = [pg_mask]);
+extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
+extension_sql_file!("sql/finish.sql", name = "finish", finalize);
+
+/// Runs once in every backend that uses pg_mask.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}

@@ -1,0 +1,118 @@
+//! What a person reads when something is wrong: what happened, to what, and what to do about it.
+//! No text here ever holds a value, a message or a key.
+
+use pg_mask_core::key_file::KeyFileError;
+use pg_mask_core::keyring::KeyringError;
+use pg_mask_core::login::Refusal;
+use pg_mask_core::seal::SealError;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Everything that pg_mask itself reports.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("pg_mask can't use its keyring{}: {error}", shown(path))]
+    KeyFile { path: PathBuf, error: KeyFileError },
+    #[error("pg_mask can't use its keyring{}: {error}", shown(path))]
+    Keyring { path: PathBuf, error: KeyringError },
+    #[error("the server's keyring has no generation {generation}, which this database was masked with")]
+    KeyMissing { generation: i32 },
+    #[error(
+        "generation {generation} of the server's keyring is not the key that this database was masked with"
+    )]
+    KeyDiffers { generation: i32 },
+    #[error("pg_mask's own table pg_mask.key_check is not there or not as pg_mask made it")]
+    KeyCheckTable,
+    #[error("table \"{0}\", where logins are written, does not exist")]
+    NoLoginTable(String),
+    #[error("\"{0}\", where logins are written, is not a table")]
+    NotATable(String),
+    #[error("table \"{table}\" has no column \"{column}\"")]
+    NoColumn { table: String, column: &'static str },
+    #[error("column \"{column}\" of table \"{table}\" has no room for a token of {needed} characters")]
+    NarrowColumn { table: String, column: &'static str, needed: usize },
+    #[error("{0}")]
+    BatchShape(&'static str),
+    #[error("the login was refused: {0}")]
+    Refused(Refusal),
+    #[error("pg_mask can't seal a message for the quarantine: {0}")]
+    Seal(#[from] SealError),
+}
+
+impl Error {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            Self::KeyFile { .. }
+            | Self::Keyring { .. }
+            | Self::KeyMissing { .. }
+            | Self::KeyDiffers { .. }
+            | Self::Seal(_) => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+            Self::KeyCheckTable | Self::NoLoginTable(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            Self::NotATable(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::NoColumn { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+            Self::NarrowColumn { .. } => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
+            Self::Refused(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::KeyFile { error: KeyFileError::Missing, .. } => {
+                "Put the keyring back from your backup of it; without it, tokens can't be continued. SHOW pg_mask.keyring_file tells a superuser where it belongs."
+            }
+            Self::KeyFile { error: KeyFileError::Mode(_) | KeyFileError::Owner { .. }, .. } => {
+                "Give the file to the server's user and to nobody else: chown postgres, chmod 600."
+            }
+            Self::KeyFile { .. } => {
+                "pg_mask.keyring_file has to name a regular file that belongs to the server's user, with mode 600."
+            }
+            Self::Keyring { .. } => "Put the keyring back from your backup of it.",
+            Self::KeyMissing { .. } | Self::KeyDiffers { .. } => {
+                "Put the keyring of the server that this database comes from in place of this server's; no restart is needed. SELECT * FROM pg_mask.key_status() shows a superuser which key differs."
+            }
+            Self::KeyCheckTable => "Restore it from a backup, or drop and create the extension.",
+            Self::NoLoginTable(_) => {
+                "Apply sql/01_user_logins.sql to this database, or let pg_mask.login_table name the table."
+            }
+            Self::NotATable(_) | Self::NoColumn { .. } => {
+                "Compare it with sql/01_user_logins.sql, or let pg_mask.login_table name another table."
+            }
+            Self::NarrowColumn { .. } => "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256).",
+            Self::BatchShape(_) => {
+                "Give four arrays of one dimension and one length, with a message id and a body in every place."
+            }
+            Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
+            Self::Seal(_) => "The keyring needs a list \"seal\" with at least one key.",
+        }
+    }
+}
+
+/// Where a [`Result`] of ours becomes an error of the server's.
+pub(crate) trait OrRaise<T> {
+    /// The value, or the end of the statement.
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T, Error> {
+    #[inline]
+    fn or_raise(self) -> T {
+        self.unwrap_or_else(|error| raise(&error))
+    }
+}
+
+#[cold]
+fn raise(error: &Error) -> ! {
+    ErrorReport::new(error.sqlstate(), error.to_string(), "")
+        .set_hint(error.hint())
+        .report(PgLogLevel::ERROR);
+    unreachable!("reporting an ERROR does not return")
+}
+
+/// The keyring's path for those who may know it: superusers, also inside SECURITY DEFINER.
+fn shown(path: &Path) -> String {
+    // SAFETY: plain look-ups of the session's own user.
+    let may_know = unsafe { pg_sys::superuser_arg(pg_sys::GetSessionUserId()) };
+    if may_know { format!(" \"{}\"", path.display()) } else { String::new() }
+}

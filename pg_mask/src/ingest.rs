@@ -1,0 +1,104 @@
+//! From message bodies to rows.
+//!
+//! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
+//! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found, and
+//! [`quarantine`] keeps the rest.
+
+mod batch;
+mod ledger;
+mod quarantine;
+mod rows;
+mod target;
+
+use crate::error::{Error, OrRaise};
+use crate::keys;
+use crate::text::{self, Text};
+use batch::{Batch, Day};
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+use rows::{Outcome, Row};
+use target::Target;
+
+#[pg_extern(volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn ingest_login_batch(
+    message_ids: Option<Array<'_, Text<'_>>>,
+    bodies: Option<Array<'_, Text<'_>>>,
+    sent_at: Option<Array<'_, TimestampWithTimeZone>>,
+    receive_counts: Option<Array<'_, i32>>,
+) -> TableIterator<'static, (name!(inserted, i64), name!(duplicate, i64), name!(quarantined, i64))> {
+    let (Some(message_ids), Some(bodies), Some(sent_at), Some(receive_counts)) =
+        (&message_ids, &bodies, &sent_at, &receive_counts)
+    else {
+        Err(Error::BatchShape("an argument of ingest_login_batch is NULL")).or_raise()
+    };
+    let batch = Batch::read(message_ids, bodies, sent_at, receive_counts).or_raise();
+    TableIterator::once(take_in(batch).or_raise())
+}
+
+/// How many were inserted, were duplicates, were quarantined.
+fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
+    // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
+    let keys = keys::current()?;
+    let target = Target::find(&keys.pii)?;
+
+    let (fresh, duplicate) = ledger::claim(batch.messages);
+    let mut rows = Vec::with_capacity(fresh.len());
+    let mut refused = Vec::new();
+    for message in &fresh {
+        match Row::read(message, &target, &keys.pii) {
+            Ok(row) => rows.push((row, message)),
+            Err(reason) => refused.push((message, reason)),
+        }
+    }
+    let Outcome { inserted, rejected } = rows::insert(&target, &rows);
+    refused.extend(rejected);
+    let quarantined = refused.len() as i64;
+    quarantine::keep(&keys.keyring, refused).map_err(Error::Seal)?;
+    Ok((inserted, duplicate, quarantined))
+}
+
+#[pg_extern(volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NULL")) {
+    let day = create_date.map_or_else(|| batch::day_of(batch::now()), |date| date.to_pg_epoch_days());
+    take_in_one(payload.0, day).or_raise();
+}
+
+fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
+    let keys = keys::current()?;
+    let target = Target::find(&keys.pii)?;
+    let row = Row::parse(body, day, &target, &keys.pii).map_err(Error::Refused)?;
+    rows::insert_one(&target, &row);
+    Ok(())
+}
+
+/// A `jsonb` argument as JSON text in UTF-8.
+struct JsonbText<'a>(&'a [u8]);
+
+impl_sql_translatable!(JsonbText<'_>, arg_only = "jsonb");
+
+impl FromDatum for JsonbText<'_> {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, null: bool, _: pg_sys::Oid) -> Option<Self> {
+        if null {
+            return None;
+        }
+        // SAFETY: a jsonb is a varlena with a JsonbContainer as its data; the text is a C string in
+        // the memory context of the call.
+        unsafe {
+            let jsonb: *mut pg_sys::Jsonb = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
+            let size = pgrx::varlena::varsize_any_exhdr(jsonb.cast());
+            let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*jsonb).root, size as i32);
+            let text = std::ffi::CStr::from_ptr(text).to_bytes();
+            Some(Self(text::bytes_to_utf8(text)))
+        }
+    }
+}
+
+// SAFETY: the SQL declaration says jsonb, and `from_polymorphic_datum` reads one.
+unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for JsonbText<'fcx> {
+    unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as above.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(b"null")) }
+    }
+}

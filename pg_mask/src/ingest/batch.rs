@@ -1,0 +1,128 @@
+//! What the forwarder gives: four arrays, a place a message.
+
+use crate::error::Error;
+use crate::key_functions::UNIX_TO_POSTGRES;
+use crate::text::Text;
+use pg_mask_core::hmac_key::sha256;
+use pg_mask_core::sent_time::{self, DAY};
+use pgrx::prelude::*;
+
+/// Days since 2000-01-01, as PostgreSQL's `date` has them.
+pub(super) type Day = i32;
+
+/// A message, as SQS gave it.
+pub(super) struct Message<'a> {
+    /// Where it stands in the batch.
+    pub(super) place: usize,
+    pub(super) id: Text<'a>,
+    /// What the ledger knows it by, beside its sent day.
+    pub(super) key: MessageKey,
+    /// The UTC day of SentTimestamp, believable or not: it is the same at every redelivery.
+    pub(super) sent_day: Day,
+    /// Microseconds since 2000-01-01 UTC.
+    pub(super) sent_at: Option<i64>,
+    pub(super) create_date: Day,
+    pub(super) receive_count: Option<i32>,
+    pub(super) body: Option<Text<'a>>,
+}
+
+/// A message id in 16 bytes.
+pub(super) type MessageKey = [u8; 16];
+
+/// The sent day of messages without a sent time.
+const NO_SENT_DAY: Day = -10_957; // 1970-01-01
+
+/// Sent days stay within what every `date` arithmetic can take.
+const FIRST_DAY: i64 = -730_119; // 0001-01-01
+const LAST_DAY: i64 = 2_921_939; // 9999-12-31
+
+pub(super) struct Batch<'a> {
+    pub(super) messages: Vec<Message<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn read(
+        message_ids: &'a Array<'_, Text<'_>>,
+        bodies: &'a Array<'_, Text<'_>>,
+        sent_at: &Array<'_, TimestampWithTimeZone>,
+        receive_counts: &Array<'_, i32>,
+    ) -> Result<Self, Error> {
+        let count = message_ids.len();
+        if [bodies.len(), sent_at.len(), receive_counts.len()] != [count; 3] {
+            return Err(Error::BatchShape(
+                "message_ids, bodies, sent_at and receive_counts differ in length",
+            ));
+        }
+        let now = now();
+        let mut messages = Vec::with_capacity(count);
+        let places = message_ids.iter().zip(bodies.iter()).zip(sent_at.iter()).zip(receive_counts.iter());
+        for (place, (((id, body), sent_at), receive_count)) in places.enumerate() {
+            let Some(id) = id else { return Err(Error::BatchShape("a message id is NULL")) };
+            let sent_at = sent_at.map(i64::from);
+            messages.push(Message {
+                place,
+                key: key(id.to_utf8()),
+                id,
+                sent_day: sent_at.map_or(NO_SENT_DAY, day_of),
+                sent_at,
+                create_date: create_date(sent_at, now),
+                receive_count,
+                body,
+            });
+        }
+        Ok(Self { messages })
+    }
+}
+
+/// The UTC date of a message: of today if its sent time can't be true.
+pub(super) fn create_date(sent_at: Option<i64>, now: i64) -> Day {
+    let unix = |time: i64| time.saturating_add(UNIX_TO_POSTGRES);
+    let believable = sent_time::believable(sent_at.map(unix), unix(now));
+    day_of(believable.map_or(now, |time| time - UNIX_TO_POSTGRES))
+}
+
+/// The time now, in microseconds since 2000-01-01 UTC: that of the transaction, like `now()`.
+pub(super) fn now() -> i64 {
+    // SAFETY: a look-up.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// The UTC day of a time in microseconds since 2000-01-01 UTC.
+pub(super) fn day_of(time: i64) -> Day {
+    time.div_euclid(DAY).clamp(FIRST_DAY, LAST_DAY) as Day
+}
+
+/// A UUID as SQS writes it is its own key. Any other id is hashed into one of version 8 (RFC 9562),
+/// which no SQS id has.
+fn key(id: &[u8]) -> MessageKey {
+    if let Some(uuid) = parse_uuid(id) {
+        return uuid;
+    }
+    let mut key = [0; 16];
+    key.copy_from_slice(&sha256(id)[..16]);
+    key[6] = 0x80 | key[6] & 0x0f;
+    key[8] = 0x80 | key[8] & 0x3f;
+    key
+}
+
+/// Only the one spelling that SQS uses, lower-case with hyphens, and no version 8: ids that differ
+/// in any way stay different.
+fn parse_uuid(text: &[u8]) -> Option<MessageKey> {
+    if text.len() != 36 {
+        return None;
+    }
+    let mut uuid = [0; 16];
+    let mut digits = 0;
+    for (at, byte) in text.iter().enumerate() {
+        let value = match (at, byte) {
+            (8 | 13 | 18 | 23, b'-') => continue,
+            (8 | 13 | 18 | 23, _) => return None,
+            (_, b'0'..=b'9') => byte - b'0',
+            (_, b'a'..=b'f') => byte - b'a' + 10,
+            _ => return None,
+        };
+        uuid[digits / 2] = uuid[digits / 2] << 4 | value;
+        digits += 1;
+    }
+    (uuid[6] >> 4 != 8).then_some(uuid)
+}

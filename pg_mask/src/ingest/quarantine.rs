@@ -1,0 +1,56 @@
+//! Messages that can't be taken in are kept, sealed, with the reason why.
+
+use super::batch::Message;
+use crate::arrays::ArrayBuilder;
+use crate::plan;
+use pg_mask_core::keyring::Keyring;
+use pg_mask_core::login::Refusal;
+use pg_mask_core::seal::{self, SealError};
+
+const NEXT_IDS: &str = "SELECT pg_catalog.nextval('pg_mask.quarantine_id_seq')
+    FROM pg_catalog.generate_series(1, $1)";
+
+const KEEP: &str =
+    "INSERT INTO pg_mask.quarantine (id, message_id, sent_at, receive_count, reason, sealed_body)
+    OVERRIDING SYSTEM VALUE
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6)";
+
+/// Seals the bodies of `refused` messages and stores them.
+pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> Result<(), SealError> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let mut ids = ArrayBuilder::bigint();
+    let mut message_ids = ArrayBuilder::text();
+    let mut sent_at = ArrayBuilder::timestamptz();
+    let mut receive_counts = ArrayBuilder::integer();
+    let mut reasons = ArrayBuilder::text();
+    let mut bodies = ArrayBuilder::bytea();
+    for (id, (message, reason)) in next_ids(refused.len()).into_iter().zip(refused) {
+        let body = message.body.map_or(&[][..], crate::text::Text::to_utf8);
+        let sealed = seal::seal(keyring, &identity(id, message.id.to_utf8()), body)?;
+        ids.push_fixed(Some(id.to_ne_bytes()));
+        message_ids.push_bytes(Some(message.id.as_server_bytes()));
+        sent_at.push_fixed(message.sent_at.map(i64::to_ne_bytes));
+        receive_counts.push_fixed(message.receive_count.map(i32::to_ne_bytes));
+        reasons.push_bytes(Some(reason.to_string().as_bytes()));
+        bodies.push_bytes(Some(&sealed));
+    }
+    let columns = [ids, message_ids, sent_at, receive_counts, reasons, bodies];
+    plan::run(KEEP, || columns.into_iter().map(ArrayBuilder::finish).collect(), |_| ());
+    Ok(())
+}
+
+/// What binds a sealed body to its row: the row's id and its message id.
+fn identity(id: i64, message_id: &[u8]) -> Vec<u8> {
+    [b"pg_mask.quarantine", &id.to_be_bytes()[..], message_id].concat()
+}
+
+/// Ids are needed before the rows are written: a body is sealed with its row's id.
+fn next_ids(count: usize) -> Vec<i64> {
+    plan::run(
+        NEXT_IDS,
+        || vec![(count as i32).into()],
+        |rows| rows.filter_map(|row| row.get::<i64>(1).ok().flatten()).collect(),
+    )
+}

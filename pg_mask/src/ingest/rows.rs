@@ -1,0 +1,120 @@
+//! From a body to a row of the target, and rows into the target.
+
+use super::batch::{Day, Message};
+use super::target::Target;
+use crate::arrays::ArrayBuilder;
+use crate::subtransaction::attempt;
+use crate::{plan, run_as, text};
+use pg_mask_core::login::{self, Field, Refusal};
+use pg_mask_core::mask::Masker;
+use std::borrow::Cow;
+
+/// A row as it is stored: nothing in it is raw that has to be masked.
+pub(super) struct Row<'a> {
+    user_id: Cow<'a, [u8]>,
+    device_type: Option<Cow<'a, [u8]>>,
+    masked_ip: Option<String>,
+    masked_device_id: Option<String>,
+    locale: Option<Cow<'a, [u8]>>,
+    app_version: Option<i32>,
+    create_date: Day,
+}
+
+impl<'a> Row<'a> {
+    /// Reads a message.
+    pub(super) fn read(message: &Message<'a>, target: &Target, masker: &Masker) -> Result<Self, Refusal> {
+        let body = message.body.ok_or(Refusal::InvalidJson)?;
+        Self::parse(body.to_utf8(), message.create_date, target, masker)
+    }
+
+    /// Reads a body, UTF-8 JSON text.
+    pub(super) fn parse(
+        body: &'a [u8],
+        create_date: Day,
+        target: &Target,
+        masker: &Masker,
+    ) -> Result<Self, Refusal> {
+        let login = login::parse(body)?;
+        let stored = |field, value: Cow<'a, str>| {
+            target.check_length(field, &value)?;
+            text::to_server(value).ok_or(Refusal::Invalid(field))
+        };
+        let token = |value: Option<Cow<'_, str>>| masker.token(value?.as_bytes());
+        Ok(Self {
+            user_id: stored(Field::UserId, login.user_id)?,
+            device_type: login.device_type.map(|value| stored(Field::DeviceType, value)).transpose()?,
+            masked_ip: token(login.ip),
+            masked_device_id: token(login.device_id),
+            locale: login.locale.map(|value| stored(Field::Locale, value)).transpose()?,
+            app_version: login.app_version,
+            create_date,
+        })
+    }
+}
+
+/// What became of rows.
+#[derive(Default)]
+pub(super) struct Outcome<'m, 'a> {
+    pub(super) inserted: i64,
+    /// Those that the table itself refuses.
+    pub(super) rejected: Vec<(&'m Message<'a>, Refusal)>,
+}
+
+/// Inserts rows with one statement. If the table refuses one, the halves are tried alone, and so
+/// on: whatever the table takes goes in.
+pub(super) fn insert<'m, 'a>(target: &Target, rows: &[(Row<'_>, &'m Message<'a>)]) -> Outcome<'m, 'a> {
+    let mut outcome = Outcome::default();
+    insert_some(target, rows, &mut outcome);
+    outcome
+}
+
+fn insert_some<'m, 'a>(target: &Target, rows: &[(Row<'_>, &'m Message<'a>)], outcome: &mut Outcome<'m, 'a>) {
+    if rows.is_empty() {
+        return;
+    }
+    match attempt(|| execute(target, rows.iter().map(|(row, _)| row)), is_refusal) {
+        Ok(()) => outcome.inserted += rows.len() as i64,
+        Err(sqlstate) => match rows {
+            [(_, message)] => outcome.rejected.push((message, Refusal::Rejected(sqlstate))),
+            _ => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                insert_some(target, first, outcome);
+                insert_some(target, second, outcome);
+            }
+        },
+    }
+}
+
+/// Inserts one row; whatever the table says against it is an error.
+pub(super) fn insert_one(target: &Target, row: &Row<'_>) {
+    execute(target, std::iter::once(row));
+}
+
+/// The table refuses a row with a data exception (22), an integrity constraint violation (23) or a
+/// trigger's RAISE EXCEPTION (P0001). Everything else is about the server or the set-up.
+fn is_refusal(sqlstate: &[u8; 5]) -> bool {
+    matches!(sqlstate, [b'2', b'2' | b'3', ..] | b"P0001")
+}
+
+fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>) {
+    let mut user_id = ArrayBuilder::text();
+    let mut device_type = ArrayBuilder::text();
+    let mut masked_ip = ArrayBuilder::text();
+    let mut masked_device_id = ArrayBuilder::text();
+    let mut locale = ArrayBuilder::text();
+    let mut app_version = ArrayBuilder::integer();
+    let mut create_date = ArrayBuilder::date();
+    for row in rows {
+        user_id.push_bytes(Some(&row.user_id));
+        device_type.push_bytes(row.device_type.as_deref());
+        masked_ip.push_bytes(row.masked_ip.as_deref().map(str::as_bytes));
+        masked_device_id.push_bytes(row.masked_device_id.as_deref().map(str::as_bytes));
+        locale.push_bytes(row.locale.as_deref());
+        app_version.push_fixed(row.app_version.map(i32::to_ne_bytes));
+        create_date.push_fixed(Some(row.create_date.to_ne_bytes()));
+    }
+    let columns = [user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date];
+    run_as::owner(target.owner, || {
+        plan::run(&target.insert, || columns.into_iter().map(ArrayBuilder::finish).collect(), |_| ());
+    });
+}

@@ -1,0 +1,110 @@
+//! The table that logins are written to: which one, whose, and how long its texts may be.
+
+use crate::error::Error;
+use crate::settings;
+use pg_mask_core::login::{Field, Refusal};
+use pg_mask_core::mask::Masker;
+use pgrx::PgTupleDesc;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// The columns that we write, in the order of the insert's parameters.
+pub(super) const COLUMNS: [&str; 7] =
+    ["user_id", "device_type", "masked_ip", "masked_device_id", "locale", "app_version", "create_date"];
+
+/// A table that was found fit for logins. It is locked against changes of its definition until the
+/// transaction ends.
+pub(super) struct Target {
+    /// The statement that inserts rows.
+    pub(super) insert: String,
+    pub(super) owner: pg_sys::Oid,
+    /// The most characters that each column takes.
+    limits: [Option<usize>; COLUMNS.len()],
+}
+
+impl Target {
+    /// Finds `pg_mask.login_table` and compares it with what we write.
+    pub(super) fn find(masker: &Masker) -> Result<Self, Error> {
+        let setting = settings::login_table();
+        let shown = setting.to_string_lossy().into_owned();
+        let Some(oid) = look_up(&setting) else { return Err(Error::NoLoginTable(shown)) };
+        // SAFETY: the relation stays open while it is looked at, and locked after that.
+        unsafe {
+            let relation = pg_sys::relation_open(oid, pg_sys::RowExclusiveLock as i32);
+            let target = Self::examine(relation, &shown);
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            let target = target?;
+            target.has_room_for_tokens(masker, &shown)?;
+            Ok(target)
+        }
+    }
+
+    /// # Safety
+    /// `relation` is open.
+    unsafe fn examine(relation: pg_sys::Relation, shown: &str) -> Result<Self, Error> {
+        // SAFETY: by the caller; names are copied before anything can move them.
+        unsafe {
+            let class = &*(*relation).rd_rel;
+            if !matches!(class.relkind as u8, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE) {
+                return Err(Error::NotATable(shown.to_owned()));
+            }
+            let columns = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
+            let mut limits = [None; COLUMNS.len()];
+            for (name, limit) in COLUMNS.into_iter().zip(&mut limits) {
+                let column = columns.iter().find(|column| !column.attisdropped && column.name() == name);
+                let Some(column) = column else {
+                    return Err(Error::NoColumn { table: shown.to_owned(), column: name });
+                };
+                *limit = limit_of(column);
+            }
+            let schema = CStr::from_ptr(pg_sys::get_namespace_name(class.relnamespace));
+            let table = CStr::from_ptr(class.relname.data.as_ptr());
+            let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema.as_ptr(), table.as_ptr()));
+            let insert = format!(
+                "INSERT INTO {} ({}) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
+                name.to_string_lossy(),
+                COLUMNS.join(", ")
+            );
+            Ok(Self { insert, owner: class.relowner, limits })
+        }
+    }
+
+    /// Refuses a text with more characters than the column of `field` takes.
+    pub(super) fn check_length(&self, field: Field, text: &str) -> Result<(), Refusal> {
+        let limit = COLUMNS.iter().position(|column| *column == field.name()).and_then(|at| self.limits[at]);
+        // No text has more characters than bytes.
+        match limit {
+            Some(limit) if text.len() > limit && text.chars().count() > limit => Err(Refusal::TooLong(field)),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_room_for_tokens(&self, masker: &Masker, shown: &str) -> Result<(), Error> {
+        let needed = masker.token_len();
+        for (column, limit) in COLUMNS.into_iter().zip(self.limits) {
+            if column.starts_with("masked_") && limit.is_some_and(|limit| limit < needed) {
+                return Err(Error::NarrowColumn { table: shown.to_owned(), column, needed });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The table of that qualified name.
+fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
+    let name = name.to_str().ok()?;
+    // SAFETY: to_regclass takes a text and gives a regclass or NULL.
+    unsafe { pgrx::direct_function_call(pg_sys::to_regclass, &[name.into_datum()]) }
+}
+
+/// The n of `varchar(n)` and `char(n)`, also under a domain.
+///
+/// # Safety
+/// `column` belongs to an open relation.
+unsafe fn limit_of(column: &pg_sys::FormData_pg_attribute) -> Option<usize> {
+    let mut modifier = column.atttypmod;
+    // SAFETY: a catalog look-up.
+    let base = unsafe { pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier) };
+    let has_length = matches!(base, pg_sys::VARCHAROID | pg_sys::BPCHAROID);
+    has_length.then(|| usize::try_from(modifier - pg_sys::VARHDRSZ as i32).ok()).flatten()
+}

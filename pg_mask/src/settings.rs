@@ -1,0 +1,59 @@
+//! What a DBA can set. All of it is for superusers: none may redirect a write or reveal a path to
+//! anybody else.
+
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+static KEYRING_FILE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"pg_mask.keyring"));
+static LOGIN_TABLE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"public.user_logins"));
+static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
+
+/// Defines the settings and reserves their prefix, so that a misspelt one is an error.
+pub(crate) fn define() {
+    GucRegistry::define_string_guc(
+        c"pg_mask.keyring_file",
+        c"The file that holds the server's masking keys.",
+        c"A relative path starts at the data directory. Only the server's user may have rights to the file.",
+        &KEYRING_FILE,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"pg_mask.login_table",
+        c"The table that logins are written to, with its schema.",
+        c"",
+        &LOGIN_TABLE,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_mask.ledger_days",
+        c"For how many days the ledger remembers which messages were taken in.",
+        c"SQS keeps a message for 14 days at most; after that it can't come again.",
+        &LEDGER_DAYS,
+        1,
+        3650,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // SAFETY: a plain call with a static string, during _PG_init as PostgreSQL asks for.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_mask".as_ptr()) };
+}
+
+/// The keyring's path, absolute.
+pub(crate) fn keyring_file() -> PathBuf {
+    let setting = KEYRING_FILE.get().unwrap_or_default();
+    // SAFETY: DataDir is set once, before any backend starts, and never freed.
+    let data_directory = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    Path::new(OsStr::from_bytes(data_directory.to_bytes())).join(OsStr::from_bytes(setting.to_bytes()))
+}
+
+/// `pg_mask.login_table`, in the server's encoding.
+pub(crate) fn login_table() -> CString {
+    LOGIN_TABLE.get().unwrap_or_default()
+}

@@ -1,0 +1,44 @@
+-- A function is everybody's when it is made. Ours are nobody's until a DBA grants them, as
+-- sql/02_roles.sql does.
+REVOKE ALL ON FUNCTION
+    mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer),
+    ingest_login(jsonb, date), ingest_login_batch(text[], text[], timestamptz[], integer[]),
+    pg_mask.replace_key_check(), pg_mask.maintain()
+    FROM PUBLIC;
+
+COMMENT ON SCHEMA pg_mask IS 'pg_mask: key check, ledger, quarantine';
+COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pg_mask.ledger, a day each';
+COMMENT ON TABLE pg_mask.key_check IS
+    'which keys this database was masked with; travels with dumps, holds no key';
+COMMENT ON COLUMN pg_mask.key_check.check_value IS
+    'first 8 bytes of HMAC-SHA-256(HKDF(key, "pg_mask/v1/check"), "pg_mask"), in hex';
+COMMENT ON TABLE pg_mask.ledger IS 'messages that were taken in: each has its effect once';
+COMMENT ON COLUMN pg_mask.ledger.message_id IS
+    'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
+COMMENT ON COLUMN pg_mask.ledger.sent_day IS 'UTC day of the message''s SentTimestamp, as it came';
+COMMENT ON COLUMN pg_mask.ledger.taken_day IS 'UTC day it was taken in';
+COMMENT ON TABLE pg_mask.quarantine IS 'messages that could not be taken in, sealed, and why';
+COMMENT ON COLUMN pg_mask.quarantine.sealed_body IS
+    'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
+COMMENT ON VIEW pg_mask.quarantine_summary IS 'quarantined messages by reason and UTC day';
+
+COMMENT ON FUNCTION mask_pii(text) IS
+    'token of a value: equal values, and equal IP addresses however written, give equal tokens';
+COMMENT ON FUNCTION mask_pii(inet) IS
+    'token of an address, or of the network if the netmask is not full length';
+COMMENT ON FUNCTION mask_pii(text, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
+COMMENT ON FUNCTION ingest_login(jsonb, date) IS
+    'masks one login event and inserts it; raises an error if it is no login';
+COMMENT ON FUNCTION ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
+    'takes in message bodies, each message once; bad ones go to pg_mask.quarantine';
+COMMENT ON FUNCTION pg_mask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
+COMMENT ON FUNCTION pg_mask.maintain() IS
+    'makes ledger partitions for the days ahead and drops those older than pg_mask.ledger_days';
+
+-- Extension scripts run with warnings only, and a new keyring is worth more than that.
+SET LOCAL client_min_messages = notice;
+SELECT pg_mask.create_keyring();
+SET LOCAL client_min_messages = warning;
+DROP FUNCTION pg_mask.create_keyring();

@@ -1,0 +1,39 @@
+-- Keeping the ledger in shape. DDL, so it is the DBA's to call (from cron, say), never ingest's.
+CREATE FUNCTION pg_mask.maintain(OUT created integer, OUT dropped integer)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    days_ahead CONSTANT integer := 3;
+    today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
+    oldest CONSTANT date := today - current_setting('pg_mask.ledger_days')::integer;
+    day date;
+    partition name;
+BEGIN
+    created := 0;
+    dropped := 0;
+    -- One at a time; ingest goes on meanwhile, but for the moment in which a partition comes or goes.
+    PERFORM pg_advisory_xact_lock(hashtext('pg_mask.maintain'));
+
+    FOR day IN SELECT today + ahead FROM generate_series(0, days_ahead) AS ahead LOOP
+        partition := 'day_' || to_char(day, 'YYYYMMDD');
+        CONTINUE WHEN to_regclass(format('mask_ledger.%I', partition)) IS NOT NULL;
+        EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger INCLUDING ALL)', partition);
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM pg_mask.ledger_default WHERE sent_day = %L RETURNING *)
+             INSERT INTO mask_ledger.%I SELECT * FROM moved', day, partition);
+        EXECUTE format(
+            'ALTER TABLE pg_mask.ledger ATTACH PARTITION mask_ledger.%I FOR VALUES FROM (%L) TO (%L)',
+            partition, day, day + 1);
+        created := created + 1;
+    END LOOP;
+
+    FOR partition IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'pg_mask.ledger'::regclass
+          AND c.relnamespace = 'mask_ledger'::regnamespace AND to_date(substr(c.relname, 5), 'YYYYMMDD') < oldest
+    LOOP
+        EXECUTE format('DROP TABLE mask_ledger.%I', partition);
+        dropped := dropped + 1;
+    END LOOP;
+    DELETE FROM pg_mask.ledger_default WHERE taken_day < oldest;
+END
+$$;

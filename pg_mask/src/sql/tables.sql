@@ -1,0 +1,53 @@
+-- The tables, and which of their rows a dump takes along.
+SET LOCAL allow_system_table_mods = off;
+
+CREATE TABLE pg_mask.key_check (
+    generation integer PRIMARY KEY CHECK (generation > 0),
+    check_value text NOT NULL,
+    created_at timestamptz NOT NULL
+);
+
+-- What a dump brings along counts: it replaces what CREATE EXTENSION wrote a moment before.
+CREATE FUNCTION pg_mask.replace_key_check() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM pg_mask.key_check WHERE generation = NEW.generation;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER replace_key_check BEFORE INSERT ON pg_mask.key_check
+    FOR EACH ROW EXECUTE FUNCTION pg_mask.replace_key_check();
+ALTER TABLE pg_mask.key_check ENABLE ALWAYS TRIGGER replace_key_check;
+
+CREATE TABLE pg_mask.ledger (
+    message_id uuid NOT NULL,
+    sent_day date NOT NULL,
+    taken_day date NOT NULL,
+    PRIMARY KEY (sent_day, message_id)
+) PARTITION BY RANGE (sent_day);
+CREATE TABLE pg_mask.ledger_default PARTITION OF pg_mask.ledger DEFAULT;
+-- The days' partitions come and go, so they are no part of the extension and a dump takes them along
+-- as it does any table; but none from a schema whose name starts with "pg_".
+CREATE SCHEMA mask_ledger;
+
+CREATE TABLE pg_mask.quarantine (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id text NOT NULL,
+    sent_at timestamptz,
+    receive_count integer,
+    reason text NOT NULL,
+    quarantined_at timestamptz NOT NULL DEFAULT now(),
+    sealed_body bytea NOT NULL
+);
+
+CREATE VIEW pg_mask.quarantine_summary AS
+    SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
+    FROM pg_mask.quarantine
+    GROUP BY 1, 2
+    ORDER BY 3 DESC, 1, 2;
+
+-- All of it belongs in a dump: keys are checked, messages are counted once, nothing is lost.
+SELECT pg_catalog.pg_extension_config_dump('pg_mask.key_check', '');
+SELECT pg_catalog.pg_extension_config_dump('pg_mask.ledger_default', '');
+SELECT pg_catalog.pg_extension_config_dump('pg_mask.quarantine', '');
+SELECT pg_catalog.pg_extension_config_dump('pg_mask.quarantine_id_seq', '');

@@ -1,0 +1,179 @@
+//! `text` arguments read in place, and UTF-8 from and to the server's encoding.
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::{Datum, UnboxDatum};
+use pgrx::prelude::*;
+use pgrx::varlena;
+use std::borrow::Cow;
+use std::ffi::c_char;
+
+/// The bytes of a `text` value in the server's encoding, where PostgreSQL has them.
+#[derive(Clone, Copy)]
+pub(crate) struct Text<'a>(&'a [u8]);
+
+impl_sql_translatable!(Text<'_>, "text");
+
+impl<'a> Text<'a> {
+    /// # Safety
+    /// `datum` is a `text` that is not NULL and outlives `'a`.
+    #[inline]
+    unsafe fn read(datum: pg_sys::Datum) -> Self {
+        let mut value: *mut pg_sys::varlena = datum.cast_mut_ptr();
+        // SAFETY: the caller gives a varlena. Whatever is short or plain is read where it is; only
+        // what is compressed or out of line is copied, into the caller's memory context.
+        unsafe {
+            let in_place = varlena::varatt_is_4b_u(value)
+                || (varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value));
+            if !in_place {
+                value = pg_sys::pg_detoast_datum_packed(value);
+            }
+            Self(std::slice::from_raw_parts(
+                varlena::vardata_any(value).cast(),
+                varlena::varsize_any_exhdr(value),
+            ))
+        }
+    }
+
+    /// The bytes in the server's encoding.
+    pub(crate) fn as_server_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The value as UTF-8, or as it is where the server knows no encoding (`SQL_ASCII`).
+    #[inline]
+    pub(crate) fn to_utf8(self) -> &'a [u8] {
+        bytes_to_utf8(self.0)
+    }
+}
+
+// SAFETY: `read` is given a non-null text datum that lives as long as the call.
+unsafe impl<'fcx> ArgAbi<'fcx> for Text<'fcx> {
+    #[inline]
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        struct Raw(pg_sys::Datum);
+        impl FromDatum for Raw {
+            #[inline]
+            unsafe fn from_polymorphic_datum(
+                datum: pg_sys::Datum,
+                null: bool,
+                _: pg_sys::Oid,
+            ) -> Option<Self> {
+                (!null).then_some(Self(datum))
+            }
+        }
+        // SAFETY: PostgreSQL gives a text here, by the function's SQL declaration.
+        unsafe {
+            match arg.unbox_arg_using_from_datum::<Raw>() {
+                Some(Raw(datum)) => Self::read(datum),
+                None => Self(&[]), // not reached: functions that take a bare Text are STRICT
+            }
+        }
+    }
+}
+
+// SAFETY: the elements of a text[] are text, and live as long as the array.
+unsafe impl UnboxDatum for Text<'_> {
+    type As<'src>
+        = Text<'src>
+    where
+        Self: 'src;
+
+    unsafe fn unbox<'src>(datum: Datum<'src>) -> Text<'src>
+    where
+        Self: 'src,
+    {
+        // SAFETY: by the caller.
+        unsafe { Text::read(datum.sans_lifetime()) }
+    }
+}
+
+/// A `text` result, built in place.
+pub(crate) struct NewText(*mut pg_sys::varlena);
+
+impl_sql_translatable!(NewText, "text");
+
+impl NewText {
+    /// A text of `len` bytes of the server's encoding, which `fill` writes.
+    #[inline]
+    pub(crate) fn with(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let size = pg_sys::VARHDRSZ + len;
+        // SAFETY: `size` bytes are ours, and all of them are written before they are read.
+        unsafe {
+            let value: *mut pg_sys::varlena = pg_sys::palloc(size).cast();
+            varlena::set_varsize_4b(value, i32::try_from(size).unwrap_or(i32::MAX));
+            let data: *mut u8 = value.cast::<u8>().add(pg_sys::VARHDRSZ);
+            data.write_bytes(0, len);
+            fill(std::slice::from_raw_parts_mut(data, len));
+            Self(value)
+        }
+    }
+}
+
+// SAFETY: the pointer is to a complete varlena in the memory context of the call.
+unsafe impl BoxRet for NewText {
+    #[inline]
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: see above.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(self.0)) }
+    }
+}
+
+#[inline]
+fn server_encoding() -> pg_sys::pg_enc::Type {
+    // SAFETY: a look-up.
+    unsafe { pg_sys::GetDatabaseEncoding() as pg_sys::pg_enc::Type }
+}
+
+#[inline]
+fn server_is_utf8_or_unknown() -> bool {
+    matches!(server_encoding(), pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII)
+}
+
+/// Bytes of the server's encoding as UTF-8, or as they are where it knows none (`SQL_ASCII`).
+#[inline]
+pub(crate) fn bytes_to_utf8(bytes: &[u8]) -> &[u8] {
+    if server_is_utf8_or_unknown() { bytes } else { convert_to_utf8(bytes) }
+}
+
+fn convert_to_utf8(bytes: &[u8]) -> &[u8] {
+    // SAFETY: pointer and length belong together; the result is a C string in the memory context
+    // of the call, or the argument itself.
+    unsafe {
+        let from: *const c_char = bytes.as_ptr().cast();
+        let to = pg_sys::pg_server_to_any(from, bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
+        if std::ptr::eq(to.cast_const(), from) { bytes } else { std::ffi::CStr::from_ptr(to).to_bytes() }
+    }
+}
+
+/// `text` in the server's encoding; `None` if that has no such character.
+pub(crate) fn to_server(text: Cow<'_, str>) -> Option<Cow<'_, [u8]>> {
+    if server_is_utf8_or_unknown() || text.is_ascii() {
+        return Some(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        });
+    }
+    // Worst case of any server encoding: four bytes a character.
+    let mut buffer = vec![0u8; text.len() * 4 + 1];
+    // SAFETY: the buffer is as large as it says; with no_error set nothing is raised, and the
+    // number of source bytes that could be converted is returned.
+    let converted = unsafe {
+        let (from, to) = (pg_sys::pg_enc::PG_UTF8, server_encoding());
+        pg_sys::pg_do_encoding_conversion_buf(
+            pg_sys::FindDefaultConversionProc(from as i32, to as i32),
+            from as i32,
+            to as i32,
+            text.as_ptr().cast_mut(),
+            text.len() as i32,
+            buffer.as_mut_ptr().cast(),
+            buffer.len() as i32,
+            true,
+        )
+    };
+    if usize::try_from(converted) != Ok(text.len()) {
+        return None;
+    }
+    let end = buffer.iter().position(|byte| *byte == 0)?;
+    buffer.truncate(end);
+    Some(Cow::Owned(buffer))
+}

@@ -1,0 +1,72 @@
+-- Who may do what. Roles belong to the whole server, rights to each database: apply it to each
+-- database that takes in logins, as a superuser, after 01; applying it again changes nothing.
+--
+--   mask_ingester   may call the two ingest functions, and nothing else: no table
+--   mask_analyst    may mask values, and read user_logins and the views of 03_analyst_views.sql
+--   mask_recoverer  may open quarantined messages, each for a reason that is kept
+--   mask_forwarder  logs in as the forwarder: an ingester whose parameters are never logged
+--
+-- (PostgreSQL reserves role names that start with "pg_".)
+-- mask_forwarder comes without a password: give it one (\password mask_forwarder), or another way
+-- in (pg_hba.conf).
+BEGIN;
+
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['mask_ingester', 'mask_analyst', 'mask_recoverer'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'mask_forwarder') THEN
+        CREATE ROLE mask_forwarder LOGIN;
+    END IF;
+END
+$$;
+GRANT mask_ingester TO mask_forwarder;
+
+COMMENT ON ROLE mask_ingester IS 'pg_mask: may call the two ingest functions, and nothing else';
+COMMENT ON ROLE mask_analyst IS 'pg_mask: may mask values and read masked logins';
+COMMENT ON ROLE mask_recoverer IS 'pg_mask: may open quarantined messages, each for a reason that is kept';
+COMMENT ON ROLE mask_forwarder IS 'pg_mask: logs in as the forwarder';
+
+-- A statement that fails or takes long may be logged: the messages that it carries may not. Settings
+-- of a group don't reach its members, so they stand at the role that logs in.
+ALTER ROLE mask_forwarder SET log_parameter_max_length = 0;
+ALTER ROLE mask_forwarder SET log_parameter_max_length_on_error = 0;
+DO $$
+BEGIN
+    IF pg_catalog.current_setting('server_version_num')::int >= 160000 THEN
+        ALTER ROLE mask_forwarder SET auto_explain.log_parameter_max_length = 0;
+    END IF;
+END
+$$;
+
+-- The functions are in the schema that CREATE EXTENSION was given.
+DO $$
+DECLARE
+    home name;
+BEGIN
+    SELECT n.nspname INTO home
+    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'pg_mask';
+    IF home IS NULL THEN
+        RAISE EXCEPTION 'this database has no extension pg_mask'
+            USING HINT = 'Apply sql/01_user_logins.sql first.';
+    END IF;
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO mask_ingester, mask_analyst', home);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
+        %1$I.ingest_login(jsonb, date),
+        %1$I.ingest_login_batch(text[], text[], timestamptz[], integer[])
+        TO mask_ingester', home);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
+        %1$I.mask_pii(text), %1$I.mask_pii(text, text), %1$I.mask_pii(inet),
+        %1$I.app_version_text(integer)
+        TO mask_analyst', home);
+END
+$$;
+GRANT SELECT ON public.user_logins TO mask_analyst;
+
+COMMIT;
