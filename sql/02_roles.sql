@@ -9,8 +9,6 @@
 -- (PostgreSQL reserves role names that start with "pg_".)
 -- mask_forwarder comes without a password: give it one (\password mask_forwarder), or another way
 -- in (pg_hba.conf).
-BEGIN;
-
 DO $$
 DECLARE
     wanted text;
@@ -68,5 +66,3 @@ BEGIN
 END
 $$;
 GRANT SELECT ON public.user_logins TO mask_analyst;
-
-COMMIT;

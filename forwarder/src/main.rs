@@ -1,2 +1,57 @@
-//! x
-fn main() {}
+//! The forwarder carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores
+//! them. It never looks into a message.
+//!
+//! A message meets these files in order: [`receive`] takes it off the queue, [`batch`] puts it among
+//! others, [`write`] hands them to the database, [`delete`] deletes it once the commit is durable.
+//! [`pipeline`] ties these together; [`drain`] knows when a queue is empty and [`shutdown`] when to
+//! stop.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod config;
+mod database;
+mod delete;
+mod drain;
+mod error;
+mod log;
+mod message;
+mod pipeline;
+mod progress;
+mod queue;
+mod receive;
+mod report;
+mod retry;
+mod shutdown;
+mod summary;
+mod write;
+
+use clap::Parser;
+use config::Config;
+use progress::Progress;
+use std::process::ExitCode;
+use std::sync::Arc;
+use summary::Tally;
+
+fn main() -> ExitCode {
+    let config = config::Config::parse();
+    let tally = Arc::new(summary::Tally::new());
+    let progress = progress::Progress::new(config.drain);
+    log::start(&config, &progress);
+    let ended = run(&config, &tally, &progress);
+    progress.finish();
+    println!("{}", tally.summary());
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Builds what everything else runs on, and runs it.
+#[tokio::main]
+async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress) -> Result<(), error::Error> {
+    let stop = shutdown::on_signal(config.shutdown_grace)?;
+    pipeline::run(config, tally, progress, stop).await
+}

@@ -1,0 +1,149 @@
+//! What the forwarder is told: flags, each with an environment variable.
+
+use crate::error::Error;
+use bytesize::ByteSize;
+use clap::{Args, Parser, ValueEnum};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores them.
+///
+/// AWS settings come from the standard AWS environment and profiles: `AWS_ENDPOINT_URL`, `AWS_REGION`,
+/// `AWS_PROFILE` and so on. Exit codes: 0 done, 2 wrong usage, 69 the queue or the database could not
+/// be reached, 78 the set-up is wrong.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Config {
+    #[command(flatten)]
+    pub(crate) queue: QueueName,
+
+    #[command(flatten)]
+    pub(crate) database: DatabaseUrl,
+
+    /// End when the queue is empty: nothing visible, delayed or in flight, seen twice.
+    #[arg(long)]
+    pub(crate) drain: bool,
+
+    /// How many receives are under way at once.
+    #[arg(long, env = "FORWARDER_RECEIVERS", default_value = "4", value_name = "N")]
+    pub(crate) receivers: NonZeroUsize,
+
+    /// How many connections write to the database.
+    #[arg(long, env = "FORWARDER_WRITERS", default_value = "2", value_name = "N")]
+    pub(crate) writers: NonZeroUsize,
+
+    /// The most messages in a batch: one statement, one transaction.
+    #[arg(long, env = "FORWARDER_BATCH_MESSAGES", default_value = "1000", value_name = "N")]
+    pub(crate) batch_messages: NonZeroUsize,
+
+    /// The most bytes of bodies in a batch.
+    #[arg(long, env = "FORWARDER_BATCH_BYTES", default_value = "8 MiB", value_name = "SIZE")]
+    pub(crate) batch_bytes: ByteSize,
+
+    /// How long a batch waits for more messages.
+    #[arg(long, env = "FORWARDER_BATCH_LINGER", default_value = "50ms", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) batch_linger: Duration,
+
+    /// The most messages received and not yet deleted.
+    #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT", default_value = "10000", value_name = "N")]
+    pub(crate) max_in_flight: NonZeroUsize,
+
+    /// For how long a received message is hidden from other receivers, 0 to 12 hours.
+    #[arg(long, env = "FORWARDER_VISIBILITY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = visibility_timeout)]
+    pub(crate) visibility_timeout: Duration,
+
+    /// How log lines are written to stderr: text on a terminal, else json.
+    #[arg(long, env = "FORWARDER_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// The least important log lines that are written.
+    #[arg(long, env = "FORWARDER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log_level: tracing::Level,
+
+    /// How long held batches may take to be written and deleted after SIGTERM or SIGINT.
+    #[arg(long, env = "FORWARDER_SHUTDOWN_GRACE", default_value = "25s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) shutdown_grace: Duration,
+}
+
+/// Which queue.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct QueueName {
+    /// The queue's URL.
+    #[arg(long, env = "QUEUE_URL", value_name = "URL")]
+    pub(crate) queue_url: Option<String>,
+
+    /// The queue's name, in the account and region of the AWS settings.
+    #[arg(long, env = "QUEUE_NAME", value_name = "NAME")]
+    pub(crate) queue_name: Option<String>,
+}
+
+/// Which database. Without a URL, `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and `PGDATABASE` say so.
+#[derive(Args)]
+pub(crate) struct DatabaseUrl {
+    /// `postgresql://user@host:port/database`. A password is better kept in PGPASSWORD.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+}
+
+/// A URL may hold a password.
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl")
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl DatabaseUrl {
+    /// Where and as whom to connect; nothing that tokio-postgres would have to ask for.
+    pub(crate) fn connection(&self) -> Result<tokio_postgres::Config, Error> {
+        let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let mut config = match &self.database_url {
+            // The parser's own words may hold the password.
+            Some(url) => url.parse().map_err(|_| Error::DatabaseUrl)?,
+            None => tokio_postgres::Config::new(),
+        };
+        if config.get_hosts().is_empty() {
+            config.host(var("PGHOST").unwrap_or_else(|| "localhost".to_owned()));
+        }
+        if config.get_ports().is_empty()
+            && let Some(port) = var("PGPORT")
+        {
+            config.port(port.parse().map_err(|_| Error::DatabaseUrl)?);
+        }
+        if config.get_user().is_none()
+            && let Some(user) = var("PGUSER").or_else(|| var("USER"))
+        {
+            config.user(user);
+        }
+        if config.get_password().is_none()
+            && let Some(password) = var("PGPASSWORD")
+        {
+            config.password(password);
+        }
+        if config.get_dbname().is_none()
+            && let Some(name) = var("PGDATABASE")
+        {
+            config.dbname(name);
+        }
+        config.application_name("pg_mask forwarder").connect_timeout(Duration::from_secs(10));
+        Ok(config)
+    }
+}
+
+/// SQS: "0 to 43,200 seconds", that is 12 hours.
+fn visibility_timeout(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time > Duration::from_secs(43_200) {
+        return Err("SQS hides a message for 12 hours at most".to_owned());
+    }
+    Ok(time)
+}

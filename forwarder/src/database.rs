@@ -1,0 +1,89 @@
+//! The database: one connection, and the one function that takes messages in.
+
+use crate::error::{End, Error};
+use crate::message::Message;
+use std::time::SystemTime;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, NoTls};
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) inserted: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) quarantined: u64,
+}
+
+/// A connection that is ready to take messages in.
+pub(crate) struct Database {
+    client: Client,
+    call: String,
+}
+
+const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname)
+    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'pg_mask'";
+
+impl Database {
+    /// Connects, finds the extension and tries the function with an empty batch, which tells all
+    /// that can be wrong with rights, keys and the target table.
+    pub(crate) async fn open(config: &tokio_postgres::Config) -> Result<Self, Error> {
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| Error::of_database(&error))?;
+        tokio::spawn(async move {
+            // What goes wrong here also ends the statement under way, which reports it.
+            let _ = connection.await;
+        });
+        let found =
+            client.query_typed(FIND_EXTENSION, &[]).await.map_err(|error| Error::of_database(&error))?;
+        let Some(row) = found.first() else {
+            return Err(Error::SetUp {
+                what: "the database has no extension pg_mask. Run there, as a superuser: CREATE EXTENSION pg_mask;"
+                    .to_owned(),
+            });
+        };
+        // A single statement is its own transaction, so this works behind poolers, too, and the
+        // setting holds at its commit: a message is deleted only once its row is on disk.
+        let call = format!(
+            "SELECT inserted, duplicate, quarantined, pg_catalog.set_config('synchronous_commit', 'on', true)
+             FROM {}.ingest_login_batch($1, $2, $3, $4)",
+            row.try_get::<_, &str>(0).map_err(|error| Error::of_database(&error))?
+        );
+        let database = Self { client, call };
+        database.take_in(&[]).await?;
+        Ok(database)
+    }
+
+    /// Takes a batch in. When this returns, what became of it is durable.
+    pub(crate) async fn take_in(&self, batch: &[Message]) -> Result<Counts, Error> {
+        let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
+        let bodies: Vec<&str> = batch.iter().map(|message| message.body.0.as_str()).collect();
+        let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
+        let receive_counts: Vec<Option<i32>> = batch.iter().map(|message| message.receive_count).collect();
+        // Never prepared under a name: a pooler may hand the next batch to another server process.
+        let rows = self
+            .client
+            .query_typed(
+                &self.call,
+                &[
+                    (&ids, Type::TEXT_ARRAY),
+                    (&bodies, Type::TEXT_ARRAY),
+                    (&sent_at, Type::TIMESTAMPTZ_ARRAY),
+                    (&receive_counts, Type::INT4_ARRAY),
+                ],
+            )
+            .await
+            .map_err(|error| Error::of_database(&error))?;
+        let count = |place: usize| {
+            rows.first().and_then(|row| row.try_get::<_, i64>(place).ok()).and_then(|n| u64::try_from(n).ok())
+        };
+        match (count(0), count(1), count(2)) {
+            (Some(inserted), Some(duplicate), Some(quarantined)) => {
+                Ok(Counts { inserted, duplicate, quarantined })
+            }
+            _ => Err(Error::Unavailable {
+                end: End::Database,
+                what: "gave no counts for a batch; is its pg_mask of another version?".to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Errors, sorted once where they arise: is it worth trying again, or is the set-up wrong?
+
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use std::fmt::Write;
+use tokio_postgres::error::SqlState;
+
+/// Why the forwarder ends, or what it waits out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Worth trying again.
+    #[error("{end} {what}")]
+    Unavailable { end: End, what: String },
+    /// Trying again changes nothing: somebody has to set something right.
+    #[error("{what}")]
+    SetUp { what: String },
+    /// The URL is not shown: it may hold a password.
+    #[error("the database URL can't be read; it looks like postgresql://user@host:port/database")]
+    DatabaseUrl,
+    /// No signal handler, no runtime.
+    #[error("the system refuses what every process may do: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// The two ends that messages are carried between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Queue,
+    Database,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "the queue",
+            Self::Database => "the database",
+        })
+    }
+}
+
+impl Error {
+    /// sysexits.h: 69 is EX_UNAVAILABLE, 78 is EX_CONFIG.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unavailable { .. } | Self::System(_) => 69,
+            Self::SetUp { .. } | Self::DatabaseUrl => 78,
+        }
+    }
+
+    /// Whether to wait and try again.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Sorts an error of SQS.
+    pub(crate) fn of_queue<E, R>(error: &SdkError<E, R>, doing: &str) -> Self
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+        R: std::fmt::Debug,
+    {
+        match error {
+            SdkError::ServiceError(service) => {
+                let code = service.err().code().unwrap_or("no error code");
+                let text = service.err().message().unwrap_or("no message");
+                let what = format!("refuses {doing}: {code}: {text}");
+                match queue_cure(code) {
+                    Some(cure) => Self::SetUp { what: format!("the queue {what}. {cure}") },
+                    None => Self::Unavailable { end: End::Queue, what },
+                }
+            }
+            SdkError::ConstructionFailure(_) => Self::SetUp {
+                what: format!(
+                    "{doing} could not even be tried: {}. Check the AWS settings, AWS_REGION among them.",
+                    causes(error)
+                ),
+            },
+            SdkError::DispatchFailure(failure) if failure.is_other() => Self::SetUp {
+                what: format!("{doing} could not be sent: {}. Check the AWS credentials.", causes(error)),
+            },
+            _ => Self::Unavailable {
+                end: End::Queue,
+                what: format!("can't be reached for {doing}: {}", causes(error)),
+            },
+        }
+    }
+
+    /// Sorts an error of PostgreSQL or of the connection to it.
+    pub(crate) fn of_database(error: &tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            return Self::Unavailable {
+                end: End::Database,
+                what: format!("can't be reached: {}", causes(error)),
+            };
+        };
+        // Message and hint only: a detail may hold values of a row.
+        let mut what = format!("refuses: {} (SQLSTATE {})", db.message(), db.code().code());
+        if let Some(hint) = db.hint() {
+            let _ = write!(what, ". {hint}");
+        }
+        if database_set_up_is_wrong(db.code()) {
+            return Self::SetUp { what: format!("the database {what}") };
+        }
+        Self::Unavailable { end: End::Database, what }
+    }
+}
+
+/// What to do about an SQS error code that trying again doesn't mend.
+fn queue_cure(code: &str) -> Option<&'static str> {
+    // The JSON protocol says QueueDoesNotExist, the Query protocol NonExistentQueue with a prefix.
+    let code = code.rsplit(['.', '#']).next().unwrap_or(code);
+    match code {
+        "QueueDoesNotExist" | "NonExistentQueue" => {
+            Some("Check the queue's name or URL, the region and the account, or create the queue.")
+        }
+        "AccessDenied" | "AccessDeniedException" => Some(
+            "Allow sqs:GetQueueUrl, sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility.",
+        ),
+        "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "AuthFailure" => Some("Check the AWS credentials."),
+        "InvalidAddress" | "InvalidParameterValue" => Some("Check the queue's URL."),
+        _ => None,
+    }
+}
+
+/// Classes 28 (who), 3D and 3F (which database and schema), 42 (what is there and who may use it) and
+/// F0 (the keyring) are set-up; read-only servers, shutdowns, lacks of resources and lost connections
+/// pass.
+fn database_set_up_is_wrong(code: &SqlState) -> bool {
+    matches!(code.code().get(..2), Some("28" | "3D" | "3F" | "42" | "F0" | "0A"))
+}
+
+/// An error and what caused it, in one line. Neither end puts a message's content into these.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,63 @@
+//! A message on its way.
+
+use std::time::{Duration, SystemTime};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What SQS gave, untouched but for its numbers.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    pub(crate) receipt_handle: String,
+    pub(crate) body: Body,
+    pub(crate) sent_at: Option<SystemTime>,
+    pub(crate) receive_count: Option<i32>,
+    /// Its place among the messages that may be held; free again when the message is settled.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+/// A body, which nothing may print.
+pub(crate) struct Body(pub(crate) String);
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// The time that a SentTimestamp means. It should be milliseconds since 1970; old emulators give
+/// seconds, and what can be neither is not believed.
+pub(crate) fn sent_at(timestamp: &str) -> Option<SystemTime> {
+    const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000; // 2001 to 5138
+    const MILLISECONDS: std::ops::Range<u64> = 1_000_000_000_000..100_000_000_000_000; // the same
+    let number: f64 = timestamp.trim().parse().ok()?;
+    let number = number as u64; // saturates; no number becomes 0
+    let since_1970 = if SECONDS.contains(&number) {
+        Duration::from_secs(number)
+    } else if MILLISECONDS.contains(&number) {
+        Duration::from_millis(number)
+    } else {
+        return None;
+    };
+    SystemTime::UNIX_EPOCH.checked_add(since_1970)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sent_times_are_milliseconds_or_seconds_or_nothing() {
+        let at = |millis| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+        assert_eq!(sent_at("1795248000123"), at(1_795_248_000_123));
+        assert_eq!(sent_at("1795248000"), at(1_795_248_000_000));
+        assert_eq!(sent_at("1795248000.5"), at(1_795_248_000_000));
+        for nonsense in ["", "x", "0", "-1", "-1795248000123", "NaN", "inf", "1795248000123000000", "12345"] {
+            assert_eq!(sent_at(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_not_printed() {
+        assert_eq!(format!("{:?}", Body("secret".to_owned())), "6 bytes");
+    }
+}

@@ -1,0 +1,153 @@
+//! How the parts hang together, and what they share.
+
+use crate::batch::{Batches, Limits};
+use crate::config::Config;
+use crate::database::Database;
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::queue::{CALL_MESSAGES, Queue};
+use crate::report::Reports;
+use crate::retry::Backoff;
+use crate::shutdown::Stop;
+use crate::summary::Tally;
+use crate::{delete, drain, receive, write};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+/// How long a drain waits out an outage that comes in its midst.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What every part of the pipeline has a use for.
+pub(crate) struct Shared {
+    pub(crate) queue: Queue,
+    pub(crate) connection: tokio_postgres::Config,
+    pub(crate) drain: bool,
+    pub(crate) stop: Stop,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) progress: Progress,
+    pub(crate) reports: Reports,
+    /// Places for the messages that may be held at once.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places_per_receive: u32,
+    pub(crate) deletes: TaskTracker,
+    /// Since when a drain waits for something.
+    waiting_since: std::sync::Mutex<Option<(Instant, u64)>>,
+    /// What ended it all, if something did.
+    fatal: OnceLock<Error>,
+}
+
+impl Shared {
+    /// What to do about an error: `false`, wait and try again; `true`, it ends. A drain ends where
+    /// somebody has to set something right, or an outage lasts; otherwise a forwarder never gives up.
+    pub(crate) fn ends_on(&self, error: Error) -> bool {
+        self.reports.waiting_out(&error);
+        if !self.drain || (error.is_transient() && !self.waited_long_enough()) {
+            return false;
+        }
+        let _ = self.fatal.set(error); // the first counts
+        self.stop.receiving.cancel();
+        self.stop.settling.cancel();
+        true
+    }
+
+    /// Whether nothing at all has moved for so long that a drain gives up.
+    fn waited_long_enough(&self) -> bool {
+        let moved = self.tally.moved();
+        let mut since = self.waiting_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match *since {
+            Some((start, then)) if then == moved => start.elapsed() > DRAIN_PATIENCE,
+            _ => {
+                *since = Some((Instant::now(), moved));
+                false
+            }
+        }
+    }
+}
+
+/// Carries messages until told to stop, or, draining, until the queue is empty.
+pub(crate) async fn run(
+    config: &Config,
+    tally: &Arc<Tally>,
+    progress: &Progress,
+    stop: Stop,
+) -> Result<(), Error> {
+    let connection = config.database.connection()?;
+    let Some((queue, database)) = open(config, &connection, &stop).await? else { return Ok(()) };
+    tracing::info!(drain = config.drain, "connected to the queue and the database");
+
+    let most_held = config.max_in_flight.get().min(Semaphore::MAX_PERMITS);
+    let shared = Arc::new(Shared {
+        queue,
+        connection,
+        drain: config.drain,
+        stop,
+        tally: tally.clone(),
+        progress: progress.clone(),
+        reports: Reports::default(),
+        places: Arc::new(Semaphore::new(most_held)),
+        places_per_receive: most_held.min(CALL_MESSAGES) as u32,
+        deletes: TaskTracker::new(),
+        waiting_since: std::sync::Mutex::default(),
+        fatal: OnceLock::new(),
+    });
+    let limits = Limits {
+        messages: config.batch_messages.get(),
+        bytes: usize::try_from(config.batch_bytes.as_u64()).unwrap_or(usize::MAX),
+        linger: config.batch_linger,
+    };
+    let (to, from) = mpsc::channel(config.receivers.get());
+    let batches = Arc::new(Mutex::new(Batches::new(from, limits)));
+
+    let tasks = TaskTracker::new();
+    for _ in 0..config.receivers.get() {
+        tasks.spawn(receive::run(shared.clone(), to.clone()));
+    }
+    drop(to); // the channel ends with the last receiver
+    let mut first = Some(database);
+    for _ in 0..config.writers.get() {
+        tasks.spawn(write::run(shared.clone(), batches.clone(), first.take()));
+    }
+    if config.drain {
+        tasks.spawn(drain::watch(shared.clone()));
+    }
+    tasks.close();
+    tasks.wait().await;
+    shared.deletes.close();
+    shared.deletes.wait().await;
+    let rest = batches.lock().await.rest();
+    delete::release(&shared, rest).await;
+
+    match Arc::into_inner(shared).and_then(|shared| shared.fatal.into_inner()) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Reaches both ends. A drain tries once; otherwise what can't be reached is waited for. `None` when
+/// asked to stop meanwhile.
+async fn open(
+    config: &Config,
+    connection: &tokio_postgres::Config,
+    stop: &Stop,
+) -> Result<Option<(Queue, Database)>, Error> {
+    let reports = Reports::default();
+    let mut backoff = Backoff::default();
+    loop {
+        let both = async { Ok((Queue::open(config).await?, Database::open(connection).await?)) };
+        let opened = tokio::select! {
+            opened = both => opened,
+            () = stop.receiving.cancelled() => return Ok(None),
+        };
+        match opened {
+            Ok(both) => return Ok(Some(both)),
+            Err(error @ Error::Unavailable { .. }) if !config.drain => reports.waiting_out(&error),
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = stop.receiving.cancelled() => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Receivers: each takes messages off the queue, ten at most at a time, while there is room for them.
+
+use crate::delete;
+use crate::message::Message;
+use crate::pipeline::Shared;
+use crate::retry::Backoff;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// SQS: the longest wait of a long poll.
+const LONG_POLL: Duration = Duration::from_secs(20);
+/// A drain looks more often whether it is done.
+const DRAIN_POLL: Duration = Duration::from_secs(1);
+
+/// Receives until told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, to: mpsc::Sender<Vec<Message>>) {
+    let wait = if shared.drain { DRAIN_POLL } else { LONG_POLL };
+    let mut backoff = Backoff::default();
+    loop {
+        // Room first: what is received has to be held.
+        let room = shared.places.clone().acquire_many_owned(shared.places_per_receive);
+        let room = tokio::select! {
+            room = room => room,
+            () = shared.stop.receiving.cancelled() => return,
+        };
+        let Ok(mut room) = room else { return };
+        let received = tokio::select! {
+            received = shared.queue.receive(wait) => received,
+            () = shared.stop.receiving.cancelled() => return,
+        };
+        match received {
+            Ok(messages) if messages.is_empty() => backoff.reset(),
+            Ok(mut messages) => {
+                backoff.reset();
+                shared.tally.received(messages.len());
+                for message in &mut messages {
+                    message.place = room.split(1);
+                }
+                drop(room);
+                tokio::select! {
+                    Ok(slot) = to.reserve() => slot.send(messages),
+                    () = shared.stop.settling.cancelled() => return delete::release(&shared, messages).await,
+                }
+            }
+            Err(error) => {
+                drop(room);
+                if shared.ends_on(error) {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next()) => {}
+                    () = shared.stop.receiving.cancelled() => return,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Saying what is wrong while it lasts: once a minute, not in a storm.
+
+use crate::error::Error;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// What was said when.
+#[derive(Debug, Default)]
+pub(crate) struct Reports(Mutex<HashMap<String, Instant>>);
+
+impl Reports {
+    /// Logs an error that is waited out, unless the same was logged within the last minute.
+    pub(crate) fn waiting_out(&self, error: &Error) {
+        let text = error.to_string();
+        let mut said = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        said.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+        if said.contains_key(&text) {
+            return;
+        }
+        if error.is_transient() {
+            tracing::warn!("{text}; trying again");
+        } else {
+            tracing::error!("{text} (trying again; this needs somebody to set it right)");
+        }
+        said.insert(text, Instant::now());
+    }
+}

@@ -1,0 +1,48 @@
+//! Waiting before trying again: longer each time, and never all at the same moment.
+
+use std::time::Duration;
+
+/// Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+
+impl Backoff {
+    /// How long to wait after one more failure.
+    pub(crate) fn next(&mut self) -> Duration {
+        let ceiling = FIRST.saturating_mul(2u32.saturating_pow(self.failures)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        ceiling.mul_f64(0.5 + fraction() / 2.0)
+    }
+
+    /// It worked: the next failure is a first one again.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// A fraction of one, different each time; nothing secret hangs on it.
+fn fraction() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library seeds every RandomState differently.
+    (RandomState::new().hash_one(0) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_to_a_limit_and_starts_again() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> = (0..40).map(|_| backoff.next()).collect();
+        assert!(waits[0] <= FIRST && waits[0] >= FIRST / 2);
+        assert!(waits.iter().all(|wait| *wait <= LONGEST) && waits[39] >= LONGEST / 2);
+        backoff.reset();
+        assert!(backoff.next() <= FIRST);
+    }
+}
