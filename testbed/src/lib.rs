@@ -1,1 +1,38 @@
-//! x
+//! Real servers for the demo, the tests and the benchmarks: PostgreSQL clusters with pg_mask in them,
+//! and SQS emulators. Development only.
+//!
+//! - [`guardian`]: a server and its folder that are gone when their owner is, however it ends
+//! - [`installation`]: a private copy of a PostgreSQL installation, with the extension in it
+//! - [`cluster`]: a throw-away PostgreSQL cluster
+//! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there
+//! - [`forwarder`]: the forwarder's binary, run and listened to
+//! - [`sample`]: logins to show what the system does
+//! - [`demo`]: `make demo`
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod demo;
+pub mod emulator;
+pub mod forwarder;
+pub mod guardian;
+pub mod installation;
+pub mod queue;
+pub mod sample;
+
+/// What can go wrong in a testbed; shown to whoever develops.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The root of the source tree.
+pub fn root() -> &'static std::path::Path {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Where `testbed/setup.sh` puts what it installs.
+pub fn cache() -> std::path::PathBuf {
+    let var = |name| std::env::var_os(name).map(std::path::PathBuf::from);
+    var("PG_MASK_CACHE").unwrap_or_else(|| {
+        let caches = var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|home| home.join(".cache")));
+        caches.unwrap_or_else(|| "/var/cache".into()).join("pg_mask")
+    })
+}

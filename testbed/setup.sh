@@ -1,0 +1,104 @@
+#!/bin/sh
+# Installs what building, the demo and the tests need, where it is missing: system packages, cargo-pgrx,
+# the SQS emulators. Safe to run again, and quick then. Needs Rust, and root or sudo only where a
+# package is missing.
+#
+#   setup.sh [build|demo|test]     build leaves out the emulators, demo what only the tests need
+set -eu
+what=${1:-test}
+cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}
+root=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$cache" "$root/target/testbed"
+
+say() { echo "setup: $*" >&2; }
+
+# --- system packages -----------------------------------------------------------------------------
+newest_pg_config() {
+    for major in 18 17 16 15; do
+        candidate=/usr/lib/postgresql/$major/bin/pg_config
+        if [ -x "$candidate" ] && [ -x "/usr/lib/postgresql/$major/bin/postgres" ] &&
+            [ -f "$("$candidate" --includedir-server)/postgres.h" ]; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+has_libclang() { ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* 2>/dev/null | grep -q .; }
+
+missing=
+add() { missing="$missing $1"; }
+command -v cc >/dev/null && command -v make >/dev/null || add build-essential
+command -v pkg-config >/dev/null || add pkg-config
+command -v clang >/dev/null || add clang
+has_libclang || add libclang-dev
+[ "$what" = build ] || python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || add python3-venv
+pg_config=${PG_CONFIG:-$(newest_pg_config)}
+[ -n "$pg_config" ] || add postgresql
+
+if [ -n "$missing" ]; then
+    if ! command -v apt-get >/dev/null; then
+        say "please install what Debian calls:$missing, with PostgreSQL's server headers"
+        exit 1
+    fi
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        if ! command -v sudo >/dev/null || ! sudo -v; then
+            say "please have these packages installed:$missing postgresql-server-dev-all"
+            exit 1
+        fi
+        sudo=sudo
+    fi
+    say "installing packages:$missing"
+    $sudo apt-get update -qq
+    if [ -z "$pg_config" ]; then
+        # Debian's own newest.
+        major=$(apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1)
+        missing="$(echo "$missing" | sed 's/ postgresql$//') postgresql-$major postgresql-server-dev-$major"
+    fi
+    # shellcheck disable=SC2086
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    pg_config=${pg_config:-$(newest_pg_config)}
+fi
+echo "$pg_config" >"$root/target/testbed/pg_config"
+
+# --- tools that are built or downloaded: each into a folder of its own, complete or not at all ------
+# fetch NAME COMMAND...: runs COMMAND with a folder's path appended, then puts the folder in place.
+fetch() {
+    name=$1
+    shift
+    [ -e "$cache/$name" ] && return
+    say "installing $name (once; a few minutes) …"
+    fresh=$(mktemp -d "$cache/$name.XXXXXX")
+    if ! "$@" "$fresh" >"$fresh.log" 2>&1; then
+        tail -n 30 "$fresh.log" >&2
+        rm -rf "$fresh" "$fresh.log"
+        say "installing $name failed"
+        exit 1
+    fi
+    rm -f "$fresh.log"
+    mv -T "$fresh" "$cache/$name" 2>/dev/null || rm -rf "$fresh" # somebody else was quicker
+}
+
+cargo_pgrx() { CARGO_TARGET_DIR=$1/build cargo install cargo-pgrx --version =0.18.1 --locked --debug --root "$1" && rm -rf "$1/build"; }
+rustack() {
+    CARGO_TARGET_DIR=$1/build cargo install rustack-cli --version =0.12.0 --no-default-features --features sqs --root "$1" &&
+        rm -rf "$1/build"
+}
+# A venv can't be moved: its programs name its path. We only run its python, which can.
+localstack() {
+    python3 -m venv "$1" && "$1/bin/pip" install -q 'localstack-core[runtime]==4.12.0' \
+        cbor2==5.7.1 cryptography==45.0.7 pyopenssl==25.1.0 service_identity==24.2.0
+}
+
+fetch cargo-pgrx-0.18.1 cargo_pgrx
+[ "$what" = build ] || fetch localstack-4.12.0 localstack
+[ "$what" != test ] || fetch rustack-0.12.0 rustack
+
+# --- pgrx wants to be told where PostgreSQL is ---------------------------------------------------------
+major=$("$pg_config" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+mkdir -p "$root/target/pgrx"
+printf '[configs]\npg%s = "%s"\n' "$major" "$pg_config" >"$root/target/pgrx/config.toml.new"
+cmp -s "$root/target/pgrx/config.toml.new" "$root/target/pgrx/config.toml" ||
+    mv "$root/target/pgrx/config.toml.new" "$root/target/pgrx/config.toml"
+rm -f "$root/target/pgrx/config.toml.new"

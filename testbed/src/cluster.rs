@@ -1,0 +1,139 @@
+//! A throw-away PostgreSQL cluster with pg_mask ready to be created in it.
+
+use crate::guardian::{Guardian, free_port, wait_until};
+use crate::installation::{self, Installation, output, run};
+use crate::{Result, root};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use tokio_postgres::{Client, NoTls};
+
+/// A cluster, gone with its value. The superuser is `postgres` and everybody on the loopback is
+/// trusted.
+#[derive(Debug)]
+pub struct Cluster {
+    guardian: Guardian,
+    installation: &'static Installation,
+    port: u16,
+}
+
+impl Cluster {
+    /// Makes and starts a cluster with further settings (`name = value`).
+    pub async fn start(settings: &[&str]) -> Result<Self> {
+        let installation = installation::shared()?;
+        let user = installation.user;
+        let folder = Guardian::folder("cluster", user)?;
+        let data = folder.join("data");
+        let port = free_port()?;
+        let server = [
+            installation.program("postgres").display().to_string(),
+            "-D".to_owned(),
+            data.display().to_string(),
+        ];
+        let guardian = Guardian::new(&folder, "QUIT", &server, user)?;
+        let mut cluster = Self { guardian, installation, port };
+        run(cluster.command("initdb").arg("-D").arg(&data).args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]))?;
+        let mut conf = format!(
+            "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n",
+            folder.display()
+        );
+        for setting in settings {
+            conf.push_str(setting);
+            conf.push('\n');
+        }
+        let mut file = std::fs::File::options().append(true).open(data.join("postgresql.conf"))?;
+        file.write_all(conf.as_bytes())?;
+        cluster.restart().await?;
+        Ok(cluster)
+    }
+
+    /// Starts the server, or starts it again after [`Cluster::stop`]; waits until it answers.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.guardian.start()?;
+        let ready =
+            wait_until("PostgreSQL answers", || async { self.connect("postgres").await.is_ok() }).await;
+        ready.map_err(|error| format!("{error}\n{}", self.guardian.log()).into())
+    }
+
+    /// Stops the server: `INT` is a fast shutdown, `QUIT` an immediate one, `KILL` a crash.
+    pub fn stop(&mut self, signal: &str) -> Result<()> {
+        self.guardian.stop(signal)
+    }
+
+    /// The postmaster's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian.pid()
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.guardian.path().join("data")
+    }
+
+    /// The port on the loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's log so far.
+    pub fn log(&self) -> String {
+        self.guardian.log()
+    }
+
+    /// A URL for `user`, without a password.
+    pub fn url(&self, user: &str, database: &str) -> String {
+        format!("postgresql://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Connects as the superuser.
+    pub async fn connect(&self, database: &str) -> Result<Client> {
+        self.connect_as("postgres", database).await
+    }
+
+    /// Connects as `user`.
+    pub async fn connect_as(&self, user: &str, database: &str) -> Result<Client> {
+        let (client, connection) = tokio_postgres::connect(&self.url(user, database), NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A PostgreSQL program, to be run as the server's user.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.installation.program(program));
+        command.current_dir(self.guardian.path()).env("LC_ALL", "C.UTF-8");
+        if let Some(user) = self.installation.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+
+    /// psql as the superuser, without the user's own settings.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = self.command("psql");
+        psql.args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--dbname", &self.url("postgres", database)]);
+        psql
+    }
+
+    /// Applies the DBA's files in `sql/`, in order, to a database.
+    pub fn apply_sql(&self, database: &str) -> Result<()> {
+        for file in ["01_user_logins.sql", "02_roles.sql", "03_analyst_views.sql"] {
+            let sql = std::fs::File::open(root().join("sql").join(file))?;
+            output(self.psql(database).arg("--quiet").stdin(sql))?;
+        }
+        Ok(())
+    }
+
+    /// A new database with pg_mask and the DBA's files applied.
+    pub async fn database(&self, name: &str) -> Result<Client> {
+        self.connect("postgres").await?.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+        self.apply_sql(name)?;
+        self.connect(name).await
+    }
+}

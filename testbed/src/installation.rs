@@ -1,0 +1,91 @@
+//! A private copy of a PostgreSQL installation, with the extension in it.
+//!
+//! PostgreSQL finds its files relative to its programs, so a copy works from anywhere. Nothing is
+//! installed into the machine's own, and clones of this repository don't disturb each other.
+
+use crate::guardian::{Guardian, User};
+use crate::{Result, root};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// PostgreSQL programs that run from a folder of their own.
+#[derive(Debug)]
+pub struct Installation {
+    guardian: Guardian,
+    bin: PathBuf,
+    /// Who runs the servers: PostgreSQL refuses to run as root.
+    pub user: Option<User>,
+}
+
+/// The installation that this process shares.
+pub fn shared() -> Result<&'static Installation> {
+    static SHARED: OnceLock<std::result::Result<Installation, String>> = OnceLock::new();
+    let made = SHARED.get_or_init(|| Installation::copy().map_err(|error| error.to_string()));
+    made.as_ref().map_err(|error| error.clone().into())
+}
+
+impl Installation {
+    fn copy() -> Result<Self> {
+        let user = server_user()?;
+        let package = root().join("target/testbed/package");
+        let pg_config = std::fs::read_to_string(root().join("target/testbed/pg_config"))
+            .map_err(|_| "pg_mask is not built for the testbed; run: testbed/setup.sh && testbed/build.sh")?;
+        let folder = Guardian::folder("postgresql", None)?;
+        let guardian = Guardian::new(&folder, "TERM", &["true".to_owned()], None)?;
+        // Others than its maker have to get in.
+        run(Command::new("chmod").arg("755").arg(&folder))?;
+        for what in ["--bindir", "--pkglibdir", "--sharedir"] {
+            let path = output(Command::new(pg_config.trim()).arg(what))?;
+            let copy = folder.join(path.trim().trim_start_matches('/'));
+            std::fs::create_dir_all(&copy)?;
+            run(Command::new("cp").arg("-a").arg(Path::new(path.trim()).join(".")).arg(copy))?;
+        }
+        run(Command::new("cp").arg("-a").arg(package.join(".")).arg(&folder))?;
+        let bin = output(Command::new(pg_config.trim()).arg("--bindir"))?;
+        let bin = folder.join(bin.trim().trim_start_matches('/'));
+        Ok(Self { guardian, bin, user })
+    }
+
+    /// The path of a PostgreSQL program.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// Where it all is.
+    pub fn path(&self) -> &Path {
+        self.guardian.path()
+    }
+}
+
+/// Root hands servers to the user "postgres", which Debian's packages make, or else to "nobody".
+fn server_user() -> Result<Option<User>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let users = std::fs::read_to_string("/etc/passwd")?;
+    let find = |name: &str| {
+        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find_map(|fields| match fields[..] {
+            [found, _, uid, gid, ..] if found == name => {
+                Some(User { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+            }
+            _ => None,
+        })
+    };
+    let user = find("postgres").or_else(|| find("nobody"));
+    Ok(Some(user.ok_or("there is no user \"postgres\" and no user \"nobody\" to run PostgreSQL as")?))
+}
+
+/// Runs a command to its end; an error with what it printed if that is not a good one.
+pub fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+/// [`run`], and what it printed on standard output.
+pub fn output(command: &mut Command) -> Result<String> {
+    let done = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !done.status.success() {
+        return Err(format!("{command:?}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr)).into());
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
