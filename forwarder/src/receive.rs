@@ -25,9 +25,12 @@ pub(crate) async fn run(shared: Arc<Shared>, to: mpsc::Sender<Vec<Message>>) {
             () = shared.stop.receiving.cancelled() => return,
         };
         let Ok(mut room) = room else { return };
+        // A long poll that is given up may still be answered, and hide messages from everybody until
+        // their visibility time-out. A drain's polls are short, so it sees them through; otherwise
+        // stopping at once counts more.
         let received = tokio::select! {
             received = shared.queue.receive(wait) => received,
-            () = shared.stop.receiving.cancelled() => return,
+            () = shared.stop.receiving.cancelled(), if !shared.drain => return,
         };
         match received {
             Ok(messages) if messages.is_empty() => backoff.reset(),
@@ -39,8 +42,9 @@ pub(crate) async fn run(shared: Arc<Shared>, to: mpsc::Sender<Vec<Message>>) {
                 }
                 drop(room);
                 tokio::select! {
-                    Ok(slot) = to.reserve() => slot.send(messages),
+                    biased;
                     () = shared.stop.settling.cancelled() => return delete::release(&shared, messages).await,
+                    Ok(slot) = to.reserve() => slot.send(messages),
                 }
             }
             Err(error) => {

@@ -4,6 +4,7 @@ use crate::guardian::{Guardian, free_port, wait_until};
 use crate::installation::{self, Installation, output, run};
 use crate::{Result, root};
 use std::io::Write;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,15 +24,21 @@ impl Cluster {
     pub async fn start(settings: &[&str]) -> Result<Self> {
         let installation = installation::shared()?;
         let user = installation.user;
-        let folder = Guardian::folder("cluster", user)?;
+        let folder = Guardian::folder("cluster")?;
         let data = folder.join("data");
         let port = free_port()?;
-        let server = [
-            installation.program("postgres").display().to_string(),
-            "-D".to_owned(),
-            data.display().to_string(),
-        ];
-        let guardian = Guardian::new(&folder, "QUIT", &server, user)?;
+        let mut server = Vec::new();
+        if let Some(user) = user {
+            let (uid, gid) = (format!("--reuid={}", user.uid), format!("--regid={}", user.gid));
+            server.extend(["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()]);
+        }
+        let postgres = installation.program("postgres").display().to_string();
+        server.extend([postgres, "-D".to_owned(), data.display().to_string()]);
+        let guardian = Guardian::new(&folder, "QUIT", &server)?;
+        std::fs::create_dir(&data)?;
+        if let Some(user) = user {
+            chown(&data, Some(user.uid), Some(user.gid))?;
+        }
         let mut cluster = Self { guardian, installation, port };
         run(cluster.command("initdb").arg("-D").arg(&data).args([
             "--username=postgres",
@@ -42,7 +49,7 @@ impl Cluster {
         ]))?;
         let mut conf = format!(
             "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n",
-            folder.display()
+            data.display()
         );
         for setting in settings {
             conf.push_str(setting);
@@ -132,6 +139,9 @@ impl Cluster {
 
     /// A new database with pg_mask and the DBA's files applied.
     pub async fn database(&self, name: &str) -> Result<Client> {
+        // Roles are the whole server's: two that make them at once are in each other's way.
+        static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = ONE_AT_A_TIME.lock().await;
         self.connect("postgres").await?.batch_execute(&format!("CREATE DATABASE {name}")).await?;
         self.apply_sql(name)?;
         self.connect(name).await

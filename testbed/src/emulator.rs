@@ -60,7 +60,7 @@ impl Emulator {
         if !program.exists() {
             return Err(format!("{} is missing; run: testbed/setup.sh", program.display()).into());
         }
-        let folder = Guardian::folder(name, None)?;
+        let folder = Guardian::folder(name)?;
         let port = free_port()?;
         let mut with_settings = vec!["env".to_owned()];
         let own = [
@@ -71,7 +71,7 @@ impl Emulator {
         with_settings.extend(own.iter().map(|(name, value)| format!("{name}={value}")));
         with_settings.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         with_settings.extend_from_slice(command);
-        let guardian = Guardian::new(&folder, "TERM", &with_settings, None)?;
+        let guardian = Guardian::new(&folder, "TERM", &with_settings)?;
         let mut emulator = Self { guardian, port };
         emulator.guardian.start()?;
         let ready =

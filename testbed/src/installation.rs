@@ -3,7 +3,7 @@
 //! PostgreSQL finds its files relative to its programs, so a copy works from anywhere. Nothing is
 //! installed into the machine's own, and clones of this repository don't disturb each other.
 
-use crate::guardian::{Guardian, User};
+use crate::guardian::Guardian;
 use crate::{Result, root};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,10 +31,8 @@ impl Installation {
         let package = root().join("target/testbed/package");
         let pg_config = std::fs::read_to_string(root().join("target/testbed/pg_config"))
             .map_err(|_| "pg_mask is not built for the testbed; run: testbed/setup.sh && testbed/build.sh")?;
-        let folder = Guardian::folder("postgresql", None)?;
-        let guardian = Guardian::new(&folder, "TERM", &["true".to_owned()], None)?;
-        // Others than its maker have to get in.
-        run(Command::new("chmod").arg("755").arg(&folder))?;
+        let folder = Guardian::folder("postgresql")?;
+        let guardian = Guardian::new(&folder, "TERM", &["true".to_owned()])?;
         for what in ["--bindir", "--pkglibdir", "--sharedir"] {
             let path = output(Command::new(pg_config.trim()).arg(what))?;
             let copy = folder.join(path.trim().trim_start_matches('/'));
@@ -56,6 +54,15 @@ impl Installation {
     pub fn path(&self) -> &Path {
         self.guardian.path()
     }
+}
+
+/// A user of this machine, by number.
+#[derive(Debug, Clone, Copy)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
 }
 
 /// Root hands servers to the user "postgres", which Debian's packages make, or else to "nobody".

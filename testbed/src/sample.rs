@@ -34,15 +34,18 @@ pub fn bodies() -> Vec<String> {
 
 /// Login number `n`.
 fn login(n: usize) -> Value {
-    let user = format!("user-{:04}", n * 37 % 97);
-    let device_type = if n.is_multiple_of(2) { "android" } else { "ios" };
+    let person = n * 37 % 97;
+    let user = format!("user-{person:04}");
     // Of 97 users most have a device of their own; a few devices go from one to the next.
-    let device_id =
-        if n % 23 == 5 { format!("shared-{}", n % 4) } else { format!("device-{:04}", n * 37 % 97) };
+    let (device_id, type_of) = match n % 23 {
+        5 => (format!("shared-{}", n % 4), n % 4),
+        _ => (format!("device-{person:04}"), person),
+    };
+    let device_type = if type_of.is_multiple_of(3) { "ios" } else { "android" };
     let ip = match n % 10 {
         0 | 1 => OFFICE[n / 10 % OFFICE.len()].to_owned(),
-        2 if n % 97 < 30 => HOME[n / 10 % HOME.len()].to_owned(),
-        _ => format!("198.51.100.{}", n * 37 % 97),
+        2 if person < 30 => HOME[n / 10 % HOME.len()].to_owned(),
+        _ => format!("198.51.100.{person}"),
     };
     let (locale, version) = (LOCALES[n % LOCALES.len()], VERSIONS[n % VERSIONS.len()]);
     if n % 11 == 3 {

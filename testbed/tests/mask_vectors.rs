@@ -1,0 +1,127 @@
+//! `mask_pii` gives the tokens of the masking contract's vectors, with their keys as the keyring.
+
+use crate::common::message;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, chown};
+use testbed::cluster::Cluster;
+
+const VECTORS: &str = include_str!("../../pg_mask/core/tests/vectors/mask_v1.json");
+
+fn install_keyring(cluster: &Cluster, keys: &[String]) {
+    let at = "2026-11-21T00:00:00Z";
+    let generations: Vec<_> =
+        (1..).zip(keys).map(|(n, key)| json!({"generation": n, "key": key, "created_at": at})).collect();
+    let path = cluster.data().join("pg_mask.keyring");
+    let text = json!({"format": "pg_mask keyring v1", "generations": generations, "seal": []}).to_string();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    if let Some(user) = testbed::installation::shared().unwrap().user {
+        chown(&path, Some(user.uid), Some(user.gid)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_those_of_the_vectors() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let mut by_keys: BTreeMap<Vec<String>, Vec<&Value>> = BTreeMap::new();
+    for vector in vectors["vectors"].as_array().unwrap() {
+        let keys: Vec<String> = serde_json::from_value(vector["keys"].clone()).unwrap();
+        by_keys.entry(keys).or_default().push(vector);
+    }
+    by_keys.remove(&Vec::new()); // generation 0 is never written
+    assert_eq!(by_keys.len(), 2);
+
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let mut tried = 0;
+    for (keys, vectors) in by_keys {
+        install_keyring(&cluster, &keys);
+        // One keyring grows out of the other, so the same database goes on.
+        let client = cluster.connect("postgres").await.unwrap();
+        client.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_mask").await.unwrap();
+        for vector in vectors {
+            let [value, domain, expected] = ["value", "domain", "token"].map(|name| vector[name].as_str());
+            let row =
+                client.query_one("SELECT mask_pii($1::text, $2::text)", &[&value, &domain]).await.unwrap();
+            assert_eq!(row.get::<_, Option<&str>>(0), expected, "{vector}");
+            if domain == Some("pii") {
+                let row = client.query_one("SELECT mask_pii($1::text)", &[&value]).await.unwrap();
+                assert_eq!(row.get::<_, Option<&str>>(0), expected, "{vector}");
+            }
+            tried += 1;
+        }
+        for (key, check_value) in vectors_check_values() {
+            if let Some(at) = keys.iter().position(|other| *other == key) {
+                let sql = "SELECT check_value FROM pg_mask.key_check WHERE generation = $1";
+                if let Some(row) = client.query_opt(sql, &[&(at as i32 + 1)]).await.unwrap() {
+                    assert_eq!(row.get::<_, &str>(0), check_value);
+                }
+            }
+        }
+    }
+    assert!(tried > 50, "only {tried} vectors");
+}
+
+fn vectors_check_values() -> BTreeMap<String, String> {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    serde_json::from_value(vectors["check_values"].clone()).unwrap()
+}
+
+#[tokio::test]
+async fn inet_and_text_agree() {
+    let client = crate::common::cluster().await.database("inet_and_text").await.unwrap();
+    for (inet, text) in [
+        ("192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7/32", "192.0.2.7"),
+        ("192.0.2.7/24", "192.0.2.0/24"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("255.255.255.255/1", "128.0.0.0/1"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:DB8::0:1", "2001:db8::1"),
+        ("2001:db8::1/64", "2001:db8::/64"),
+        ("::/0", "::/0"),
+        ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/127", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127"),
+    ] {
+        let sql = "SELECT mask_pii($1::text::inet) = mask_pii($2::text)";
+        let equal: bool = client.query_one(sql, &[&inet, &text]).await.unwrap().get(0);
+        assert!(equal, "{inet} and {text}");
+    }
+}
+
+#[tokio::test]
+async fn null_and_nothing_have_no_token() {
+    let client = crate::common::cluster().await.database("no_token").await.unwrap();
+    for sql in ["NULL::text", "NULL::inet", "''", "E' \\t\\r\\n\\x0b\\f'", "'x', NULL", "NULL, 'pii'"] {
+        let row = client.query_one(&format!("SELECT mask_pii({sql})"), &[]).await.unwrap();
+        assert_eq!(row.get::<_, Option<&str>>(0), None, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn long_and_stored_values_are_masked_whole() {
+    let client = crate::common::cluster().await.database("long_values").await.unwrap();
+    // Plain, compressed and out of line: a value has one token wherever it lies.
+    client
+        .batch_execute(
+            "CREATE TABLE stored(id int, value text);
+             ALTER TABLE stored ALTER value SET STORAGE EXTERNAL;
+             INSERT INTO stored SELECT n, repeat('x', n) FROM unnest(ARRAY[1, 55, 56, 64, 126, 127, 3000, 100000]) n;
+             CREATE TABLE packed AS SELECT * FROM stored;",
+        )
+        .await
+        .unwrap();
+    let sql = "SELECT count(*) FROM stored JOIN packed USING (id)
+               WHERE mask_pii(stored.value) = mask_pii(packed.value) AND mask_pii(stored.value) = mask_pii(repeat('x', id))";
+    assert_eq!(crate::common::count(&client, sql).await, 8);
+    let distinct = "SELECT count(DISTINCT mask_pii(value)) FROM stored";
+    assert_eq!(crate::common::count(&client, distinct).await, 8);
+}
+
+#[tokio::test]
+async fn nobody_may_mask_unless_granted() {
+    let cluster = crate::common::cluster().await;
+    let client = cluster.database("not_granted").await.unwrap();
+    client.batch_execute("SET ROLE mask_ingester").await.unwrap();
+    let error = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap_err();
+    assert!(message(&error).contains("42501 permission denied for function mask_pii"), "{error:?}");
+}

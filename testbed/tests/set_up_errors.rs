@@ -1,0 +1,94 @@
+//! A wrong set-up says what is wrong and what to do, and no message is lost over it.
+
+use crate::common::{Way, cluster, ends_with, localstack};
+use testbed::forwarder;
+
+#[tokio::test]
+async fn without_the_table_the_message_stays_and_the_file_is_named() {
+    let way = Way::new("without_table").await;
+    way.database.batch_execute("DROP TABLE user_logins CASCADE").await.unwrap();
+    way.queue.send(&[r#"{"user_id":"u"}"#.to_owned()]).await.unwrap();
+    ends_with(way.drain().await, 78, "sql/01_user_logins.sql").await;
+    assert_eq!(way.queue.depth().await.unwrap(), [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_table_that_goes_while_draining_ends_it_and_releases_what_is_held() {
+    let way = Way::new("table_goes").await;
+    // The set-up is fine when the forwarder looks, and no longer when it writes.
+    way.database
+        .batch_execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'gone' USING ERRCODE = 'undefined_table'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .await
+        .unwrap();
+    way.queue.send(&vec![r#"{"user_id":"u"}"#.to_owned(); 25]).await.unwrap();
+    let ended = ends_with(way.drain().await, 78, "42P01").await;
+    assert_eq!(ended.summary["released"], ended.summary["received"], "{}", ended.log);
+    assert_eq!(way.queue.depth().await.unwrap(), [25, 0, 0]);
+    assert_eq!(way.count("SELECT count(*) FROM pg_mask.ledger").await, 0);
+}
+
+#[tokio::test]
+async fn without_the_extension_the_command_is_named() {
+    let way = Way::new("without_extension").await;
+    way.database.batch_execute("DROP EXTENSION pg_mask").await.unwrap();
+    ends_with(way.drain().await, 78, "CREATE EXTENSION pg_mask").await;
+}
+
+#[tokio::test]
+async fn without_the_right_the_database_refuses() {
+    let way = Way::new("without_right").await;
+    let mut command = way.drain().await;
+    way.database
+        .batch_execute("DROP ROLE IF EXISTS nobody_special; CREATE ROLE nobody_special LOGIN")
+        .await
+        .unwrap();
+    command.env("DATABASE_URL", cluster().await.url("nobody_special", way.name));
+    ends_with(command, 78, "permission denied for function ingest_login_batch").await;
+}
+
+#[tokio::test]
+async fn without_a_database_or_a_queue_a_drain_ends_with_69() {
+    let way = Way::new("without_either").await;
+    let mut command = way.drain().await;
+    let nowhere = testbed::guardian::free_port().unwrap();
+    command.env("DATABASE_URL", format!("postgresql://u:secret-word@127.0.0.1:{nowhere}/d"));
+    let ended = ends_with(command, 69, "the database can't be reached").await;
+    assert!(!ended.log.contains("secret-word"), "{}", ended.log);
+
+    let mut command = way.drain().await;
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{nowhere}"));
+    ends_with(command, 69, "the queue can't be reached").await;
+}
+
+#[tokio::test]
+async fn a_queue_or_a_database_that_is_not_there_ends_with_78() {
+    let way = Way::new("neither_there").await;
+    let mut command = way.drain().await;
+    command.env("QUEUE_NAME", "no-such-queue");
+    ends_with(command, 78, "Check the queue's name").await;
+    let mut command = way.drain().await;
+    command.env("DATABASE_URL", cluster().await.url("mask_forwarder", "no_such_database"));
+    ends_with(command, 78, "no_such_database").await;
+    let mut command = way.drain().await;
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    ends_with(command, 78, "credentials").await;
+    let mut command = way.drain().await;
+    command.env("DATABASE_URL", "postgresql://u:secret-word@:::/");
+    let ended = ends_with(command, 78, "the database URL can't be read").await;
+    assert!(!ended.log.contains("secret-word"), "{}", ended.log);
+}
+
+#[tokio::test]
+async fn wrong_usage_ends_with_2() {
+    let url = cluster().await.url("mask_forwarder", "postgres");
+    let mut command = forwarder::command(localstack().await, "x", &url).unwrap();
+    command.arg("--receivers=0");
+    ends_with(command, 2, "--receivers").await;
+    let mut command = forwarder::command(localstack().await, "x", &url).unwrap();
+    command.env_remove("QUEUE_NAME");
+    ends_with(command, 2, "--queue-url").await;
+}

@@ -1,0 +1,43 @@
+//! The DBA's files may be applied again and again, to any database.
+
+use crate::common::{cluster, count};
+
+#[tokio::test]
+async fn may_be_applied_again_and_to_a_second_database() {
+    let cluster = cluster().await;
+    for name in ["files_one", "files_two"] {
+        let client = cluster.database(name).await.unwrap();
+        client.batch_execute("INSERT INTO user_logins (user_id) VALUES ('kept')").await.unwrap();
+        cluster.apply_sql(name).unwrap();
+        cluster.apply_sql(name).unwrap();
+        assert_eq!(count(&client, "SELECT count(*) FROM user_logins").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn find_the_extension_in_another_schema() {
+    let cluster = cluster().await;
+    cluster.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE files_schema").await.unwrap();
+    let client = cluster.connect("files_schema").await.unwrap();
+    client
+        .batch_execute("CREATE SCHEMA \"Odd one\"; CREATE EXTENSION pg_mask SCHEMA \"Odd one\"")
+        .await
+        .unwrap();
+    cluster.apply_sql("files_schema").unwrap();
+    let forwarder = cluster.connect_as("mask_forwarder", "files_schema").await.unwrap();
+    let sql = "SELECT inserted FROM \"Odd one\".ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
+    assert_eq!(count(&forwarder, sql).await, 1);
+}
+
+#[tokio::test]
+async fn every_function_has_a_comment_and_public_has_no_right() {
+    let client = cluster().await.database("files_comments").await.unwrap();
+    let members = "FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
+        JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+        WHERE e.extname = 'pg_mask'";
+    assert!(count(&client, &format!("SELECT count(*) {members}")).await >= 8);
+    let silent = format!("SELECT count(*) {members} AND obj_description(p.oid, 'pg_proc') IS NULL");
+    assert_eq!(count(&client, &silent).await, 0);
+    let public = format!("SELECT count(*) {members} AND has_function_privilege('public', p.oid, 'EXECUTE')");
+    assert_eq!(count(&client, &public).await, 0);
+}
