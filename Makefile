@@ -2,7 +2,7 @@
 PG_CONFIG ?=
 export PG_CONFIG
 
-.PHONY: setup demo test install lint
+.PHONY: setup demo test lint install
 setup:
 	@testbed/setup.sh
 
@@ -14,9 +14,9 @@ test:
 	@testbed/setup.sh test && testbed/build.sh
 	cargo test --workspace --exclude pg_mask
 
+lint:
+	@testbed/setup.sh build
+	testbed/lint.sh
+
 install:
 	@testbed/install.sh
-
-lint:
-	cargo fmt --all --check
-	PGRX_HOME=$(CURDIR)/target/pgrx cargo clippy --workspace --all-targets -- -D warnings
