@@ -2,7 +2,7 @@
 //! them. It never looks into a message.
 //!
 //! A message meets these files in order: [`receive`] takes it off the queue, [`batch`] puts it among
-//! others, [`write`] hands them to the database, [`delete`] deletes it once the commit is durable.
+//! others, [`mod@write`] hands them to the database, [`delete`] deletes it once the commit is durable.
 //! [`pipeline`] ties these together; [`drain`] knows when a queue is empty and [`shutdown`] when to
 //! stop.
 #![forbid(unsafe_code)]
