@@ -11,8 +11,8 @@ demo:
 	@target/debug/testbed demo $(if $(KEEP),--keep)
 
 test:
-	@testbed/setup.sh test && testbed/build.sh
-	cargo test --workspace --exclude pg_mask
+	@testbed/setup.sh test && testbed/build.sh all
+	testbed/test.sh
 
 lint:
 	@testbed/setup.sh build

@@ -34,6 +34,8 @@ COMMENT ON ROLE mask_forwarder IS 'pg_mask: logs in as the forwarder';
 -- of a group don't reach its members, so they stand at the role that logs in.
 ALTER ROLE mask_forwarder SET log_parameter_max_length = 0;
 ALTER ROLE mask_forwarder SET log_parameter_max_length_on_error = 0;
+-- Plans with the messages' text in them could be shown by auto_explain.
+ALTER ROLE mask_forwarder SET plan_cache_mode = force_generic_plan;
 DO $$
 BEGIN
     IF pg_catalog.current_setting('server_version_num')::int >= 160000 THEN

@@ -5,8 +5,8 @@ set -eu
 cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}
 root=$(cd "$(dirname "$0")/.." && pwd)
 "$root/testbed/setup.sh" build
-pg_config=$(cat "$root/target/testbed/pg_config")
-major=$("$pg_config" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+major=$(cat "$root/target/testbed/major")
+pg_config=$(cat "$root/target/testbed/$major/pg_config")
 sudo=
 [ -w "$("$pg_config" --pkglibdir)" ] || sudo=--sudo
 

@@ -4,7 +4,7 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 export PGRX_HOME="$root/target/pgrx"
-major=$("$(cat target/testbed/pg_config)" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+major=$(cat target/testbed/major)
 
 cargo fmt --all --check
 cargo clippy --workspace --exclude pg_mask --all-targets -- -D warnings

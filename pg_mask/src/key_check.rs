@@ -5,6 +5,8 @@
 //! standbys, and it costs a microsecond.
 
 use crate::error::Error;
+use crate::keys::Keys;
+use crate::{clock, plan};
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
 
@@ -12,21 +14,42 @@ use pgrx::prelude::*;
 const GENERATION: i32 = 1;
 const CHECK_VALUE: i32 = 2;
 
+const RECORD: &str =
+    "INSERT INTO pg_mask.key_check (generation, check_value, created_at) VALUES ($1, $2, $3)";
+
 /// Compares every row with the keyring's check values, generation 1 first.
 pub(crate) fn verify(check_values: &[String]) -> Result<(), Error> {
-    for (generation, expected) in read()? {
-        let found = usize::try_from(generation).ok().and_then(|n| check_values.get(n.checked_sub(1)?));
-        match found {
+    for (generation, recorded) in recorded()? {
+        match value_of(check_values, generation) {
             None => return Err(Error::KeyMissing { generation }),
-            Some(value) if *value != expected => return Err(Error::KeyDiffers { generation }),
+            Some(value) if *value != recorded => return Err(Error::KeyDiffers { generation }),
             Some(_) => {}
         }
     }
     Ok(())
 }
 
+/// The check value of a generation.
+pub(crate) fn value_of(check_values: &[String], generation: i32) -> Option<&String> {
+    check_values.get(usize::try_from(generation).ok()?.checked_sub(1)?)
+}
+
+/// Records the generations that this database has no row of yet: of a keyring that has grown.
+pub(crate) fn record(keys: &Keys) -> Result<(), Error> {
+    let recorded = recorded()?;
+    for (key, check_value) in keys.keyring.generations().iter().zip(&keys.check_values) {
+        let generation = key.number() as i32;
+        if recorded.iter().all(|(number, _)| *number != generation) {
+            let created_at = clock::timestamp(key.created_at_unix_micros());
+            let row = || vec![generation.into(), check_value.as_str().into(), created_at.into()];
+            plan::run(RECORD, row, |_| ());
+        }
+    }
+    Ok(())
+}
+
 /// Every row: a generation and its check value.
-fn read() -> Result<Vec<(i32, String)>, Error> {
+pub(crate) fn recorded() -> Result<Vec<(i32, String)>, Error> {
     // SAFETY: catalog look-ups, then PostgreSQL's own way to read a small table: open, scan, close.
     // An error on the way closes all of it, as for any C code. The tuple descriptor is compared
     // with what is read before anything is.

@@ -1,21 +1,16 @@
 //! Making the keyring, and asking about it.
 
 use crate::error::{Error, OrRaise};
-use crate::{keys, plan, settings};
+use crate::{clock, key_check, keys, plan, settings};
 use pg_mask_core::key_file;
-use pg_mask_core::keyring::Keyring;
+use pg_mask_core::keyring::{Key, Keyring};
+use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-
-/// 1970-01-01 is that many microseconds before 2000-01-01, where PostgreSQL starts to count.
-pub(crate) const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
 
 /// The time now as RFC 3339 text.
 const NOW: &str = r#"SELECT pg_catalog.to_char(
     pg_catalog.statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
-
-const RECORD: &str =
-    "INSERT INTO pg_mask.key_check (generation, check_value, created_at) VALUES ($1, $2, $3)";
 
 /// Makes the server's keyring if it has none, and records its keys' check values. For
 /// `CREATE EXTENSION` alone, which drops it at its end.
@@ -48,12 +43,53 @@ fn make_and_record() -> Result<(), Error> {
         Err(error) => return Err(at(error)),
         Ok(_) => {}
     }
+    key_check::record(&*keys::latest()?)
+}
+
+/// The keys of the server and of this database, a row each. `state` is "ok", or "not recorded" (masked
+/// with by nobody here yet), "differs" or "missing": with these two nothing is masked.
+#[pg_extern(schema = "pg_mask", stable, parallel_safe)]
+#[allow(clippy::type_complexity)] // pgrx reads the columns from the type itself, not from an alias
+fn key_status() -> TableIterator<
+    'static,
+    (
+        name!(kind, &'static str),
+        name!(number, i32),
+        name!(current, bool),
+        name!(created_at, Option<TimestampWithTimeZone>),
+        name!(check_value, Option<String>),
+        name!(state, &'static str),
+    ),
+> {
+    TableIterator::new(status().or_raise())
+}
+
+type KeyStatus = (&'static str, i32, bool, Option<TimestampWithTimeZone>, Option<String>, &'static str);
+
+fn status() -> Result<Vec<KeyStatus>, Error> {
     let keys = keys::latest()?;
-    for (key, check_value) in keys.keyring.generations().iter().zip(&keys.check_values) {
-        let created_at =
-            TimestampWithTimeZone::try_from(key.created_at_unix_micros() - UNIX_TO_POSTGRES).ok();
-        let row = || vec![(key.number() as i32).into(), check_value.as_str().into(), created_at.into()];
-        plan::run(RECORD, row, |_| ());
-    }
-    Ok(())
+    let mut recorded = key_check::recorded()?;
+    let mut rows = Vec::new();
+    let mut add = |kind, all: &[Key], state: &mut dyn FnMut(&Key) -> &'static str| {
+        for key in all {
+            let current = all.last().is_some_and(|last| last.number() == key.number());
+            let created_at = clock::timestamp(key.created_at_unix_micros());
+            rows.push((kind, key.number() as i32, current, created_at, Some(key.check_value()), state(key)));
+        }
+    };
+    add("mask", keys.keyring.generations(), &mut |key| {
+        let row = recorded.iter().position(|(generation, _)| *generation == key.number() as i32);
+        match row.map(|row| recorded.swap_remove(row)) {
+            None => "not recorded",
+            Some((_, value)) if value != key.check_value() => "differs",
+            Some(_) => "ok",
+        }
+    });
+    add("seal", keys.keyring.seals(), &mut |_| "ok");
+    rows.extend(
+        recorded
+            .into_iter()
+            .map(|(generation, value)| ("mask", generation, false, None, Some(value), "missing")),
+    );
+    Ok(rows)
 }

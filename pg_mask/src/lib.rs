@@ -8,13 +8,14 @@
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
-//! - [`arrays`], [`text`], [`plan`], [`run_as`], [`statement`], [`subtransaction`]: PostgreSQL's ways, made safe to use
+//! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`statement`], [`subtransaction`]: PostgreSQL's ways, made safe to use
 
 // SQL functions take their arguments by value: that is how pgrx hands them over.
 #![allow(clippy::needless_pass_by_value)]
 
 mod app_version;
 mod arrays;
+mod clock;
 mod error;
 mod ingest;
 mod key_check;

@@ -27,14 +27,15 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T, is_refusal: fn(&[u8; 5]) -> b
                 | pg_sys::panic::CaughtError::ErrorReport(report) => sqlstate(report.sql_error_code()),
                 pg_sys::panic::CaughtError::RustPanic { .. } => *b"XX000",
             };
-            if !is_refusal(&sqlstate) {
-                error.rethrow();
-            }
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::FlushErrorState();
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
+            // Only now: an error must not leave the subtransaction open.
+            if !is_refusal(&sqlstate) {
+                error.rethrow();
+            }
             Err(sqlstate)
         })
         .execute()

@@ -4,7 +4,7 @@ use crate::guardian::{Guardian, free_port, wait_until};
 use crate::installation::{self, Installation, output, run};
 use crate::{Result, root};
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,6 +22,42 @@ pub struct Cluster {
 impl Cluster {
     /// Makes and starts a cluster with further settings (`name = value`).
     pub async fn start(settings: &[&str]) -> Result<Self> {
+        let mut cluster = Self::new()?;
+        let data = cluster.data();
+        run(cluster.command("initdb").arg("-D").arg(&data).args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]))?;
+        cluster.configure(settings)?;
+        cluster.restart().await?;
+        Ok(cluster)
+    }
+
+    /// A hot standby of this cluster, caught up.
+    pub async fn standby(&self) -> Result<Self> {
+        let mut standby = Self::new()?;
+        let mut copy = self.command("pg_basebackup");
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
+            .arg(standby.data());
+        run(copy.arg("--dbname").arg(self.url("postgres", "postgres")))?;
+        standby.configure(&["hot_standby = on"])?;
+        standby.restart().await?;
+        let here: String =
+            self.connect("postgres").await?.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
+        let reader = standby.connect("postgres").await?;
+        let caught_up = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        wait_until("the standby has caught up", || async {
+            reader.query_one(caught_up, &[&here]).await.is_ok_and(|row| row.get(0))
+        })
+        .await?;
+        Ok(standby)
+    }
+
+    /// A server's folder, port and command, and an empty data directory.
+    fn new() -> Result<Self> {
         let installation = installation::shared()?;
         let user = installation.user;
         let folder = Guardian::folder("cluster")?;
@@ -36,29 +72,26 @@ impl Cluster {
         server.extend([postgres, "-D".to_owned(), data.display().to_string()]);
         let guardian = Guardian::new(&folder, "QUIT", &server)?;
         std::fs::create_dir(&data)?;
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;
         if let Some(user) = user {
             chown(&data, Some(user.uid), Some(user.gid))?;
         }
-        let mut cluster = Self { guardian, installation, port };
-        run(cluster.command("initdb").arg("-D").arg(&data).args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-        ]))?;
+        Ok(Self { guardian, installation, port })
+    }
+
+    fn configure(&self, settings: &[&str]) -> Result<()> {
         let mut conf = format!(
-            "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n",
-            data.display()
+            "\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\n",
+            self.port,
+            self.data().display()
         );
         for setting in settings {
             conf.push_str(setting);
             conf.push('\n');
         }
-        let mut file = std::fs::File::options().append(true).open(data.join("postgresql.conf"))?;
+        let mut file = std::fs::File::options().append(true).open(self.data().join("postgresql.conf"))?;
         file.write_all(conf.as_bytes())?;
-        cluster.restart().await?;
-        Ok(cluster)
+        Ok(())
     }
 
     /// Starts the server, or starts it again after [`Cluster::stop`]; waits until it answers.

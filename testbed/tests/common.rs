@@ -82,3 +82,15 @@ pub(crate) async fn ends_with(command: Command, code: i32, saying: &str) -> Ende
     assert!(ended.log.contains(saying), "expected {saying:?} in:\n{}", ended.log);
     ended
 }
+
+/// Puts a keyring's text in place as a DBA would: owned by the server's user, mode 600.
+pub(crate) fn write_keyring(path: &std::path::Path, text: &[u8]) {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let fresh = path.with_extension("fresh");
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).unwrap();
+    if let Some(user) = testbed::installation::shared().unwrap().user {
+        chown(&fresh, Some(user.uid), Some(user.gid)).unwrap();
+    }
+    std::fs::rename(&fresh, path).unwrap();
+}

@@ -1,14 +1,33 @@
 //! What the system promises, tried with real servers. A file a promise.
 //!
-//! `make test` runs these; they need what `testbed/setup.sh` and `testbed/build.sh` make.
+//! `make test` runs these; they need what `testbed/setup.sh` and `testbed/build.sh` make. Those of the
+//! extension run with every PostgreSQL at hand (`PG_MASK_TEST_PG` names one), those of the whole system
+//! with the machine's own.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-mod bad_input;
-mod clean_up;
 mod common;
-mod mask_vectors;
-mod redelivery;
-mod set_up_errors;
-mod sql_files;
-mod whole_way;
+
+/// What SQL sees.
+mod extension {
+    mod bad_input;
+    mod concurrency;
+    mod dump_restore;
+    mod keyring;
+    mod ledger;
+    mod mask_vectors;
+    mod no_raw_value;
+    mod privileges;
+    mod sql_files;
+    mod standby;
+}
+
+/// From a queue to rows.
+mod system {
+    mod bad_messages;
+    mod clean_up;
+    mod no_raw_value_in_logs;
+    mod redelivery;
+    mod set_up_errors;
+    mod whole_way;
+}

@@ -1,12 +1,12 @@
-//! HMAC-SHA-256 (RFC 2104) of 32-byte messages with a key that is ready to use.
+//! HMAC-SHA-256 (RFC 2104) with a key that is ready to use.
 //!
-//! Every step of masking hashes 32 bytes, so a message and its padding are one SHA-256 block. The
-//! two blocks that depend on the key alone are hashed once, when the key is made: two blocks a
-//! message remain, the least that HMAC can take.
+//! The two SHA-256 blocks that depend on the key alone are hashed once, when the key is made. Every
+//! step of masking hashes 32 bytes, which with their padding are one block: two blocks a message
+//! remain, the least that HMAC can take.
 
 use hkdf::Hkdf;
+use sha2::Sha256;
 use sha2::block_api::compress256;
-use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A SHA-256 hash value, also the length of every key.
@@ -29,39 +29,26 @@ impl HmacKey {
         Self { inner: padded_key_state(key, 0x36), outer: padded_key_state(key, 0x5c) }
     }
 
-    /// Derives a key from `secret` by HKDF (RFC 5869, no salt) for the purpose that `info` names.
-    pub fn derive(secret: &Hash, info: &[&[u8]]) -> Self {
-        Self::new(&hkdf(secret, info))
-    }
-
     /// HMAC-SHA-256 of `message`.
-    pub fn mac(&self, message: &Hash) -> Hash {
-        let inner = one_block_after(self.inner, message);
-        one_block_after(self.outer, &inner)
+    #[inline]
+    pub fn mac(&self, message: &[u8]) -> Hash {
+        let inner = finish(self.inner, 64, message);
+        finish(self.outer, 64, &inner)
     }
 }
 
 /// HKDF-SHA-256 (RFC 5869) of `secret` with no salt and the parts of `info` joined, 32 bytes.
-pub fn hkdf(secret: &Hash, info: &[&[u8]]) -> Zeroizing<Hash> {
+pub fn hkdf(secret: &[u8], info: &[&[u8]]) -> Zeroizing<Hash> {
     let mut derived = Zeroizing::new([0; 32]);
     let length_is_fine = Hkdf::<Sha256>::new(None, secret).expand_multi_info(info, derived.as_mut_slice());
     debug_assert!(length_is_fine.is_ok(), "32 bytes are one HMAC-SHA-256 output");
     derived
 }
 
-/// SHA-256 of `message`: one block, hashed at once, when the message is short.
+/// SHA-256 (FIPS 180-4) of `message`.
+#[inline]
 pub fn sha256(message: &[u8]) -> Hash {
-    const LONGEST_IN_ONE_BLOCK: usize = 64 - 9; // 0x80 and the length in bits follow the message
-    if message.len() > LONGEST_IN_ONE_BLOCK {
-        return Sha256::digest(message).into();
-    }
-    let mut block = [0; 64];
-    block[..message.len()].copy_from_slice(message);
-    block[message.len()] = 0x80;
-    block[56..].copy_from_slice(&(8 * message.len() as u64).to_be_bytes());
-    let mut state = INITIAL_STATE;
-    compress256(&mut state, &[block]);
-    to_bytes(state)
+    finish(INITIAL_STATE, 0, message)
 }
 
 /// The state after the block that holds the key, XORed with a pad (RFC 2104, section 2).
@@ -75,23 +62,30 @@ fn padded_key_state(key: &Hash, pad: u8) -> [u32; 8] {
     state
 }
 
-/// Ends a hash that has taken one block and now takes 32 bytes of `message`.
-fn one_block_after(mut state: [u32; 8], message: &Hash) -> Hash {
-    const BITS: u64 = 8 * (64 + 32);
-    let mut block = [0; 64];
-    block[..32].copy_from_slice(message);
-    block[32] = 0x80;
-    block[56..].copy_from_slice(&BITS.to_be_bytes());
-    compress256(&mut state, &[block]);
-    to_bytes(state)
-}
-
-fn to_bytes(state: [u32; 8]) -> Hash {
-    let mut bytes = [0; 32];
-    for (four, word) in bytes.chunks_exact_mut(4).zip(state) {
-        four.copy_from_slice(&word.to_be_bytes());
+/// Ends a SHA-256 that is at `state` after `before` bytes, whole blocks, and now takes `message`.
+#[inline]
+fn finish(mut state: [u32; 8], before: usize, message: &[u8]) -> Hash {
+    const LENGTH_AT: usize = 64 - 8;
+    let (blocks, rest) = message.as_chunks::<64>();
+    if !blocks.is_empty() {
+        compress256(&mut state, blocks);
     }
-    bytes
+    let mut block = [0; 64];
+    block[..rest.len()].copy_from_slice(rest);
+    block[rest.len()] = 0x80;
+    if rest.len() >= LENGTH_AT {
+        compress256(&mut state, &[block]);
+        block = [0; 64];
+    }
+    let bits = 8 * (before + message.len()) as u64;
+    block[LENGTH_AT..].copy_from_slice(&bits.to_be_bytes());
+    compress256(&mut state, &[block]);
+
+    let mut hash = [0; 32];
+    for (four, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *four = word.to_be_bytes();
+    }
+    hash
 }
 
 #[cfg(test)]
@@ -99,10 +93,11 @@ mod tests {
     use super::*;
     use hmac::{Hmac, KeyInit, Mac};
     use proptest::prelude::*;
+    use sha2::Digest;
 
     proptest! {
         #[test]
-        fn agrees_with_the_hmac_crate(key in any::<Hash>(), message in any::<Hash>()) {
+        fn agrees_with_the_hmac_crate(key in any::<Hash>(), message in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut reference = Hmac::<Sha256>::new_from_slice(&key).unwrap();
             reference.update(&message);
             let expected: Hash = reference.finalize().into_bytes().into();
@@ -110,7 +105,7 @@ mod tests {
         }
 
         #[test]
-        fn sha256_agrees_with_the_sha2_crate(message in proptest::collection::vec(any::<u8>(), 0..130)) {
+        fn sha256_agrees_with_the_sha2_crate(message in proptest::collection::vec(any::<u8>(), 0..300)) {
             let expected: Hash = Sha256::digest(&message).into();
             prop_assert_eq!(sha256(&message), expected);
         }

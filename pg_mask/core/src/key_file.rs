@@ -84,7 +84,13 @@ pub fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Stamp), KeyFileError> {
         Err(rustix::io::Errno::LOOP) => return Err(KeyFileError::NotAFile("a symbolic link")),
         Err(rustix::io::Errno::NOENT) => return Err(KeyFileError::Missing),
         Err(rustix::io::Errno::NXIO) => return Err(KeyFileError::NotAFile("a socket or a device")),
-        Err(error) => return Err(failed("it can't be opened")(error.into())),
+        Err(error) => {
+            // Somebody else's file can't be opened: say whose it is rather than that.
+            if let Ok(meta) = fs::symlink_metadata(path) {
+                check(&meta)?;
+            }
+            return Err(failed("it can't be opened")(error.into()));
+        }
     };
     let meta = file.metadata().map_err(failed("its attributes can't be read"))?;
     check(&meta)?;

@@ -234,23 +234,13 @@ impl Key {
     /// 16 hex digits that tell keys apart and tell nothing of them: the first 8 bytes of
     /// `HMAC-SHA-256(HKDF(key, info "pg_mask/v1/check"), "pg_mask")`.
     pub fn check_value(&self) -> String {
-        use hmac::{Hmac, KeyInit, Mac};
-        let key = hkdf(&self.secret, &[CHECK_INFO]);
-        // RFC 2104: a key shorter than a block is filled up with zeros.
-        let mut block = Zeroizing::new([0; 64]);
-        block[..key.len()].copy_from_slice(key.as_slice());
-        let mac = Hmac::<sha2::Sha256>::new(&(*block).into()).chain_update(b"pg_mask").finalize();
-        hex::encode(&mac.into_bytes()[..8])
+        let key = HmacKey::new(&hkdf(&*self.secret, &[CHECK_INFO]));
+        hex::encode(&key.mac(b"pg_mask")[..8])
     }
 
     /// A key for another purpose, derived from this one.
     pub fn derive(&self, info: &[u8]) -> Zeroizing<Hash> {
-        hkdf(&self.secret, &[info])
-    }
-
-    /// [`Key::derive`], ready for HMAC.
-    pub fn derive_hmac(&self, info: &[&[u8]]) -> HmacKey {
-        HmacKey::derive(&self.secret, info)
+        hkdf(&*self.secret, &[info])
     }
 }
 

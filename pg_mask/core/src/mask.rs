@@ -1,7 +1,7 @@
 //! From a value to its token (masking contract v1, rules 2 to 4).
 
 use crate::canonical::canonical;
-use crate::hmac_key::{Hash, HmacKey, sha256};
+use crate::hmac_key::{Hash, HmacKey, hkdf, sha256};
 use crate::keyring::Keyring;
 
 /// The domain of a value when none is given.
@@ -24,7 +24,7 @@ impl Masker {
         let keys = keyring.generations();
         Self {
             prefix: format!("m{}_", keys.len()),
-            generations: keys.iter().map(|key| HmacKey::derive(key.secret(), &[INFO, domain])).collect(),
+            generations: keys.iter().map(|key| HmacKey::new(&hkdf(key.secret(), &[INFO, domain]))).collect(),
         }
     }
 

@@ -4,7 +4,8 @@
 //! A sealed body is `1 ‖ seal key id, 4 bytes big-endian ‖ nonce, 24 bytes ‖ ciphertext ‖ tag, 16
 //! bytes`. The row that it belongs to is its associated data: moved to another row, it doesn't open.
 
-use crate::keyring::{Key, Keyring};
+use crate::hmac_key::Hash;
+use crate::keyring::Keyring;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
@@ -37,9 +38,7 @@ pub fn seal(keyring: &Keyring, row: &[u8], body: &[u8]) -> Result<Vec<u8>, SealE
     let key = keyring.current_seal().ok_or(SealError::NoSealKey)?;
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce).map_err(|_| SealError::Random)?;
-    let nonce = XNonce::from(nonce);
-    let ciphertext =
-        cipher(key).encrypt(&nonce, Payload { msg: body, aad: row }).map_err(|_| SealError::Broken)?;
+    let ciphertext = encrypt(&key.derive(INFO), nonce, row, body)?;
     let mut sealed = Vec::with_capacity(HEADER + NONCE + ciphertext.len());
     sealed.push(VERSION);
     sealed.extend(key.number().to_be_bytes());
@@ -57,14 +56,19 @@ pub fn open(keyring: &Keyring, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Ve
     let id = u32::from_be_bytes(*id);
     let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().ok_or(SealError::Broken)?;
     let key = keyring.seal(id).ok_or(SealError::UnknownKey(id))?;
-    cipher(key)
-        .decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: row })
-        .map(Zeroizing::new)
-        .map_err(|_| SealError::Broken)
+    decrypt(&key.derive(INFO), *nonce, row, ciphertext)
 }
 
-fn cipher(key: &Key) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&(*key.derive(INFO)).into())
+/// Ciphertext and tag.
+fn encrypt(key: &Hash, nonce: [u8; NONCE], aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, SealError> {
+    let cipher = XChaCha20Poly1305::new(&(*key).into());
+    cipher.encrypt(&XNonce::from(nonce), Payload { msg, aad }).map_err(|_| SealError::Broken)
+}
+
+fn decrypt(key: &Hash, nonce: [u8; NONCE], aad: &[u8], msg: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let cipher = XChaCha20Poly1305::new(&(*key).into());
+    let opened = cipher.decrypt(&XNonce::from(nonce), Payload { msg, aad });
+    opened.map(Zeroizing::new).map_err(|_| SealError::Broken)
 }
 
 #[cfg(test)]
@@ -88,6 +92,22 @@ mod tests {
             prop_assert!(open(&keyring, &row, &sealed).is_err());
             prop_assert!(open(&keyring, &row, &sealed[..at]).is_err());
         }
+    }
+
+    /// draft-irtf-cfrg-xchacha-03, appendix A.3.1.
+    #[test]
+    fn gives_the_published_ciphertext() {
+        let plaintext = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+        let key: Hash = std::array::from_fn(|n| 0x80 + n as u8);
+        let nonce: [u8; NONCE] = std::array::from_fn(|n| 0x40 + n as u8);
+        let aad = hex::decode("50515253c0c1c2c3c4c5c6c7").unwrap();
+        let expected = "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb\
+                        731c7f1b0b4aa6440bf3a82f4eda7e39ae64c6708c54c216cb96b72e1213b452\
+                        2f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9\
+                        21f9664c97637da9768812f615c68b13b52ec0875924c1c7987947deafd8780acf49";
+        let sealed = encrypt(&key, nonce, &aad, plaintext).unwrap();
+        assert_eq!(hex::encode(&sealed), expected);
+        assert_eq!(*decrypt(&key, nonce, &aad, &sealed).unwrap(), plaintext);
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! What the forwarder gives: four arrays, a place a message.
 
+use crate::clock::{self, Day, Micros};
 use crate::error::Error;
-use crate::key_functions::UNIX_TO_POSTGRES;
 use crate::text::Text;
 use pg_mask_core::hmac_key::sha256;
-use pg_mask_core::sent_time::{self, DAY};
+use pg_mask_core::sent_time;
 use pgrx::prelude::*;
-
-/// Days since 2000-01-01, as PostgreSQL's `date` has them.
-pub(super) type Day = i32;
 
 /// A message, as SQS gave it.
 pub(super) struct Message<'a> {
@@ -19,8 +16,7 @@ pub(super) struct Message<'a> {
     pub(super) key: MessageKey,
     /// The UTC day of SentTimestamp, believable or not: it is the same at every redelivery.
     pub(super) sent_day: Day,
-    /// Microseconds since 2000-01-01 UTC.
-    pub(super) sent_at: Option<i64>,
+    pub(super) sent_at: Option<Micros>,
     pub(super) create_date: Day,
     pub(super) receive_count: Option<i32>,
     pub(super) body: Option<Text<'a>>,
@@ -31,10 +27,6 @@ pub(super) type MessageKey = [u8; 16];
 
 /// The sent day of messages without a sent time.
 const NO_SENT_DAY: Day = -10_957; // 1970-01-01
-
-/// Sent days stay within what every `date` arithmetic can take.
-const FIRST_DAY: i64 = -730_119; // 0001-01-01
-const LAST_DAY: i64 = 2_921_939; // 9999-12-31
 
 pub(super) struct Batch<'a> {
     pub(super) messages: Vec<Message<'a>>,
@@ -53,7 +45,7 @@ impl<'a> Batch<'a> {
                 "message_ids, bodies, sent_at and receive_counts differ in length",
             ));
         }
-        let now = now();
+        let now = clock::now();
         let mut messages = Vec::with_capacity(count);
         let places = message_ids.iter().zip(bodies.iter()).zip(sent_at.iter()).zip(receive_counts.iter());
         for (place, (((id, body), sent_at), receive_count)) in places.enumerate() {
@@ -63,7 +55,7 @@ impl<'a> Batch<'a> {
                 place,
                 key: key(id.to_utf8()),
                 id,
-                sent_day: sent_at.map_or(NO_SENT_DAY, day_of),
+                sent_day: sent_at.map_or(NO_SENT_DAY, clock::day_of),
                 sent_at,
                 create_date: create_date(sent_at, now),
                 receive_count,
@@ -75,21 +67,9 @@ impl<'a> Batch<'a> {
 }
 
 /// The UTC date of a message: of today if its sent time can't be true.
-pub(super) fn create_date(sent_at: Option<i64>, now: i64) -> Day {
-    let unix = |time: i64| time.saturating_add(UNIX_TO_POSTGRES);
-    let believable = sent_time::believable(sent_at.map(unix), unix(now));
-    day_of(believable.map_or(now, |time| time - UNIX_TO_POSTGRES))
-}
-
-/// The time now, in microseconds since 2000-01-01 UTC: that of the transaction, like `now()`.
-pub(super) fn now() -> i64 {
-    // SAFETY: a look-up.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
-}
-
-/// The UTC day of a time in microseconds since 2000-01-01 UTC.
-pub(super) fn day_of(time: i64) -> Day {
-    time.div_euclid(DAY).clamp(FIRST_DAY, LAST_DAY) as Day
+fn create_date(sent_at: Option<Micros>, now: Micros) -> Day {
+    let believable = sent_time::believable(sent_at.map(clock::to_unix), clock::to_unix(now));
+    clock::day_of(believable.map_or(now, clock::from_unix))
 }
 
 /// A UUID as SQS writes it is its own key. Any other id is hashed into one of version 8 (RFC 9562),

@@ -1,8 +1,9 @@
 //! The ledger: which messages were taken in. Claiming a message and storing what became of it are
 //! one transaction, so a message has its effect exactly once, however often it is delivered.
 
-use super::batch::{Day, Message, MessageKey, day_of, now};
+use super::batch::{Message, MessageKey};
 use crate::arrays::ArrayBuilder;
+use crate::clock::{self, Day};
 use crate::plan;
 use pgrx::prelude::*;
 use std::cmp::Ordering;
@@ -30,7 +31,7 @@ pub(super) fn claim(mut messages: Vec<Message<'_>>) -> (Vec<Message<'_>>, i64) {
         days.push_fixed(Some(message.sent_day.to_ne_bytes()));
         keys.push_fixed(Some(message.key));
     }
-    let today = day_of(now());
+    let today = clock::day_of(clock::now());
     let claimed = plan::run(
         CLAIM,
         || vec![days.finish(), keys.finish(), plan::date(today)],

@@ -1,8 +1,9 @@
 //! From a body to a row of the target, and rows into the target.
 
-use super::batch::{Day, Message};
+use super::batch::Message;
 use super::target::Target;
 use crate::arrays::ArrayBuilder;
+use crate::clock::Day;
 use crate::subtransaction::attempt;
 use crate::{plan, run_as, text};
 use pg_mask_core::login::{self, Field, Refusal};

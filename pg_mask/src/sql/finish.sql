@@ -3,7 +3,7 @@
 REVOKE ALL ON FUNCTION
     mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer),
     ingest_login(jsonb, date), ingest_login_batch(text[], text[], timestamptz[], integer[]),
-    pg_mask.replace_key_check(), pg_mask.maintain()
+    pg_mask.replace_key_check(), pg_mask.maintain(), pg_mask.key_status()
     FROM PUBLIC;
 
 COMMENT ON SCHEMA pg_mask IS 'pg_mask: key check, ledger, quarantine';
@@ -34,6 +34,8 @@ COMMENT ON FUNCTION ingest_login(jsonb, date) IS
 COMMENT ON FUNCTION ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pg_mask.quarantine';
 COMMENT ON FUNCTION pg_mask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
+COMMENT ON FUNCTION pg_mask.key_status() IS
+    'the server''s keys and whether they are those that this database was masked with';
 COMMENT ON FUNCTION pg_mask.maintain() IS
     'makes ledger partitions for the days ahead and drops those older than pg_mask.ledger_days';
 

@@ -4,7 +4,8 @@ CREATE FUNCTION pg_mask.maintain(OUT created integer, OUT dropped integer)
 DECLARE
     days_ahead CONSTANT integer := 3;
     today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
-    oldest CONSTANT date := today - current_setting('pg_mask.ledger_days')::integer;
+    -- A session that has not called any function of the library yet knows no default of its settings.
+    oldest CONSTANT date := today - coalesce(current_setting('pg_mask.ledger_days', true)::integer, 15);
     day date;
     partition name;
 BEGIN
@@ -16,7 +17,7 @@ BEGIN
     FOR day IN SELECT today + ahead FROM generate_series(0, days_ahead) AS ahead LOOP
         partition := 'day_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass(format('mask_ledger.%I', partition)) IS NOT NULL;
-        EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger INCLUDING ALL)', partition);
+        EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger_default INCLUDING ALL)', partition);
         EXECUTE format(
             'WITH moved AS (DELETE FROM pg_mask.ledger_default WHERE sent_day = %L RETURNING *)
              INSERT INTO mask_ledger.%I SELECT * FROM moved', day, partition);

@@ -1,12 +1,11 @@
 //! `mask_pii` gives the tokens of the masking contract's vectors, with their keys as the keyring.
 
-use crate::common::message;
+use crate::common::{message, write_keyring};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt, chown};
 use testbed::cluster::Cluster;
 
-const VECTORS: &str = include_str!("../../pg_mask/core/tests/vectors/mask_v1.json");
+const VECTORS: &str = include_str!("../../../pg_mask/core/tests/vectors/mask_v1.json");
 
 fn install_keyring(cluster: &Cluster, keys: &[String]) {
     let at = "2026-11-21T00:00:00Z";
@@ -14,11 +13,7 @@ fn install_keyring(cluster: &Cluster, keys: &[String]) {
         (1..).zip(keys).map(|(n, key)| json!({"generation": n, "key": key, "created_at": at})).collect();
     let path = cluster.data().join("pg_mask.keyring");
     let text = json!({"format": "pg_mask keyring v1", "generations": generations, "seal": []}).to_string();
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    if let Some(user) = testbed::installation::shared().unwrap().user {
-        chown(&path, Some(user.uid), Some(user.gid)).unwrap();
-    }
+    write_keyring(&path, text.as_bytes());
 }
 
 #[tokio::test]

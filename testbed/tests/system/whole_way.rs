@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
-const BODIES: &str = include_str!("../data/fetch-logins.jsonl");
+const BODIES: &str = include_str!("../../data/fetch-logins.jsonl");
 
 /// Masking contract v1 once more, from its text: for IPv4 addresses and device ids, which are canonical.
 fn token(keyring: &Value, value: &str) -> String {

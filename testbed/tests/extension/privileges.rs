@@ -1,0 +1,217 @@
+//! Each role tries each thing that it must not.
+
+use crate::common::{cluster, count, message};
+use tokio_postgres::Client;
+
+const INGEST: &str = "SELECT * FROM ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY['2026-11-20'::timestamptz], '{1}')";
+
+/// A role of this test's own, in a group.
+async fn member(admin: &Client, name: &str, group: &str) {
+    let sql = format!("DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN; GRANT {group} TO {name}");
+    admin.batch_execute(&sql).await.unwrap();
+}
+
+async fn is_refused(client: &Client, sql: &str) {
+    let Err(error) = client.batch_execute(sql).await else { panic!("allowed: {sql}") };
+    let text = message(&error);
+    assert!(text.starts_with("42501 "), "{sql}: {text}");
+}
+
+#[tokio::test]
+async fn nobody_gets_at_tables_keys_or_internals() {
+    let cluster = cluster().await;
+    let admin = cluster.database("privileges").await.unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+    for group in ["mask_ingester", "mask_analyst", "mask_recoverer"] {
+        let name = format!("try_{group}");
+        member(&admin, &name, group).await;
+        let client = cluster.connect_as(&name, "privileges").await.unwrap();
+        // Settings are known once the library is loaded; whoever may call no function can't load it.
+        let settings: &[&str] = match group {
+            "mask_recoverer" => &[],
+            _ => &[
+                "SHOW pg_mask.keyring_file",
+                "SELECT current_setting('pg_mask.keyring_file')",
+                "SELECT current_setting('pg_mask.login_table')",
+                "SET pg_mask.keyring_file = '/tmp/mine'",
+                "SET pg_mask.login_table = 'public.mine'",
+                "SELECT set_config('pg_mask.login_table', 'public.mine', false)",
+                "SET pg_mask.ledger_days = 1",
+            ],
+        };
+        match group {
+            "mask_ingester" => client.batch_execute("SELECT ingest_login('{\"user_id\": 1}')").await.unwrap(),
+            "mask_analyst" => client.batch_execute("SELECT mask_pii('x')").await.unwrap(),
+            _ => {}
+        }
+        let others = [
+            "SELECT * FROM pg_mask.ledger",
+            "SELECT * FROM pg_mask.ledger_default",
+            "SELECT * FROM pg_mask.quarantine",
+            "SELECT * FROM pg_mask.quarantine_summary",
+            "SELECT * FROM pg_mask.key_check",
+            "INSERT INTO pg_mask.key_check VALUES (1, 'x', now())",
+            "DELETE FROM pg_mask.ledger",
+            "SELECT pg_mask.key_status()",
+            "SELECT pg_mask.maintain()",
+            "SELECT pg_mask.replace_key_check()",
+            "INSERT INTO user_logins (user_id) VALUES ('forged')",
+            "DELETE FROM user_logins",
+            "SELECT pg_read_file('pg_mask.keyring')",
+            "SELECT pg_read_binary_file(current_setting('data_directory') || '/pg_mask.keyring')",
+            "SELECT lo_import('pg_mask.keyring')",
+            "COPY (SELECT 1) TO PROGRAM 'cat'",
+            "ALTER SYSTEM SET pg_mask.keyring_file = '/tmp/mine'",
+            "ALTER EXTENSION pg_mask UPDATE",
+            "DROP EXTENSION pg_mask",
+            "ALTER FUNCTION ingest_login(jsonb, date) SECURITY INVOKER",
+            "CREATE TABLE pg_mask.mine ()",
+            "CREATE TABLE mask_ledger.mine ()",
+            "SET ROLE postgres",
+        ];
+        for sql in others.iter().chain(settings) {
+            is_refused(&client, sql).await;
+        }
+        let shown =
+            "SELECT count(*) FROM pg_settings WHERE name IN ('pg_mask.keyring_file', 'pg_mask.login_table')";
+        assert_eq!(count(&client, shown).await, 0, "{group} sees paths");
+    }
+}
+
+#[tokio::test]
+async fn each_role_has_its_own_rights_and_no_other() {
+    let cluster = cluster().await;
+    let admin = cluster.database("own_rights").await.unwrap();
+    for group in ["mask_ingester", "mask_analyst", "mask_recoverer"] {
+        member(&admin, &format!("own_{group}"), group).await;
+    }
+    let ingester = cluster.connect_as("own_mask_ingester", "own_rights").await.unwrap();
+    ingester.batch_execute(INGEST).await.unwrap();
+    ingester.batch_execute("SELECT ingest_login('{\"user_id\": 2}')").await.unwrap();
+    for sql in [
+        "SELECT mask_pii('x')",
+        "SELECT mask_pii('::1'::inet)",
+        "SELECT mask_pii('x', 'y')",
+        "SELECT * FROM user_logins",
+    ] {
+        is_refused(&ingester, sql).await;
+    }
+    let analyst = cluster.connect_as("own_mask_analyst", "own_rights").await.unwrap();
+    assert_eq!(count(&analyst, "SELECT count(mask_pii(user_id)) FROM user_logins").await, 2);
+    analyst
+        .batch_execute("SELECT app_version_text(1); TABLE shared_ips; TABLE shared_devices")
+        .await
+        .unwrap();
+    for sql in [INGEST, "SELECT ingest_login('{\"user_id\": 2}')"] {
+        is_refused(&analyst, sql).await;
+    }
+    let recoverer = cluster.connect_as("own_mask_recoverer", "own_rights").await.unwrap();
+    for sql in [INGEST, "SELECT mask_pii('x')", "SELECT * FROM user_logins"] {
+        is_refused(&recoverer, sql).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_user_sets_before_the_library_is_loaded_does_not_count() {
+    let cluster = cluster().await;
+    let admin = cluster.database("set_before").await.unwrap();
+    member(&admin, "sets_before", "mask_ingester").await;
+    let client = cluster.connect_as("sets_before", "set_before").await.unwrap();
+    // No session knows these settings until the library is loaded; then they are refused.
+    client
+        .batch_execute("SET pg_mask.login_table = 'public.mine'; SET pg_mask.keyring_file = '/tmp/mine'")
+        .await
+        .unwrap();
+    client.batch_execute(INGEST).await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
+}
+
+#[tokio::test]
+async fn a_search_path_full_of_traps_catches_nothing() {
+    let cluster = cluster().await;
+    let admin = cluster.database("search_path").await.unwrap();
+    admin.batch_execute("CREATE SCHEMA traps; GRANT ALL ON SCHEMA traps TO PUBLIC; GRANT TEMP ON DATABASE search_path TO PUBLIC").await.unwrap();
+    member(&admin, "sets_traps", "mask_ingester").await;
+    let client = cluster.connect_as("sets_traps", "search_path").await.unwrap();
+    client
+        .batch_execute(
+            "CREATE FUNCTION traps.trap() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'caught as %', current_user; END $$;
+             CREATE FUNCTION traps.nextval(text) RETURNS bigint LANGUAGE sql AS $$ SELECT traps.trap()::bigint $$;
+             CREATE FUNCTION traps.nextval(regclass) RETURNS bigint LANGUAGE sql AS $$ SELECT traps.trap()::bigint $$;
+             CREATE FUNCTION traps.generate_series(int, int) RETURNS SETOF int LANGUAGE sql AS $$ SELECT traps.trap()::int $$;
+             CREATE FUNCTION traps.unnest(anyarray) RETURNS SETOF anyelement LANGUAGE sql AS $$ SELECT $1[1] WHERE traps.trap() = '' $$;
+             CREATE FUNCTION traps.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT traps.trap()::timestamptz $$;
+             CREATE FUNCTION traps.date_eq(date, date) RETURNS boolean LANGUAGE sql AS $$ SELECT traps.trap() = '' $$;
+             CREATE OPERATOR traps.= (LEFTARG = date, RIGHTARG = date, FUNCTION = traps.date_eq);
+             CREATE FUNCTION traps.uuid_eq(uuid, uuid) RETURNS boolean LANGUAGE sql AS $$ SELECT traps.trap() = '' $$;
+             CREATE OPERATOR traps.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = traps.uuid_eq);
+             CREATE DOMAIN traps.text AS pg_catalog.text CHECK (traps.trap() = '');
+             CREATE TABLE traps.user_logins (user_id text);
+             CREATE TEMP TABLE user_logins (user_id text);
+             CREATE TEMP TABLE ledger (x int); CREATE TEMP TABLE quarantine (x int); CREATE TEMP TABLE key_check (x int);
+             SET search_path = pg_temp, traps, pg_catalog, public",
+        )
+        .await
+        .unwrap();
+    let sql = "SELECT * FROM public.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1,\\\"ip\\\":\\\"::1\\\"}\", bad}', NULL::timestamptz[] || ARRAY[NULL, NULL]::timestamptz[], '{1, 1}')";
+    client.batch_execute(sql).await.unwrap();
+    client.batch_execute("SELECT public.ingest_login('{\"user_id\": 1}')").await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 2);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.quarantine").await, 1);
+    assert_eq!(count(&client, "SELECT count(*) FROM pg_temp.user_logins").await, 0);
+}
+
+/// Whoever owns the table could otherwise run code as the owner of the extension.
+#[tokio::test]
+async fn code_of_the_table_runs_as_the_tables_owner() {
+    let cluster = cluster().await;
+    let admin = cluster.database("tables_owner").await.unwrap();
+    admin
+        .batch_execute(
+            "DROP ROLE IF EXISTS owns_logins; CREATE ROLE owns_logins LOGIN;
+             ALTER TABLE user_logins OWNER TO owns_logins; CREATE SCHEMA AUTHORIZATION owns_logins;",
+        )
+        .await
+        .unwrap();
+    let owner = cluster.connect_as("owns_logins", "tables_owner").await.unwrap();
+    owner
+        .batch_execute(
+            "CREATE TABLE owns_logins.seen (who text, session text);
+             CREATE FUNCTION owns_logins.spy() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO owns_logins.seen VALUES (current_user, session_user); RETURN NEW; END $$;
+             CREATE TRIGGER spy BEFORE INSERT ON public.user_logins FOR EACH ROW EXECUTE FUNCTION owns_logins.spy();
+             CREATE FUNCTION owns_logins.climb() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN EXECUTE 'ALTER ROLE owns_logins SUPERUSER'; RETURN NULL; END $$;",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+    let seen = "SELECT count(*) FROM owns_logins.seen WHERE who = 'owns_logins'";
+    assert_eq!(count(&admin, seen).await, 1);
+    owner
+        .batch_execute("CREATE TRIGGER climb AFTER INSERT ON public.user_logins FOR EACH STATEMENT EXECUTE FUNCTION owns_logins.climb()")
+        .await
+        .unwrap();
+    is_refused(&admin, &INGEST.replace("'{a}'", "'{b}'")).await;
+    let climbed = "SELECT count(*) FROM pg_roles WHERE rolname = 'owns_logins' AND rolsuper";
+    assert_eq!(count(&admin, climbed).await, 0);
+}
+
+#[tokio::test]
+async fn no_source_holds_a_secret_and_every_definer_pins_its_search_path() {
+    let client = cluster().await.database("sources").await.unwrap();
+    let keyring = std::fs::read_to_string(cluster().await.data().join("pg_mask.keyring")).unwrap();
+    let keyring: serde_json::Value = serde_json::from_str(&keyring).unwrap();
+    let key = keyring["generations"][0]["key"].as_str().unwrap();
+    let sources = client.query(
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prokind = 'f' AND proname ~ 'mask|ingest'",
+        &[],
+    );
+    for row in sources.await.unwrap() {
+        assert!(!row.get::<_, &str>(0).contains(key));
+    }
+    let loose = "SELECT count(*) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid
+        JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_mask'
+        WHERE prosecdef AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)";
+    assert_eq!(count(&client, loose).await, 0);
+}
