@@ -31,7 +31,8 @@ COMMENT ON ROLE mask_recoverer IS 'pg_mask: may open quarantined messages, each 
 COMMENT ON ROLE mask_forwarder IS 'pg_mask: logs in as the forwarder';
 
 -- A statement that fails or takes long may be logged: the messages that it carries may not. Settings
--- of a group don't reach its members, so they stand at the role that logs in.
+-- of a group don't reach its members, so they stand at the role that logs in. Any other login role
+-- that ingests needs the same.
 ALTER ROLE mask_forwarder SET log_parameter_max_length = 0;
 ALTER ROLE mask_forwarder SET log_parameter_max_length_on_error = 0;
 -- Plans with the messages' text in them could be shown by auto_explain.

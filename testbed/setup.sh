@@ -35,6 +35,10 @@ has_libclang || add libclang-dev
 [ "$what" = build ] || python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || add python3-venv
 pg_config=${PG_CONFIG:-$(newest_pg_config)}
 [ -n "$pg_config" ] || add postgresql
+if [ -n "$pg_config" ] && ! "$pg_config" --version >/dev/null 2>&1; then
+    say "$pg_config is not a pg_config that runs; set PG_CONFIG to the one of your server"
+    exit 1
+fi
 
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then

@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use bytesize::ByteSize;
-use clap::{Args, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -25,12 +26,12 @@ pub(crate) struct Config {
     pub(crate) drain: bool,
 
     /// How many receives are under way at once.
-    #[arg(long, env = "FORWARDER_RECEIVERS", default_value = "4", value_name = "N")]
-    pub(crate) receivers: NonZeroUsize,
+    #[arg(long, env = "FORWARDER_RECEIVERS", default_value = "4", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) receivers: u16,
 
     /// How many connections write to the database.
-    #[arg(long, env = "FORWARDER_WRITERS", default_value = "2", value_name = "N")]
-    pub(crate) writers: NonZeroUsize,
+    #[arg(long, env = "FORWARDER_WRITERS", default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) writers: u16,
 
     /// The most messages in a batch: one statement, one transaction.
     #[arg(long, env = "FORWARDER_BATCH_MESSAGES", default_value = "1000", value_name = "N")]
@@ -67,7 +68,6 @@ pub(crate) struct Config {
 
 /// Which queue.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
 pub(crate) struct QueueName {
     /// The queue's URL.
     #[arg(long, env = "QUEUE_URL", value_name = "URL")]
@@ -100,6 +100,31 @@ pub(crate) enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+impl Config {
+    /// Reads flags and environment; what is wrong there ends the process with exit code 2.
+    pub(crate) fn read() -> Self {
+        let mut command = Self::command();
+        let given = command.get_matches_mut();
+        let mut config =
+            Self::from_arg_matches(&given).unwrap_or_else(|error| error.format(&mut command).exit());
+        let flag = |name| given.value_source(name) == Some(ValueSource::CommandLine);
+        let queue = &mut config.queue;
+        // A variable that is set to nothing is not set. A flag counts more than a variable.
+        let [url, name] = [&mut queue.queue_url, &mut queue.queue_name];
+        *url = url.take().filter(|url| !url.is_empty() && (flag("queue_url") || !flag("queue_name")));
+        *name = name.take().filter(|name| !name.is_empty() && (flag("queue_name") || !flag("queue_url")));
+        let wrong = match (&queue.queue_url, &queue.queue_name) {
+            (None, None) => Some("which queue? Give --queue-url or --queue-name"),
+            (Some(_), Some(_)) => Some("--queue-url and --queue-name are two answers to one question"),
+            _ => None,
+        };
+        if let Some(text) = wrong {
+            command.error(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+        }
+        config
+    }
 }
 
 impl DatabaseUrl {

@@ -2,6 +2,8 @@
 
 use crate::error::{End, Error};
 use crate::message::Message;
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::SystemTime;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls};
@@ -18,9 +20,12 @@ pub(crate) struct Counts {
 pub(crate) struct Database {
     client: Client,
     call: String,
+    /// The database can't hold every character, so messages have to come in ASCII.
+    ascii_only: bool,
 }
 
-const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname)
+const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
+    pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')
     FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
     WHERE e.extname = 'pg_mask'";
 
@@ -48,15 +53,35 @@ impl Database {
              FROM {}.ingest_login_batch($1, $2, $3, $4)",
             row.try_get::<_, &str>(0).map_err(|error| Error::of_database(&error))?
         );
-        let database = Self { client, call };
+        let ascii_only = row.try_get(1).map_err(|error| Error::of_database(&error))?;
+        let database = Self { client, call, ascii_only };
         database.take_in(&[]).await?;
         Ok(database)
+    }
+
+    /// A body as it is; or, where the database has no place for some characters, with these as JSON
+    /// writes them in ASCII (RFC 8259, section 7): the same message, but for one that is no JSON.
+    fn encode<'a>(&self, body: &'a str) -> Cow<'a, str> {
+        if !self.ascii_only || body.is_ascii() {
+            return Cow::Borrowed(body);
+        }
+        let mut ascii = String::with_capacity(body.len() * 2);
+        for character in body.chars() {
+            if character.is_ascii() {
+                ascii.push(character);
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(ascii, "\\u{unit:04x}");
+                }
+            }
+        }
+        Cow::Owned(ascii)
     }
 
     /// Takes a batch in. When this returns, what became of it is durable.
     pub(crate) async fn take_in(&self, batch: &[Message]) -> Result<Counts, Error> {
         let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
-        let bodies: Vec<&str> = batch.iter().map(|message| message.body.0.as_str()).collect();
+        let bodies: Vec<Cow<'_, str>> = batch.iter().map(|message| self.encode(&message.body.0)).collect();
         let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
         let receive_counts: Vec<Option<i32>> = batch.iter().map(|message| message.receive_count).collect();
         // Never prepared under a name: a pooler may hand the next batch to another server process.

@@ -74,7 +74,10 @@ impl Error {
                 ),
             },
             SdkError::DispatchFailure(failure) if failure.is_other() => Self::SetUp {
-                what: format!("{doing} could not be sent: {}. Check the AWS credentials.", causes(error)),
+                what: format!(
+                    "{doing} could not be sent: {}. Check the AWS credentials and AWS_REGION.",
+                    causes(error)
+                ),
             },
             _ => Self::Unavailable {
                 end: End::Queue,

@@ -25,7 +25,6 @@ mod shutdown;
 mod summary;
 mod write;
 
-use clap::Parser;
 use config::Config;
 use progress::Progress;
 use std::process::ExitCode;
@@ -33,7 +32,7 @@ use std::sync::Arc;
 use summary::Tally;
 
 fn main() -> ExitCode {
-    let config = config::Config::parse();
+    let config = Config::read();
     let tally = Arc::new(summary::Tally::new());
     let progress = progress::Progress::new(config.drain);
     log::start(&config, &progress);

@@ -97,16 +97,16 @@ pub(crate) async fn run(
         bytes: usize::try_from(config.batch_bytes.as_u64()).unwrap_or(usize::MAX),
         linger: config.batch_linger,
     };
-    let (to, from) = mpsc::channel(config.receivers.get());
+    let (to, from) = mpsc::channel(config.receivers.into());
     let batches = Arc::new(Mutex::new(Batches::new(from, limits)));
 
     let tasks = TaskTracker::new();
-    for _ in 0..config.receivers.get() {
+    for _ in 0..config.receivers {
         tasks.spawn(receive::run(shared.clone(), to.clone()));
     }
     drop(to); // the channel ends with the last receiver
     let mut first = Some(database);
-    for _ in 0..config.writers.get() {
+    for _ in 0..config.writers {
         tasks.spawn(write::run(shared.clone(), batches.clone(), first.take()));
     }
     if config.drain {

@@ -55,19 +55,19 @@ impl Queue {
                 answer.queue_url.unwrap_or_default()
             }
         };
-        let visibility_timeout = i32::try_from(config.visibility_timeout.as_secs()).unwrap_or(i32::MAX);
+        let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
         let queue = Self { client, url, visibility_timeout };
         queue.depth().await?;
         Ok(queue)
     }
 
-    /// Receives up to ten messages, waiting up to `wait` for the first.
-    pub(crate) async fn receive(&self, wait: Duration) -> Result<Vec<Message>, Error> {
+    /// Receives up to `most` (ten) messages, waiting up to `wait` for the first.
+    pub(crate) async fn receive(&self, most: u32, wait: Duration) -> Result<Vec<Message>, Error> {
         let answer = self
             .client
             .receive_message()
             .queue_url(&self.url)
-            .max_number_of_messages(CALL_MESSAGES as i32)
+            .max_number_of_messages(most as i32)
             .wait_time_seconds(wait.as_secs() as i32)
             .visibility_timeout(self.visibility_timeout)
             .message_system_attribute_names(MessageSystemAttributeName::All)

@@ -29,7 +29,7 @@ pub(crate) async fn run(shared: Arc<Shared>, to: mpsc::Sender<Vec<Message>>) {
         // their visibility time-out. A drain's polls are short, so it sees them through; otherwise
         // stopping at once counts more.
         let received = tokio::select! {
-            received = shared.queue.receive(wait) => received,
+            received = shared.queue.receive(shared.places_per_receive, wait) => received,
             () = shared.stop.receiving.cancelled(), if !shared.drain => return,
         };
         match received {

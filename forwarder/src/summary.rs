@@ -65,9 +65,9 @@ impl Tally {
         self.received.load(Relaxed) == self.deleted.load(Relaxed) + self.released.load(Relaxed)
     }
 
-    /// Another number whenever anything moved on.
+    /// Another number whenever anything moved on; to receive what comes again is not to move on.
     pub(crate) fn moved(&self) -> u64 {
-        let counters = [&self.received, &self.inserted, &self.duplicate, &self.quarantined, &self.deleted];
+        let counters = [&self.inserted, &self.duplicate, &self.quarantined, &self.deleted];
         counters.into_iter().map(|counter| counter.load(Relaxed)).sum()
     }
 

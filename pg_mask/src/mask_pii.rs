@@ -6,7 +6,7 @@
 use crate::error::{Error, OrRaise};
 use crate::keys::{self, DomainMasker, Keys};
 use crate::statement;
-use crate::text::{NewText, Text};
+use crate::text::{NewText, Text, server_is_utf8_or_unknown};
 use pg_mask_core::mask::Masker;
 use pgrx::prelude::*;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 #[pg_extern(name = "mask_pii", stable, strict, parallel_safe)]
 fn mask_pii_text(value: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Option<NewText> {
     let site = call_site(fcinfo).or_raise();
-    mask(&site.keys.pii, value.to_utf8())
+    mask(&site.keys.pii, site.utf8(value))
 }
 
 #[pg_extern(name = "mask_pii", stable, strict, parallel_safe)]
@@ -26,7 +26,7 @@ fn mask_pii_domain(value: Text<'_>, domain: Text<'_>, fcinfo: pg_sys::FunctionCa
     if site.last_domain.as_ref().is_none_or(|(name, _)| **name != *domain) {
         site.last_domain = Some((domain.into(), site.keys.masker(domain)));
     }
-    site.last_domain.as_ref().and_then(|(_, masker)| mask(masker, value.to_utf8()))
+    site.last_domain.as_ref().and_then(|(_, masker)| mask(masker, site.utf8(value)))
 }
 
 #[pg_extern(name = "mask_pii", stable, strict, parallel_safe)]
@@ -52,6 +52,15 @@ struct CallSite {
     statement: pg_sys::TimestampTz,
     keys: Rc<Keys>,
     last_domain: Option<DomainMasker>,
+    /// Whether texts have to be converted to UTF-8.
+    converts: bool,
+}
+
+impl CallSite {
+    #[inline]
+    fn utf8<'a>(&self, value: Text<'a>) -> &'a [u8] {
+        if self.converts { value.to_utf8() } else { value.as_server_bytes() }
+    }
 }
 
 /// This call's [`CallSite`], with keys that were looked up in the current statement: PL/pgSQL keeps
@@ -69,8 +78,12 @@ fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut CallSite, E
         {
             return Ok(site);
         }
-        let fresh =
-            CallSite { statement: statement::started_at(), keys: keys::current()?, last_domain: None };
+        let fresh = CallSite {
+            statement: statement::started_at(),
+            keys: keys::current()?,
+            last_domain: None,
+            converts: !server_is_utf8_or_unknown(),
+        };
         if let Some(site) = site.as_mut() {
             *site = fresh;
             return Ok(site);

@@ -40,7 +40,6 @@ impl<'a> Text<'a> {
     }
 
     /// The value as UTF-8, or as it is where the server knows no encoding (`SQL_ASCII`).
-    #[inline]
     pub(crate) fn to_utf8(self) -> &'a [u8] {
         bytes_to_utf8(self.0)
     }
@@ -118,19 +117,17 @@ unsafe impl BoxRet for NewText {
     }
 }
 
-#[inline]
 fn server_encoding() -> pg_sys::pg_enc::Type {
     // SAFETY: a look-up.
     unsafe { pg_sys::GetDatabaseEncoding() as pg_sys::pg_enc::Type }
 }
 
-#[inline]
-fn server_is_utf8_or_unknown() -> bool {
+/// Whether texts of the server are UTF-8, or are taken as they are.
+pub(crate) fn server_is_utf8_or_unknown() -> bool {
     matches!(server_encoding(), pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII)
 }
 
 /// Bytes of the server's encoding as UTF-8, or as they are where it knows none (`SQL_ASCII`).
-#[inline]
 pub(crate) fn bytes_to_utf8(bytes: &[u8]) -> &[u8] {
     if server_is_utf8_or_unknown() { bytes } else { convert_to_utf8(bytes) }
 }

@@ -13,6 +13,7 @@ mod extension {
     mod bad_input;
     mod concurrency;
     mod dump_restore;
+    mod failures;
     mod keyring;
     mod ledger;
     mod mask_vectors;
@@ -26,6 +27,7 @@ mod extension {
 mod system {
     mod bad_messages;
     mod clean_up;
+    mod encodings;
     mod no_raw_value_in_logs;
     mod redelivery;
     mod set_up_errors;

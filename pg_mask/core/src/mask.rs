@@ -10,6 +10,18 @@ pub const DEFAULT_DOMAIN: &[u8] = b"pii";
 /// HKDF info, before the domain.
 const INFO: &[u8] = b"pg_mask/v1/mask/";
 
+/// The two digits of every byte.
+static DIGITS: [[u8; 2]; 256] = {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        digits[byte] = [HEX[byte >> 4], HEX[byte & 15]];
+        byte += 1;
+    }
+    digits
+};
+
 /// Masks the values of one domain under the newest generation of a keyring.
 pub struct Masker {
     /// `m<generation>_`
@@ -47,14 +59,14 @@ impl Masker {
     ///
     /// # Panics
     /// If `out` has another length.
+    #[inline]
     pub fn write_token(&self, hash: &Hash, out: &mut [u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let (prefix, digits) = out.split_at_mut(self.prefix.len());
         prefix.copy_from_slice(self.prefix.as_bytes());
-        assert_eq!(digits.len(), 2 * hash.len(), "a token's hash has 64 digits");
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+        let (pairs, rest) = digits.as_chunks_mut::<2>();
+        assert!(pairs.len() == hash.len() && rest.is_empty(), "a token's hash has 64 digits");
+        for (pair, byte) in pairs.iter_mut().zip(hash) {
+            *pair = DIGITS[usize::from(*byte)];
         }
     }
 

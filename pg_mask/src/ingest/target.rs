@@ -18,6 +18,8 @@ pub(super) struct Target {
     /// The statement that inserts rows.
     pub(super) insert: String,
     pub(super) owner: pg_sys::Oid,
+    /// Whether it has constraints or triggers that may wait for the commit.
+    pub(super) has_deferrable: bool,
     /// The most characters that each column takes.
     limits: [Option<usize>; COLUMNS.len()],
 }
@@ -65,7 +67,12 @@ impl Target {
                 name.to_string_lossy(),
                 COLUMNS.join(", ")
             );
-            Ok(Self { insert, owner: class.relowner, limits })
+            let triggers = match (*relation).trigdesc.as_ref() {
+                Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
+                None => &[],
+            };
+            let has_deferrable = triggers.iter().any(|trigger| trigger.tgdeferrable);
+            Ok(Self { insert, owner: class.relowner, has_deferrable, limits })
         }
     }
 

@@ -11,8 +11,8 @@ DECLARE
 BEGIN
     created := 0;
     dropped := 0;
-    -- One at a time; ingest goes on meanwhile, but for the moment in which a partition comes or goes.
-    PERFORM pg_advisory_xact_lock(hashtext('pg_mask.maintain'));
+    -- Ingest waits while partitions come and go, which is milliseconds, and once a day.
+    LOCK TABLE pg_mask.ledger IN ACCESS EXCLUSIVE MODE;
 
     FOR day IN SELECT today + ahead FROM generate_series(0, days_ahead) AS ahead LOOP
         partition := 'day_' || to_char(day, 'YYYYMMDD');

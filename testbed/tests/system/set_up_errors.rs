@@ -89,6 +89,10 @@ async fn wrong_usage_ends_with_2() {
     command.arg("--receivers=0");
     ends_with(command, 2, "--receivers").await;
     let mut command = forwarder::command(localstack().await, "x", &url).unwrap();
-    command.env_remove("QUEUE_NAME");
+    command.env("QUEUE_NAME", "");
     ends_with(command, 2, "--queue-url").await;
+    // A flag counts more than a variable.
+    let mut command = forwarder::command(localstack().await, "x", &url).unwrap();
+    command.args(["--drain", "--queue-url=http://127.0.0.1/000000000000/no-such-queue"]);
+    ends_with(command, 78, "The specified queue does not exist").await;
 }

@@ -1,0 +1,106 @@
+//! A batch that fails as a whole leaves nothing behind: no row, no claim, no right, no broken session.
+
+use crate::common::{cluster, count};
+
+const BATCH: &str =
+    "ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1}\", nonsense}', ARRAY[now(), now()], '{1, 1}')";
+
+#[tokio::test]
+async fn an_error_of_the_server_undoes_it_all() {
+    let cluster = cluster().await;
+    let admin = cluster.database("undoes_all").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'as if' USING ERRCODE = 'disk_full'; END $$;
+             CREATE TRIGGER fail BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION fail();
+             DROP ROLE IF EXISTS sees_failure; CREATE ROLE sees_failure LOGIN IN ROLE mask_ingester;",
+        )
+        .await
+        .unwrap();
+    let client = cluster.connect_as("sees_failure", "undoes_all").await.unwrap();
+    let error = client.query(&format!("SELECT * FROM {BATCH}"), &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53100");
+    // The session goes on, and whoever handles the error is who they were.
+    client
+        .batch_execute(&format!(
+            "DO $$ BEGIN PERFORM * FROM {BATCH}; EXCEPTION WHEN disk_full THEN
+                 IF current_user <> 'sees_failure' THEN RAISE 'now I am %', current_user; END IF; END $$"
+        ))
+        .await
+        .unwrap();
+    for table in ["user_logins", "pg_mask.ledger", "pg_mask.quarantine"] {
+        assert_eq!(count(&admin, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_timeout_leaves_the_session_as_it_was() {
+    let cluster = cluster().await;
+    let admin = cluster.database("times_out").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
+             CREATE TRIGGER hang BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION hang();
+             DROP ROLE IF EXISTS times_out; CREATE ROLE times_out LOGIN IN ROLE mask_ingester;",
+        )
+        .await
+        .unwrap();
+    let client = cluster.connect_as("times_out", "times_out").await.unwrap();
+    client.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
+    let error = client.query(&format!("SELECT * FROM {BATCH}"), &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57014");
+    let who: String = client.query_one("SELECT current_user::text", &[]).await.unwrap().get(0);
+    assert_eq!(who, "times_out");
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger").await, 0);
+}
+
+#[tokio::test]
+async fn deferred_constraints_are_checked_row_by_row() {
+    let cluster = cluster().await;
+    let admin = cluster.database("deferred").await.unwrap();
+    admin
+        .batch_execute(
+            "DROP ROLE IF EXISTS owns_deferred; CREATE ROLE owns_deferred;
+             CREATE TABLE known_users (user_id varchar(128) PRIMARY KEY); INSERT INTO known_users VALUES ('1'), ('2');
+             ALTER TABLE known_users OWNER TO owns_deferred; ALTER TABLE user_logins OWNER TO owns_deferred;
+             ALTER TABLE user_logins ADD UNIQUE (user_id) DEFERRABLE INITIALLY DEFERRED,
+                 ADD FOREIGN KEY (user_id) REFERENCES known_users DEFERRABLE INITIALLY DEFERRED",
+        )
+        .await
+        .unwrap();
+    let sql = "SELECT inserted, quarantined FROM ingest_login_batch('{a, b, c, d}', ARRAY['{\"user_id\":1}',
+        '{\"user_id\":1}', '{\"user_id\":2}', '{\"user_id\":3}'], array_fill(now(), ARRAY[4]), '{1, 1, 1, 1}')";
+    let row = admin.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
+    let reasons = "SELECT count(DISTINCT reason) FROM pg_mask.quarantine WHERE reason IN ('rejected:23505', 'rejected:23503')";
+    assert_eq!(count(&admin, reasons).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_and_ingest_do_not_disturb_each_other() {
+    let cluster = cluster().await;
+    let admin = cluster.database("maintained").await.unwrap();
+    // A batch that is not committed yet, in the default partition: maintenance waits for it.
+    let ingesting = cluster.connect("maintained").await.unwrap();
+    ingesting.batch_execute("BEGIN").await.unwrap();
+    ingesting.batch_execute(&format!("SELECT * FROM {BATCH}")).await.unwrap();
+    let maintaining = tokio::spawn(async move {
+        let done = admin
+            .query_one("SELECT created FROM pg_mask.maintain()", &[])
+            .await
+            .map(|row| row.get::<_, i32>(0));
+        (admin, done)
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'maintained' AND wait_event_type = 'Lock'";
+    let waits = || async { count(&ingesting, waiting).await == 1 };
+    testbed::guardian::wait_until("maintenance waits", waits).await.unwrap();
+    ingesting.batch_execute(&format!("SELECT * FROM {}", BATCH.replace("{a, b}", "{c, d}"))).await.unwrap();
+    ingesting.batch_execute("COMMIT").await.unwrap();
+    let (admin, done) = maintaining.await.unwrap();
+    assert_eq!(done.unwrap(), 4);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger").await, 4);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger_default").await, 0);
+}
