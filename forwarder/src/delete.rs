@@ -1,9 +1,9 @@
 //! The end of a message: deleted once its row is durable, or made visible again.
 
 use crate::message::Message;
-use crate::pipeline::Shared;
 use crate::queue::CALL_MESSAGES;
 use crate::retry::Backoff;
+use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Draining: when is a queue empty?
 
-use crate::pipeline::Shared;
 use crate::retry::Backoff;
+use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 

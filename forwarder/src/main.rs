@@ -3,8 +3,8 @@
 //!
 //! A message meets these files in order: [`receive`] takes it off the queue, [`batch`] puts it among
 //! others, [`mod@write`] hands them to the database, [`delete`] deletes it once the commit is durable.
-//! [`pipeline`] ties these together; [`drain`] knows when a queue is empty and [`shutdown`] when to
-//! stop.
+//! [`pipeline`] ties these together, [`shared`] is what they have in common; [`drain`] knows when a
+//! queue is empty and [`shutdown`] when to stop.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -21,6 +21,7 @@ mod queue;
 mod receive;
 mod report;
 mod retry;
+mod shared;
 mod shutdown;
 mod summary;
 mod write;

@@ -2,8 +2,8 @@
 
 use crate::delete;
 use crate::message::Message;
-use crate::pipeline::Shared;
 use crate::retry::Backoff;
+use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;

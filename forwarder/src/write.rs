@@ -6,8 +6,8 @@ use crate::database::Database;
 use crate::delete;
 use crate::error::Error;
 use crate::message::Message;
-use crate::pipeline::Shared;
 use crate::retry::Backoff;
+use crate::shared::Shared;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 

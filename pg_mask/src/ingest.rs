@@ -48,7 +48,7 @@ fn must_write(function: &'static std::ffi::CStr) {
 fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
     let keys = keys::current()?;
-    key_check::record(&keys)?;
+    key_check::record(&keys.keyring, &keys.check_values)?;
     let target = Target::find(&keys.pii)?;
 
     let (fresh, duplicate) = ledger::claim(batch.messages);
@@ -77,7 +77,7 @@ fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NUL
 
 fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     let keys = keys::current()?;
-    key_check::record(&keys)?;
+    key_check::record(&keys.keyring, &keys.check_values)?;
     let target = Target::find(&keys.pii)?;
     let row = Row::parse(body, day, &target, &keys.pii).map_err(Error::Refused)?;
     rows::insert_one(&target, &row);

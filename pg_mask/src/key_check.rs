@@ -5,8 +5,8 @@
 //! standbys, and it costs a microsecond.
 
 use crate::error::Error;
-use crate::keys::Keys;
 use crate::{clock, plan};
+use pg_mask_core::keyring::Keyring;
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
 
@@ -35,9 +35,9 @@ pub(crate) fn value_of(check_values: &[String], generation: i32) -> Option<&Stri
 }
 
 /// Records the generations that this database has no row of yet: of a keyring that has grown.
-pub(crate) fn record(keys: &Keys) -> Result<(), Error> {
+pub(crate) fn record(keyring: &Keyring, check_values: &[String]) -> Result<(), Error> {
     let recorded = recorded()?;
-    for (key, check_value) in keys.keyring.generations().iter().zip(&keys.check_values) {
+    for (key, check_value) in keyring.generations().iter().zip(check_values) {
         let generation = key.number() as i32;
         if recorded.iter().all(|(number, _)| *number != generation) {
             let created_at = clock::timestamp(key.created_at_unix_micros());

@@ -43,7 +43,8 @@ fn make_and_record() -> Result<(), Error> {
         Err(error) => return Err(at(error)),
         Ok(_) => {}
     }
-    key_check::record(&*keys::latest()?)
+    let keys = keys::latest()?;
+    key_check::record(&keys.keyring, &keys.check_values)
 }
 
 /// The keys of the server and of this database, a row each. `state` is "ok", or "not recorded" (masked
