@@ -16,6 +16,9 @@ pub(crate) struct Counts {
     pub(crate) quarantined: u64,
 }
 
+/// Whether the server might log what statements carry for this role.
+pub(crate) struct WouldLog(pub(crate) bool);
+
 /// A connection that is ready to take messages in.
 pub(crate) struct Database {
     client: Client,
@@ -25,14 +28,17 @@ pub(crate) struct Database {
 }
 
 const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
-    pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')
+    pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
+    pg_catalog.current_setting('log_parameter_max_length') <> '0'
+        OR pg_catalog.current_setting('log_parameter_max_length_on_error') <> '0'
+        OR pg_catalog.current_setting('plan_cache_mode') <> 'force_generic_plan'
     FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
     WHERE e.extname = 'pg_mask'";
 
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
     /// that can be wrong with rights, keys and the target table.
-    pub(crate) async fn open(config: &tokio_postgres::Config) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &tokio_postgres::Config) -> Result<(Self, WouldLog), Error> {
         let (client, connection) = config.connect(NoTls).await.map_err(|error| Error::of_database(&error))?;
         tokio::spawn(async move {
             // What goes wrong here also ends the statement under way, which reports it.
@@ -54,9 +60,10 @@ impl Database {
             row.try_get::<_, &str>(0).map_err(|error| Error::of_database(&error))?
         );
         let ascii_only = row.try_get(1).map_err(|error| Error::of_database(&error))?;
+        let would_log = row.try_get(2).map_err(|error| Error::of_database(&error))?;
         let database = Self { client, call, ascii_only };
         database.take_in(&[]).await?;
-        Ok(database)
+        Ok((database, WouldLog(would_log)))
     }
 
     /// A body as it is; or, where the database has no place for some characters, with these as JSON

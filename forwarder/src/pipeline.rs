@@ -2,7 +2,7 @@
 
 use crate::batch::{Batches, Limits};
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::{Database, WouldLog};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::queue::{CALL_MESSAGES, Queue};
@@ -91,7 +91,14 @@ async fn open(
             () = stop.receiving.cancelled() => return Ok(None),
         };
         match opened {
-            Ok(both) => return Ok(Some(both)),
+            Ok((queue, (database, WouldLog(would_log)))) => {
+                if would_log {
+                    tracing::warn!(
+                        "the server may log the messages that this role's statements carry; log in as a role with the settings that sql/02_roles.sql gives mask_forwarder"
+                    );
+                }
+                return Ok(Some((queue, database)));
+            }
             Err(error @ Error::Unavailable { .. }) if !config.drain => reports.waiting_out(&error),
             Err(error) => return Err(error),
         }

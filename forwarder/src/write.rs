@@ -52,7 +52,7 @@ async fn take_in(shared: &Shared, database: &mut Option<Database>, batch: &[Mess
 async fn try_once(shared: &Shared, database: &mut Option<Database>, batch: &[Message]) -> Result<(), Error> {
     let connected = match database {
         Some(connected) => connected,
-        None => database.insert(Database::open(&shared.connection).await?),
+        None => database.insert(Database::open(&shared.connection).await?.0),
     };
     let counts = connected.take_in(batch).await?;
     shared.tally.taken_in(counts);

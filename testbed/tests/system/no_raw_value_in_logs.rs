@@ -23,6 +23,17 @@ async fn the_forwarder_says_nothing_of_what_it_carries() {
         assert!(!ended.log.contains(canary), "{canary} in:\n{}", ended.log);
     }
     assert_eq!(ended.summary["quarantined"], 1);
+    assert!(!ended.log.contains("may log"), "{}", ended.log);
+}
+
+#[tokio::test]
+async fn a_role_whose_messages_the_server_may_log_is_warned_of() {
+    let way = Way::new("warned_of").await;
+    let make = "DROP ROLE IF EXISTS may_be_logged; CREATE ROLE may_be_logged LOGIN IN ROLE mask_ingester";
+    way.database.batch_execute(make).await.unwrap();
+    let mut command = way.drain().await;
+    command.env("DATABASE_URL", cluster().await.url("may_be_logged", way.name));
+    ends_with(command, 0, "the server may log the messages").await;
 }
 
 #[tokio::test]
