@@ -35,6 +35,8 @@ COMMENT ON ROLE mask_forwarder IS 'pg_mask: logs in as the forwarder';
 -- that ingests needs the same.
 ALTER ROLE mask_forwarder SET log_parameter_max_length = 0;
 ALTER ROLE mask_forwarder SET log_parameter_max_length_on_error = 0;
+-- A jsonb that can't be read is shown in the CONTEXT of the error; terse leaves that out of the log.
+ALTER ROLE mask_forwarder SET log_error_verbosity = terse;
 -- Plans with the messages' text in them could be shown by auto_explain.
 ALTER ROLE mask_forwarder SET plan_cache_mode = force_generic_plan;
 DO $$

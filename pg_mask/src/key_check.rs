@@ -14,8 +14,8 @@ use pgrx::prelude::*;
 const GENERATION: i32 = 1;
 const CHECK_VALUE: i32 = 2;
 
-const RECORD: &str =
-    "INSERT INTO pg_mask.key_check (generation, check_value, created_at) VALUES ($1, $2, $3)";
+const RECORD: &str = "INSERT INTO pg_mask.key_check (generation, check_value, created_at) VALUES ($1, $2, $3)
+    ON CONFLICT (generation) DO NOTHING";
 
 /// Compares every row with the keyring's check values, generation 1 first.
 pub(crate) fn verify(check_values: &[String]) -> Result<(), Error> {
@@ -60,6 +60,9 @@ pub(crate) fn recorded() -> Result<Vec<(i32, String)>, Error> {
             return Err(Error::KeyCheckTable);
         }
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
+            return Err(Error::KeyCheckTable);
+        }
         let columns = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
         let expected_type = |number: i32, oid| {
             columns

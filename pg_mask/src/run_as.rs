@@ -6,22 +6,35 @@ use pgrx::prelude::*;
 ///
 /// Triggers, defaults and constraints of that table are its owner's code. They have to run with the
 /// owner's rights, not with those of the SECURITY DEFINER function that writes: otherwise whoever
-/// owns the table would own the server. If `work` raises an error, the end of the (sub)transaction
-/// brings the user back.
+/// owns the table would own the server. Settings that they change are put back, too.
 pub(crate) fn owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
-    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: plain reads and writes of the backend's own state (miscinit.c).
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        let mut restricted = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
-        if !pg_sys::superuser_arg(owner) {
-            // What the owner's code leaves behind in the session must not run as somebody else.
-            restricted |= pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
-        }
-        pg_sys::SetUserIdAndSecContext(owner, restricted);
-    }
+    // SAFETY: a catalog look-up.
+    let trusted = unsafe { pg_sys::superuser_arg(owner) };
+    // What the owner's code leaves behind in the session must not run as somebody else.
+    let restriction = if trusted { 0 } else { pg_sys::SECURITY_RESTRICTED_OPERATION as i32 };
+    user(owner, |context| context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 | restriction, work)
+}
+
+/// Runs `work` as whoever called us, outside of any SECURITY DEFINER function.
+pub(crate) fn outer_user<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: a look-up.
+    user(unsafe { pg_sys::GetOuterUserId() }, |_| 0, work)
+}
+
+/// If `work` raises an error, the end of the (sub)transaction brings user and settings back.
+fn user<R>(user: pg_sys::Oid, context: impl FnOnce(i32) -> i32, work: impl FnOnce() -> R) -> R {
+    let (mut user_before, mut context_before) = (pg_sys::InvalidOid, 0);
+    // SAFETY: plain reads and writes of the backend's own state (miscinit.c, guc.c).
+    let settings = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user_before, &mut context_before);
+        pg_sys::SetUserIdAndSecContext(user, context(context_before));
+        pg_sys::NewGUCNestLevel()
+    };
     let done = work();
-    // SAFETY: as above.
-    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    // SAFETY: as above; the level is the one opened there.
+    unsafe {
+        pg_sys::AtEOXact_GUC(false, settings);
+        pg_sys::SetUserIdAndSecContext(user_before, context_before);
+    }
     done
 }

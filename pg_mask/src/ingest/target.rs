@@ -1,7 +1,7 @@
 //! The table that logins are written to: which one, whose, and how long its texts may be.
 
 use crate::error::Error;
-use crate::settings;
+use crate::{plan, settings};
 use pg_mask_core::login::{Field, Refusal};
 use pg_mask_core::mask::Masker;
 use pgrx::PgTupleDesc;
@@ -18,8 +18,9 @@ pub(super) struct Target {
     /// The statement that inserts rows.
     pub(super) insert: String,
     pub(super) owner: pg_sys::Oid,
-    /// Whether it has constraints or triggers that may wait for the commit.
-    pub(super) has_deferrable: bool,
+    /// The statement that has constraints checked with the insert that may wait for the commit: at the
+    /// commit nobody could tell which row it was, and code of the owner would run as somebody else.
+    pub(super) check_now: Option<String>,
     /// The most characters that each column takes.
     limits: [Option<usize>; COLUMNS.len()],
 }
@@ -71,8 +72,10 @@ impl Target {
                 Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
                 None => &[],
             };
-            let has_deferrable = triggers.iter().any(|trigger| trigger.tgdeferrable);
-            Ok(Self { insert, owner: class.relowner, has_deferrable, limits })
+            let may_wait = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
+                || triggers.iter().any(|trigger| trigger.tgdeferrable);
+            let check_now = if may_wait { check_now((*relation).rd_id) } else { None };
+            Ok(Self { insert, owner: class.relowner, check_now, limits })
         }
     }
 
@@ -95,6 +98,20 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// The names of the constraints of a table and its partitions that may be deferred.
+const DEFERRABLE: &str =
+    "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), ', ')
+    FROM pg_catalog.pg_trigger t
+    JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
+    WHERE t.tgdeferrable AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
+        SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
+
+fn check_now(table: pg_sys::Oid) -> Option<String> {
+    let names = plan::run(DEFERRABLE, || vec![table.into()], |rows| rows.first().get_one::<String>());
+    names.ok().flatten().map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE"))
 }
 
 /// The table of that qualified name.

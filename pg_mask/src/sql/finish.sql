@@ -12,6 +12,7 @@ COMMENT ON TABLE pg_mask.key_check IS
     'which keys this database was masked with; travels with dumps, holds no key';
 COMMENT ON COLUMN pg_mask.key_check.check_value IS
     'first 8 bytes of HMAC-SHA-256(HKDF(key, "pg_mask/v1/check"), "pg_mask"), in hex';
+COMMENT ON COLUMN pg_mask.key_check.fresh IS 'written by CREATE EXTENSION: gives way to what a dump brings along';
 COMMENT ON TABLE pg_mask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pg_mask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
@@ -44,3 +45,7 @@ SET LOCAL client_min_messages = notice;
 SELECT pg_mask.create_keyring();
 SET LOCAL client_min_messages = warning;
 DROP FUNCTION pg_mask.create_keyring();
+UPDATE pg_mask.key_check SET fresh = true;
+CREATE TRIGGER replace_key_check BEFORE INSERT ON pg_mask.key_check
+    FOR EACH ROW EXECUTE FUNCTION pg_mask.replace_key_check();
+ALTER TABLE pg_mask.key_check ENABLE ALWAYS TRIGGER replace_key_check;

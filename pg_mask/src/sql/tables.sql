@@ -4,20 +4,24 @@ SET LOCAL allow_system_table_mods = off;
 CREATE TABLE pg_mask.key_check (
     generation integer PRIMARY KEY CHECK (generation > 0),
     check_value text NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    fresh boolean NOT NULL DEFAULT false
 );
 
--- What a dump brings along counts: it replaces what CREATE EXTENSION wrote a moment before.
+-- What a dump brings along counts: where it differs, it replaces all that CREATE EXTENSION wrote a
+-- moment before. finish.sql makes the trigger, after that.
 CREATE FUNCTION pg_mask.replace_key_check() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF EXISTS (SELECT FROM pg_mask.key_check
+               WHERE generation = NEW.generation AND check_value <> NEW.check_value) THEN
+        DELETE FROM pg_mask.key_check WHERE fresh;
+    END IF;
     DELETE FROM pg_mask.key_check WHERE generation = NEW.generation;
+    NEW.fresh := false;
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER replace_key_check BEFORE INSERT ON pg_mask.key_check
-    FOR EACH ROW EXECUTE FUNCTION pg_mask.replace_key_check();
-ALTER TABLE pg_mask.key_check ENABLE ALWAYS TRIGGER replace_key_check;
 
 CREATE TABLE pg_mask.ledger (
     message_id uuid NOT NULL,

@@ -78,3 +78,44 @@ async fn the_extension_goes_and_comes_back() {
     let again: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert_eq!(again, token);
 }
+
+#[tokio::test]
+async fn a_restored_key_check_replaces_a_fresh_one_whole() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    cluster.database("one_key").await.unwrap();
+    let path = cluster.data().join("pg_mask.keyring");
+    let old = std::fs::read(&path).unwrap();
+    let dump = output(cluster.command("pg_dump").arg(cluster.url("postgres", "one_key"))).unwrap();
+    // Restored where the keyring is another one, of two generations.
+    let mut other: Value = serde_json::from_slice(&old).unwrap();
+    other["generations"][0]["key"] = "cd02".repeat(16).into();
+    let mut second = other["generations"][0].clone();
+    second["generation"] = 2.into();
+    second["key"] = "ab01".repeat(16).into();
+    other["generations"].as_array_mut().unwrap().push(second);
+    write_keyring(&path, other.to_string().as_bytes());
+    let client = cluster.connect("postgres").await.unwrap();
+    client.batch_execute("CREATE DATABASE two_keys").await.unwrap();
+    let sql = cluster.data().join("dump.sql");
+    std::fs::write(&sql, dump).unwrap();
+    output(cluster.psql("two_keys").arg("--quiet").arg("--file").arg(&sql)).unwrap();
+    let client = cluster.connect("two_keys").await.unwrap();
+    let error = message(&client.query("SELECT mask_pii('x')", &[]).await.unwrap_err());
+    assert!(error.contains("generation 1 of the server's keyring is not the key"), "{error}");
+    write_keyring(&path, &old);
+    client.query_one("SELECT mask_pii('x')", &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_check_that_is_no_table_is_an_error() {
+    let client = crate::common::cluster().await.database("no_table").await.unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE pg_mask.key_check RENAME TO moved;
+             SET allow_system_table_mods = on; CREATE VIEW pg_mask.key_check AS TABLE pg_mask.moved",
+        )
+        .await
+        .unwrap();
+    let error = message(&client.query("SELECT mask_pii('x')", &[]).await.unwrap_err());
+    assert!(error.contains("pg_mask.key_check is not there or not as pg_mask made it"), "{error}");
+}

@@ -113,6 +113,12 @@ async fn not_in_the_log_nor_in_views_nor_in_files() {
         let done = client.execute(login, &[&"u", &CANARY_IP, &CANARY_DEVICE, &locale]).await;
         assert_eq!(done.is_ok(), locale == "DE");
     }
+    for bad in [
+        format!(r#"{{"user_id":"u","ip":"{CANARY_IP}","locale":"\u0000"}}"#),
+        format!(r#"{{"ip":"{CANARY_IP}",}}"#),
+    ] {
+        assert!(client.execute("SELECT ingest_login($1::text::jsonb)", &[&bad]).await.is_err());
+    }
     client
         .query_one("SELECT mask_pii($1::text), mask_pii($2::text, 'other')", &[&CANARY_IP, &CANARY_DEVICE])
         .await

@@ -215,3 +215,51 @@ async fn no_source_holds_a_secret_and_every_definer_pins_its_search_path() {
         WHERE prosecdef AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)";
     assert_eq!(count(&client, loose).await, 0);
 }
+
+/// Triggers that wait for the commit are the caller's, and must not run as anybody else before it.
+#[tokio::test]
+async fn a_deferred_trigger_of_the_callers_gains_nothing() {
+    let cluster = cluster().await;
+    let admin = cluster.database("deferred_trap").await.unwrap();
+    admin
+        .batch_execute("ALTER TABLE user_logins ADD UNIQUE (user_id, create_date) DEFERRABLE")
+        .await
+        .unwrap();
+    member(&admin, "defers_trap", "mask_ingester").await;
+    let client = cluster.connect_as("defers_trap", "deferred_trap").await.unwrap();
+    client
+        .batch_execute(
+            "CREATE TEMP TABLE t (who text);
+             CREATE FUNCTION pg_temp.climb() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF current_user <> 'defers_trap' THEN RAISE EXCEPTION 'I am %', current_user; END IF; RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER climb AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION pg_temp.climb();
+             BEGIN; INSERT INTO t VALUES ('x');",
+        )
+        .await
+        .unwrap();
+    client.batch_execute("SELECT public.ingest_login('{\"user_id\": 1}')").await.unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_code_of_the_table_changes_are_put_back() {
+    let cluster = cluster().await;
+    let admin = cluster.database("put_back").await.unwrap();
+    admin
+        .batch_execute(
+            "DROP ROLE IF EXISTS sets_things; CREATE ROLE sets_things LOGIN;
+             ALTER TABLE user_logins OWNER TO sets_things;
+             CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM set_config('search_path', 'traps', false), set_config('work_mem', '64kB', false),
+                  set_config('synchronous_commit', 'off', false); RETURN NEW; END $$;
+             CREATE TRIGGER meddle BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION meddle();",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+    admin.batch_execute("SELECT ingest_login('{\"user_id\": 2}')").await.unwrap();
+    let changed = "SELECT count(*) FROM pg_settings
+        WHERE name IN ('search_path', 'work_mem', 'synchronous_commit') AND source = 'session'";
+    assert_eq!(count(&admin, changed).await, 0);
+}
