@@ -1,47 +1,56 @@
 //! A progress bar while draining, on a terminal; nothing elsewhere.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use tracing_subscriber::fmt::MakeWriter;
 
-const TEMPLATE: &str = "{bar:40.cyan/blue} {pos}/{len} messages  {per_sec}  {eta} left";
+const TEMPLATE: &str = "{bar:40.cyan/blue} {pos}/{len} messages  {rate}  {eta} left";
 
 /// How far a drain has come.
 #[derive(Clone)]
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    shown: bool,
+}
 
 impl Progress {
-    pub(crate) fn new(shown: bool) -> Self {
-        let target = if shown && std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+    pub(crate) fn new(draining: bool) -> Self {
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(ProgressBar::with_draw_target(Some(0), target).with_style(style))
+        let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{:.0}/s", state.per_sec());
+        });
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(style);
+        Self { bar, shown: draining && std::io::stderr().is_terminal() }
     }
 
-    /// So many messages are left, beside those that are done.
+    /// So many messages are left, beside those that are done. The bar appears with the first of them.
     pub(crate) fn left(&self, messages: u64) {
-        self.0.set_length(self.0.position() + messages);
+        if self.shown && self.bar.is_hidden() && messages > 0 {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_length(self.bar.position() + messages);
     }
 
     /// So many more are done.
     pub(crate) fn done(&self, messages: usize) {
-        let position = self.0.position() + messages as u64;
-        if self.0.length().is_some_and(|length| length < position) {
-            self.0.set_length(position);
+        let position = self.bar.position() + messages as u64;
+        if self.bar.length().is_some_and(|length| length < position) {
+            self.bar.set_length(position);
         }
-        self.0.inc(messages as u64);
+        self.bar.inc(messages as u64);
     }
 
     pub(crate) fn finish(&self) {
-        self.0.finish();
+        let drawn = !self.bar.is_hidden();
+        self.bar.finish();
+        if drawn {
+            eprintln!();
+        }
     }
 
     /// Where log lines go: above the bar.
     pub(crate) fn writer(&self) -> LogWriter {
-        LogWriter(self.0.clone())
+        LogWriter(self.bar.clone())
     }
 }
 
