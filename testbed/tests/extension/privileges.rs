@@ -33,7 +33,7 @@ async fn nobody_gets_at_tables_keys_or_internals() {
                 "SHOW pg_mask.keyring_file",
                 "SELECT current_setting('pg_mask.keyring_file')",
                 "SELECT current_setting('pg_mask.login_table')",
-                "SET pg_mask.keyring_file = '/tmp/mine'",
+                "SET pg_mask.keyring_file = 'mine.json'",
                 "SET pg_mask.login_table = 'public.mine'",
                 "SELECT set_config('pg_mask.login_table', 'public.mine', false)",
                 "SET pg_mask.ledger_days = 1",
@@ -61,7 +61,7 @@ async fn nobody_gets_at_tables_keys_or_internals() {
             "SELECT pg_read_binary_file(current_setting('data_directory') || '/pg_mask.keyring')",
             "SELECT lo_import('pg_mask.keyring')",
             "COPY (SELECT 1) TO PROGRAM 'cat'",
-            "ALTER SYSTEM SET pg_mask.keyring_file = '/tmp/mine'",
+            "ALTER SYSTEM SET pg_mask.keyring_file = 'mine.json'",
             "ALTER EXTENSION pg_mask UPDATE",
             "DROP EXTENSION pg_mask",
             "ALTER FUNCTION ingest_login(jsonb, date) SECURITY INVOKER",
@@ -119,7 +119,7 @@ async fn what_a_user_sets_before_the_library_is_loaded_does_not_count() {
     let client = cluster.connect_as("sets_before", "set_before").await.unwrap();
     // No session knows these settings until the library is loaded; then they are refused.
     client
-        .batch_execute("SET pg_mask.login_table = 'public.mine'; SET pg_mask.keyring_file = '/tmp/mine'")
+        .batch_execute("SET pg_mask.login_table = 'public.mine'; SET pg_mask.keyring_file = 'mine.json'")
         .await
         .unwrap();
     client.batch_execute(INGEST).await.unwrap();
