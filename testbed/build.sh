@@ -20,7 +20,8 @@ package() {
 }
 
 cd "$root"
-cargo build --quiet -p forwarder -p testbed
+# The same choice of packages as the tests have: features are the same then, and nothing is built twice.
+cargo build --quiet --workspace --exclude pg_mask
 cd pg_mask
 if [ "${1:-}" = all ]; then
     for noted in "$testbed"/*/pg_config; do package "$(basename "$(dirname "$noted")")"; done
