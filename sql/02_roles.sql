@@ -70,4 +70,6 @@ BEGIN
         TO mask_analyst', home);
 END
 $$;
+GRANT USAGE ON SCHEMA pg_mask TO mask_recoverer;
+GRANT EXECUTE ON FUNCTION pg_mask.unseal_quarantine(bigint, text) TO mask_recoverer;
 GRANT SELECT ON public.user_logins TO mask_analyst;

@@ -38,6 +38,14 @@ pub(crate) enum Error {
     Refused(Refusal),
     #[error("pg_mask can't seal a message for the quarantine: {0}")]
     Seal(#[from] SealError),
+    #[error("message {id} of the quarantine can't be opened: {error}")]
+    Unseal { id: i64, error: SealError },
+    #[error("message {id} of the quarantine has characters that this database can't hold")]
+    NotInThisEncoding { id: i64 },
+    #[error("there is no message {} in the quarantine", .0.map_or("NULL".to_owned(), |id| id.to_string()))]
+    NotInQuarantine(Option<i64>),
+    #[error("a quarantined message is opened for a reason only")]
+    NoReason,
 }
 
 impl Error {
@@ -47,13 +55,19 @@ impl Error {
             | Self::Keyring { .. }
             | Self::KeyMissing { .. }
             | Self::KeyDiffers { .. }
-            | Self::Seal(_) => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+            | Self::Seal(_)
+            | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
+                PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
+            }
+            Self::Unseal { .. } => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+            Self::NotInThisEncoding { .. } => PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
+            Self::NotInQuarantine(_) => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
             Self::KeyCheckTable | Self::NoLoginTable(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::NoColumn { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
             Self::NarrowColumn { .. } => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
-            Self::Refused(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::Refused(_) | Self::NoReason => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         }
     }
 
@@ -84,6 +98,19 @@ impl Error {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."
             }
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
+            Self::Unseal { error: SealError::UnknownKey(_), .. } => {
+                "Put the keyring that has this key back from your backup of it."
+            }
+            Self::Unseal { .. } => {
+                "Restore this row from a backup. Until it is restored or deleted, replay_quarantine() fails when it comes to it; with a reason it takes messages of that reason alone."
+            }
+            Self::NotInThisEncoding { .. } => "Open it in a database with the encoding UTF8.",
+            Self::NotInQuarantine(_) => {
+                "Maybe it was taken in meanwhile. SELECT id, reason FROM pg_mask.quarantine shows a superuser what there is."
+            }
+            Self::NoReason => {
+                "Write it as the second argument; it is kept in pg_mask.audit and in the server's log, with your name."
+            }
             Self::Seal(_) => "The keyring needs a list \"seal\" with at least one key.",
         }
     }

@@ -2,13 +2,16 @@
 //!
 //! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
 //! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found, and
-//! [`quarantine`] keeps the rest.
+//! [`quarantine`] keeps the rest. [`replay`] takes in from there what now passes, [`unseal`] shows
+//! one message to who has the right and a reason.
 
 mod batch;
 mod ledger;
 mod quarantine;
+mod replay;
 mod rows;
 mod target;
+mod unseal;
 
 use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};

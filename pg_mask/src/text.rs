@@ -86,6 +86,32 @@ unsafe impl UnboxDatum for Text<'_> {
     }
 }
 
+/// A `text` value of its own, in the server's encoding: a column of a row, or a parameter.
+pub(crate) struct OwnedText(pub(crate) Vec<u8>);
+
+impl OwnedText {
+    pub(crate) fn as_text(&self) -> Text<'_> {
+        Text(&self.0)
+    }
+}
+
+impl FromDatum for OwnedText {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, null: bool, _: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: PostgreSQL says that it is a text, and it is copied.
+        (!null).then(|| Self(unsafe { Text::read(datum) }.0.to_vec()))
+    }
+}
+
+impl IntoDatum for OwnedText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum() // a text has the layout of a bytea
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
 /// A `text` result, built in place.
 pub(crate) struct NewText(*mut pg_sys::varlena);
 
@@ -139,6 +165,15 @@ fn convert_to_utf8(bytes: &[u8]) -> &[u8] {
         let from: *const c_char = bytes.as_ptr().cast();
         let to = pg_sys::pg_server_to_any(from, bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
         if std::ptr::eq(to.cast_const(), from) { bytes } else { std::ffi::CStr::from_ptr(to).to_bytes() }
+    }
+}
+
+/// UTF-8 (or what a server without an encoding took for a text) in the server's encoding; `None` if
+/// that can't hold it.
+pub(crate) fn bytes_to_server(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match server_encoding() {
+        pg_sys::pg_enc::PG_SQL_ASCII => Some(Cow::Borrowed(bytes)),
+        _ => to_server(Cow::Borrowed(std::str::from_utf8(bytes).ok()?)).filter(|text| !text.contains(&0)),
     }
 }
 

@@ -96,10 +96,19 @@ impl Cluster {
 
     /// Starts the server, or starts it again after [`Cluster::stop`]; waits until it answers.
     pub async fn restart(&mut self) -> Result<()> {
-        self.guardian.start()?;
-        let ready =
-            wait_until("PostgreSQL answers", || async { self.connect("postgres").await.is_ok() }).await;
-        ready.map_err(|error| format!("{error}\n{}", self.guardian.log()).into())
+        // Server processes of a killed postmaster end a moment after it; until then none can follow it.
+        const TRIES: usize = 20;
+        for _ in 0..TRIES {
+            self.guardian.start()?;
+            let answers = async || self.connect("postgres").await.is_ok();
+            let settled = || async { answers().await || !self.guardian.is_running() };
+            wait_until("PostgreSQL answers", settled).await?;
+            if self.guardian.is_running() {
+                return Ok(());
+            }
+            self.guardian.stop("KILL")?;
+        }
+        Err(format!("PostgreSQL does not start\n{}", self.guardian.log()).into())
     }
 
     /// Stops the server: `INT` is a fast shutdown, `QUIT` an immediate one, `KILL` a crash.

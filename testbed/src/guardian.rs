@@ -66,6 +66,13 @@ impl Guardian {
         self.server
     }
 
+    /// Whether the server was started and has not ended, by itself or otherwise.
+    pub fn is_running(&self) -> bool {
+        // Third in the file, after the command's name in parentheses; Z is an end nobody has seen yet.
+        let stat = self.server.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        stat.is_some_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
+    }
+
     /// The folder that goes with it.
     pub fn path(&self) -> &Path {
         &self.folder

@@ -1,6 +1,9 @@
 //! What the tests share: a cluster, an emulator, and ways to ask them.
 
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::process::Command;
 use testbed::cluster::Cluster;
 use testbed::emulator::Emulator;
@@ -93,4 +96,52 @@ pub(crate) fn write_keyring(path: &std::path::Path, text: &[u8]) {
         chown(&fresh, Some(user.uid), Some(user.gid)).unwrap();
     }
     std::fs::rename(&fresh, path).unwrap();
+}
+
+/// Takes messages in, each an id and a body, sent at noon of 2026-11-20: how many were inserted,
+/// duplicates, quarantined.
+pub(crate) async fn ingest<I: AsRef<str>, B: AsRef<str>>(client: &Client, messages: &[(I, B)]) -> [i64; 3] {
+    let sent_at = "2026-11-20 12:00:00+00";
+    try_ingest(client, messages, sent_at).await.unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// The same, sent at a time that PostgreSQL can read, and perhaps refused as a whole.
+pub(crate) async fn try_ingest<I: AsRef<str>, B: AsRef<str>>(
+    client: &Client,
+    messages: &[(I, B)],
+    sent_at: &str,
+) -> Result<[i64; 3], tokio_postgres::Error> {
+    let ids: Vec<&str> = messages.iter().map(|(id, _)| id.as_ref()).collect();
+    let bodies: Vec<&str> = messages.iter().map(|(_, body)| body.as_ref()).collect();
+    let sql = "SELECT inserted, duplicate, quarantined FROM ingest_login_batch($1, $2,
+        array_fill($3::text::timestamptz, ARRAY[cardinality($1::text[])]), array_fill(1, ARRAY[cardinality($1::text[])]))";
+    let row = client.query_one(sql, &[&ids, &bodies, &sent_at]).await?;
+    Ok([0, 1, 2].map(|at| row.get(at)))
+}
+
+/// The texts that a query gives, a row each.
+pub(crate) async fn texts(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The keyring of the shared cluster.
+pub(crate) async fn keyring() -> Value {
+    let text = std::fs::read(cluster().await.data().join("pg_mask.keyring")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// Masking contract v1 once more, from its text: of a value in its canonical form.
+pub(crate) fn token(keyring: &Value, value: &str) -> String {
+    let mut hash = Sha256::digest(value.as_bytes());
+    let generations = keyring["generations"].as_array().unwrap();
+    for generation in generations {
+        let key = hex::decode(generation["key"].as_str().unwrap()).unwrap();
+        let mut derived = [0; 32];
+        Hkdf::<Sha256>::new(None, &key).expand(b"pg_mask/v1/mask/pii", &mut derived).unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&derived).unwrap();
+        mac.update(&hash);
+        hash = mac.finalize().into_bytes();
+    }
+    format!("m{}_{}", generations.len(), hex::encode(hash))
 }

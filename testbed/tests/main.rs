@@ -14,13 +14,19 @@ mod extension {
     mod concurrency;
     mod dump_restore;
     mod failures;
+    mod flatten;
+    mod hostile_json;
     mod keyring;
     mod ledger;
     mod mask_vectors;
+    mod neighbours;
     mod no_raw_value;
     mod privileges;
+    mod properties;
+    mod quarantine;
     mod sql_files;
     mod standby;
+    mod table_shapes;
 }
 
 /// From a queue to rows.
@@ -28,6 +34,7 @@ mod system {
     mod bad_messages;
     mod clean_up;
     mod encodings;
+    mod exactly_once;
     mod no_raw_value_in_logs;
     mod redelivery;
     mod set_up_errors;

@@ -66,10 +66,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The UTC date of a message: of today if its sent time can't be true.
-fn create_date(sent_at: Option<Micros>, now: Micros) -> Day {
-    let believable = sent_time::believable(sent_at.map(clock::to_unix), clock::to_unix(now));
-    clock::day_of(believable.map_or(now, clock::from_unix))
+/// The UTC date of a message: of the day it came, if its sent time can't be true.
+pub(super) fn create_date(sent_at: Option<Micros>, came_at: Micros) -> Day {
+    let believable = sent_time::believable(sent_at.map(clock::to_unix), clock::to_unix(came_at));
+    clock::day_of(believable.map_or(came_at, clock::from_unix))
 }
 
 /// A UUID as SQS writes it is its own key. Any other id is hashed into one of version 8 (RFC 9562),

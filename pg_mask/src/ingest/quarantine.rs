@@ -2,10 +2,13 @@
 
 use super::batch::Message;
 use crate::arrays::ArrayBuilder;
+use crate::error::Error;
 use crate::plan;
+use crate::text::Text;
 use pg_mask_core::keyring::Keyring;
 use pg_mask_core::login::Refusal;
 use pg_mask_core::seal::{self, SealError};
+use zeroize::Zeroizing;
 
 const NEXT_IDS: &str = "SELECT pg_catalog.nextval('pg_mask.quarantine_id_seq')
     FROM pg_catalog.generate_series(1, $1)";
@@ -27,7 +30,7 @@ pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> 
     let mut reasons = ArrayBuilder::text();
     let mut bodies = ArrayBuilder::bytea();
     for (id, (message, reason)) in next_ids(refused.len()).into_iter().zip(refused) {
-        let body = message.body.map_or(&[][..], crate::text::Text::to_utf8);
+        let body = message.body.map_or(&[][..], Text::to_utf8);
         let sealed = seal::seal(keyring, &identity(id, message.id.to_utf8()), body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
         message_ids.push_bytes(Some(message.id.as_server_bytes()));
@@ -39,6 +42,17 @@ pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> 
     let columns = [ids, message_ids, sent_at, receive_counts, reasons, bodies];
     plan::run(KEEP, || columns.into_iter().map(ArrayBuilder::finish).collect(), |_| ());
     Ok(())
+}
+
+/// Opens the body that was sealed for the row of that id.
+pub(super) fn open(
+    keyring: &Keyring,
+    id: i64,
+    message_id: Text<'_>,
+    sealed_body: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    seal::open(keyring, &identity(id, message_id.to_utf8()), sealed_body)
+        .map_err(|error| Error::Unseal { id, error })
 }
 
 /// What binds a sealed body to its row: the row's id and its message id.

@@ -53,30 +53,30 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What became of rows.
-#[derive(Default)]
-pub(super) struct Outcome<'m, 'a> {
+/// What became of rows, each of which belongs to an `M`.
+pub(super) struct Outcome<M> {
     pub(super) inserted: i64,
     /// Those that the table itself refuses.
-    pub(super) rejected: Vec<(&'m Message<'a>, Refusal)>,
+    pub(super) rejected: Vec<(M, Refusal)>,
 }
 
 /// Inserts rows with one statement. If the table refuses one, the halves are tried alone, and so
 /// on: whatever the table takes goes in.
-pub(super) fn insert<'m, 'a>(target: &Target, rows: &[(Row<'_>, &'m Message<'a>)]) -> Outcome<'m, 'a> {
-    let mut outcome = Outcome::default();
+pub(super) fn insert<M: Copy>(target: &Target, rows: &[(Row<'_>, M)]) -> Outcome<M> {
+    let mut outcome = Outcome { inserted: 0, rejected: Vec::new() };
     insert_some(target, rows, &mut outcome);
     outcome
 }
 
-fn insert_some<'m, 'a>(target: &Target, rows: &[(Row<'_>, &'m Message<'a>)], outcome: &mut Outcome<'m, 'a>) {
+fn insert_some<M: Copy>(target: &Target, rows: &[(Row<'_>, M)], outcome: &mut Outcome<M>) {
     if rows.is_empty() {
         return;
     }
-    match attempt(|| execute(target, rows.iter().map(|(row, _)| row)), is_refusal) {
+    let all = || execute(target, rows.iter().map(|(row, _)| row));
+    match attempt(all, |sqlstate| target.refuses_with(sqlstate)) {
         Ok(()) => outcome.inserted += rows.len() as i64,
         Err(sqlstate) => match rows {
-            [(_, message)] => outcome.rejected.push((message, Refusal::Rejected(sqlstate))),
+            [(_, belongs_to)] => outcome.rejected.push((*belongs_to, Refusal::Rejected(sqlstate))),
             _ => {
                 let (first, second) = rows.split_at(rows.len() / 2);
                 insert_some(target, first, outcome);
@@ -89,13 +89,6 @@ fn insert_some<'m, 'a>(target: &Target, rows: &[(Row<'_>, &'m Message<'a>)], out
 /// Inserts one row; whatever the table says against it is an error.
 pub(super) fn insert_one(target: &Target, row: &Row<'_>) {
     execute(target, std::iter::once(row));
-}
-
-/// The table refuses a row with a data exception (22), an integrity constraint violation (23), a
-/// check option (44), a limit that the row itself exceeds (54: too long for an index), or what a
-/// trigger raises in PL/pgSQL (P0). Everything else is about the server or the set-up.
-fn is_refusal(sqlstate: &[u8; 5]) -> bool {
-    matches!(sqlstate.get(..2), Some(b"22" | b"23" | b"44" | b"54" | b"P0"))
 }
 
 fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>) {

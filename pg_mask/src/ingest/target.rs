@@ -12,6 +12,9 @@ use std::ffi::CStr;
 pub(super) const COLUMNS: [&str; 7] =
     ["user_id", "device_type", "masked_ip", "masked_device_id", "locale", "app_version", "create_date"];
 
+/// Every class of SQLSTATE that PostgreSQL itself uses (PostgreSQL manual, appendix A).
+const CLASSES_OF_POSTGRESQL: &str = "00 01 02 03 08 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 28 2B 2D 2F 34 38 39 3B 3D 3F 40 42 44 53 54 55 57 58 72 F0 HV P0 XX";
+
 /// A table that was found fit for logins. It is locked against changes of its definition until the
 /// transaction ends.
 pub(super) struct Target {
@@ -21,6 +24,8 @@ pub(super) struct Target {
     /// The statement that has constraints checked with the insert that may wait for the commit: at the
     /// commit nobody could tell which row it was, and code of the owner would run as somebody else.
     pub(super) check_now: Option<String>,
+    /// Row level security holds for the owner, too (FORCE ROW LEVEL SECURITY).
+    has_policies: bool,
     /// The most characters that each column takes.
     limits: [Option<usize>; COLUMNS.len()],
 }
@@ -75,7 +80,9 @@ impl Target {
             let may_wait = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
                 || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now((*relation).rd_id) } else { None };
-            Ok(Self { insert, owner: class.relowner, check_now, limits })
+            let policies = pg_sys::check_enable_rls((*relation).rd_id, class.relowner, true);
+            let has_policies = policies == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
+            Ok(Self { insert, owner: class.relowner, check_now, has_policies, limits })
         }
     }
 
@@ -87,6 +94,18 @@ impl Target {
             Some(limit) if text.len() > limit && text.chars().count() > limit => Err(Refusal::TooLong(field)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether an error is about the row that was inserted, and not about the server or the set-up.
+    ///
+    /// A row is refused with a data exception (22), an integrity constraint violation (23), a check
+    /// option (44), a limit that the row itself exceeds (54: too long for an index), what a trigger
+    /// raises in PL/pgSQL (P0) or with an SQLSTATE of its own, and by a policy.
+    pub(super) fn refuses_with(&self, sqlstate: &[u8; 5]) -> bool {
+        let class = &sqlstate[..2];
+        matches!(class, b"22" | b"23" | b"44" | b"54" | b"P0")
+            || !CLASSES_OF_POSTGRESQL.split(' ').any(|known| known.as_bytes() == class)
+            || (self.has_policies && sqlstate == b"42501")
     }
 
     fn has_room_for_tokens(&self, masker: &Masker, shown: &str) -> Result<(), Error> {

@@ -3,10 +3,11 @@
 REVOKE ALL ON FUNCTION
     mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer),
     ingest_login(jsonb, date), ingest_login_batch(text[], text[], timestamptz[], integer[]),
-    pg_mask.replace_key_check(), pg_mask.maintain(), pg_mask.key_status()
+    pg_mask.replace_key_check(), pg_mask.maintain(), pg_mask.key_status(),
+    pg_mask.replay_quarantine(text), pg_mask.unseal_quarantine(bigint, text)
     FROM PUBLIC;
 
-COMMENT ON SCHEMA pg_mask IS 'pg_mask: key check, ledger, quarantine';
+COMMENT ON SCHEMA pg_mask IS 'pg_mask: key check, ledger, quarantine, audit';
 COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pg_mask.ledger, a day each';
 COMMENT ON TABLE pg_mask.key_check IS
     'which keys this database was masked with; travels with dumps, holds no key';
@@ -23,6 +24,10 @@ COMMENT ON COLUMN pg_mask.quarantine.sealed_body IS
     'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
 COMMENT ON VIEW pg_mask.quarantine_summary IS 'quarantined messages by reason and UTC day';
 
+COMMENT ON TABLE pg_mask.audit IS 'who opened which quarantined message, when and why';
+COMMENT ON COLUMN pg_mask.audit.login_role IS 'session_user';
+COMMENT ON COLUMN pg_mask.audit.acting_role IS 'the role that called, after SET ROLE';
+
 COMMENT ON FUNCTION mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
 COMMENT ON FUNCTION mask_pii(inet) IS
@@ -37,6 +42,10 @@ COMMENT ON FUNCTION ingest_login_batch(text[], text[], timestamptz[], integer[])
 COMMENT ON FUNCTION pg_mask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
 COMMENT ON FUNCTION pg_mask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
+COMMENT ON FUNCTION pg_mask.replay_quarantine(text) IS
+    'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
+COMMENT ON FUNCTION pg_mask.unseal_quarantine(bigint, text) IS
+    'the body of a quarantined message; who, when and why is kept in pg_mask.audit and the server''s log';
 COMMENT ON FUNCTION pg_mask.maintain() IS
     'makes ledger partitions for the days ahead and drops those older than pg_mask.ledger_days';
 

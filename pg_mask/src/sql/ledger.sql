@@ -5,7 +5,7 @@ DECLARE
     days_ahead CONSTANT integer := 3;
     today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
     -- A session that has not called any function of the library yet knows no default of its settings.
-    oldest CONSTANT date := today - coalesce(current_setting('pg_mask.ledger_days', true)::integer, 15);
+    oldest CONSTANT date := today - coalesce(nullif(current_setting('pg_mask.ledger_days', true), '')::integer, 15);
     day date;
     partition name;
 BEGIN
@@ -13,6 +13,16 @@ BEGIN
     dropped := 0;
     -- Ingest waits while partitions come and go, which is milliseconds, and once a day.
     LOCK TABLE pg_mask.ledger IN ACCESS EXCLUSIVE MODE;
+
+    -- Without one, messages would be taken in twice.
+    SELECT c.relname INTO partition
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'pg_mask.ledger'::regclass
+      AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid);
+    IF FOUND THEN
+        RAISE EXCEPTION 'partition "%" of pg_mask.ledger has no unique index', partition
+            USING HINT = 'Give it a primary key (sent_day, message_id), or detach it. pg_mask.maintain() makes partitions that have one.';
+    END IF;
 
     FOR day IN SELECT today + ahead FROM generate_series(0, days_ahead) AS ahead LOOP
         partition := 'day_' || to_char(day, 'YYYYMMDD');

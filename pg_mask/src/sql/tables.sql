@@ -51,8 +51,21 @@ CREATE VIEW pg_mask.quarantine_summary AS
     GROUP BY 1, 2
     ORDER BY 3 DESC, 1, 2;
 
+-- Who was shown what that was never meant to be shown, and why.
+CREATE TABLE pg_mask.audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    done_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    login_role text NOT NULL,
+    acting_role text NOT NULL,
+    action text NOT NULL,
+    quarantine_id bigint,
+    reason text NOT NULL
+);
+
 -- All of it belongs in a dump: keys are checked, messages are counted once, nothing is lost.
 SELECT pg_catalog.pg_extension_config_dump('pg_mask.key_check', '');
 SELECT pg_catalog.pg_extension_config_dump('pg_mask.ledger_default', '');
 SELECT pg_catalog.pg_extension_config_dump('pg_mask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pg_mask.quarantine_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pg_mask.audit', '');
+SELECT pg_catalog.pg_extension_config_dump('pg_mask.audit_id_seq', '');

@@ -1,28 +1,10 @@
 //! The hundred messages of the original exercise go the whole way: a queue, the forwarder, masked rows.
 
-use crate::common::{Way, cluster, counts};
-use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit, Mac};
+use crate::common::{Way, counts, keyring, token};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
 const BODIES: &str = include_str!("../../data/fetch-logins.jsonl");
-
-/// Masking contract v1 once more, from its text: for IPv4 addresses and device ids, which are canonical.
-fn token(keyring: &Value, value: &str) -> String {
-    let mut hash = Sha256::digest(value.as_bytes());
-    let generations = keyring["generations"].as_array().unwrap();
-    for generation in generations {
-        let key = hex::decode(generation["key"].as_str().unwrap()).unwrap();
-        let mut derived = [0; 32];
-        Hkdf::<Sha256>::new(None, &key).expand(b"pg_mask/v1/mask/pii", &mut derived).unwrap();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&derived).unwrap();
-        mac.update(&hash);
-        hash = mac.finalize().into_bytes();
-    }
-    format!("m{}_{}", generations.len(), hex::encode(hash))
-}
 
 /// "2.00" is version 2.0.0.
 fn three_parts(version: &str) -> String {
@@ -45,8 +27,7 @@ async fn a_hundred_original_messages() {
         way.database.query_one("SELECT reason FROM pg_mask.quarantine", &[]).await.unwrap().get(0);
     assert_eq!(reason, "missing:user_id");
 
-    let keyring = std::fs::read(cluster().await.data().join("pg_mask.keyring")).unwrap();
-    let keyring: Value = serde_json::from_slice(&keyring).unwrap();
+    let keyring = keyring().await;
     let logins = bodies.iter().map(|body| serde_json::from_str::<Value>(body).unwrap());
     let expected: BTreeSet<[Option<String>; 6]> = logins
         .filter(|login| login["user_id"].is_string())

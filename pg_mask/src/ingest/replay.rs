@@ -1,0 +1,121 @@
+//! Taking in what lies in the quarantine, once the cause is gone.
+
+use super::batch::create_date;
+use super::quarantine;
+use super::rows::{self, Outcome, Row};
+use super::target::Target;
+use crate::arrays::ArrayBuilder;
+use crate::clock::Micros;
+use crate::error::{Error, OrRaise};
+use crate::keys::Keys;
+use crate::text::{OwnedText, Text};
+use crate::{key_check, keys, plan};
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+use zeroize::Zeroizing;
+
+/// So many messages are opened at a time: 100 MiB, if each has the most that SQS takes.
+const AT_A_TIME: i64 = 100;
+
+/// Whoever replays at the same time takes other messages.
+const NEXT: &str = "SELECT id, message_id, sent_at, quarantined_at, reason, sealed_body
+    FROM pg_mask.quarantine
+    WHERE id > $1 AND ($2 IS NULL OR reason = $2)
+    ORDER BY id LIMIT $3
+    FOR UPDATE SKIP LOCKED";
+
+const REMOVE: &str = "DELETE FROM pg_mask.quarantine WHERE id = ANY ($1)";
+
+const KEEP: &str = "UPDATE pg_mask.quarantine AS kept SET reason = found.reason
+    FROM unnest($1, $2) AS found(id, reason) WHERE kept.id = found.id";
+
+/// A quarantined message, opened.
+struct Quarantined {
+    id: i64,
+    sent_at: Option<Micros>,
+    quarantined_at: Micros,
+    reason: OwnedText,
+    body: Zeroizing<Vec<u8>>,
+}
+
+#[pg_extern(schema = "pg_mask", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn replay_quarantine(
+    reason: default!(Option<Text<'_>>, "NULL"),
+) -> TableIterator<'static, (name!(inserted, i64), name!(kept, i64))> {
+    super::must_write(c"replay_quarantine()");
+    TableIterator::once(replay(reason).or_raise())
+}
+
+/// How many were inserted, and how many are kept.
+fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
+    let keys = keys::current()?;
+    key_check::record(&keys.keyring, &keys.check_values)?;
+    let target = Target::find(&keys.pii)?;
+    let (mut inserted, mut kept) = (0, 0);
+    let mut last = i64::MIN;
+    loop {
+        let messages = next(&keys, last, reason)?;
+        let Some(message) = messages.last() else { return Ok((inserted, kept)) };
+        last = message.id;
+        let refused = replay_some(&keys, &target, &messages);
+        inserted += (messages.len() - refused) as i64;
+        kept += refused as i64;
+    }
+}
+
+/// Inserts what passes and removes it from the quarantine; returns how many are kept.
+fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> usize {
+    let mut rows = Vec::with_capacity(messages.len());
+    let mut refused = Vec::new();
+    for message in messages {
+        let create_date = create_date(message.sent_at, message.quarantined_at);
+        match Row::parse(&message.body, create_date, target, &keys.pii) {
+            Ok(row) => rows.push((row, message)),
+            Err(reason) => refused.push((message, reason)),
+        }
+    }
+    let Outcome { rejected, .. } = rows::insert(target, &rows);
+    refused.extend(rejected);
+
+    let mut gone = ArrayBuilder::bigint();
+    let (mut changed, mut reasons) = (ArrayBuilder::bigint(), ArrayBuilder::text());
+    for message in messages {
+        let id = Some(message.id.to_ne_bytes());
+        match refused.iter().find(|(refused, _)| refused.id == message.id) {
+            None => gone.push_fixed(id),
+            Some((_, reason)) if reason.to_string().as_bytes() != message.reason.0 => {
+                changed.push_fixed(id);
+                reasons.push_bytes(Some(reason.to_string().as_bytes()));
+            }
+            Some(_) => {}
+        }
+    }
+    plan::run(REMOVE, || vec![gone.finish()], |_| ());
+    plan::run(KEEP, || vec![changed.finish(), reasons.finish()], |_| ());
+    refused.len()
+}
+
+/// The next messages after `last`, locked.
+fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quarantined>, Error> {
+    let reason = reason.map(|reason| OwnedText(reason.as_server_bytes().to_vec()));
+    plan::run(
+        NEXT,
+        || vec![last.into(), reason.into(), AT_A_TIME.into()],
+        |rows| rows.map(|row| open(keys, &row)).collect(),
+    )
+}
+
+fn open(keys: &Keys, row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Quarantined, Error> {
+    let time = |at| row.get::<TimestampWithTimeZone>(at).ok().flatten().map(i64::from);
+    let text = |at| row.get::<OwnedText>(at).ok().flatten().unwrap_or(OwnedText(Vec::new()));
+    let id = row.get::<i64>(1).ok().flatten().unwrap_or_default();
+    let sealed_body = row.get::<Vec<u8>>(6).ok().flatten().unwrap_or_default();
+    Ok(Quarantined {
+        id,
+        sent_at: time(3),
+        quarantined_at: time(4).unwrap_or_default(),
+        reason: text(5),
+        body: quarantine::open(&keys.keyring, id, text(2).as_text(), &sealed_body)?,
+    })
+}
