@@ -13,6 +13,7 @@ mod extension {
     mod bad_input;
     mod concurrency;
     mod dump_restore;
+    mod encodings;
     mod failures;
     mod flatten;
     mod hostile_json;

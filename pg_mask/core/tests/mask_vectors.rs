@@ -31,11 +31,11 @@ fn tokens() {
         assert_eq!(text, vector["canonical"].as_str().unwrap_or_default().as_bytes(), "{vector}");
         let keys = vector["keys"].as_array().unwrap();
         let token = if keys.is_empty() {
-            (!text.is_empty()).then(|| hex::encode(sha256(text)))
+            (!text.is_empty()).then(|| hex::encode(sha256(text)).into_bytes())
         } else {
             Masker::new(&keyring(keys), vector["domain"].as_str().unwrap().as_bytes()).token(value.as_bytes())
         };
-        assert_eq!(token.as_deref(), vector["token"].as_str(), "{vector}");
+        assert_eq!(token.as_deref(), vector["token"].as_str().map(str::as_bytes), "{vector}");
     }
 }
 

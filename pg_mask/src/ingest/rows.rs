@@ -14,8 +14,8 @@ use std::borrow::Cow;
 pub(super) struct Row<'a> {
     user_id: Cow<'a, [u8]>,
     device_type: Option<Cow<'a, [u8]>>,
-    masked_ip: Option<String>,
-    masked_device_id: Option<String>,
+    masked_ip: Option<Vec<u8>>,
+    masked_device_id: Option<Vec<u8>>,
     locale: Option<Cow<'a, [u8]>>,
     app_version: Option<i32>,
     create_date: Day,
@@ -102,8 +102,8 @@ fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>)
     for row in rows {
         user_id.push_bytes(Some(&row.user_id));
         device_type.push_bytes(row.device_type.as_deref());
-        masked_ip.push_bytes(row.masked_ip.as_deref().map(str::as_bytes));
-        masked_device_id.push_bytes(row.masked_device_id.as_deref().map(str::as_bytes));
+        masked_ip.push_bytes(row.masked_ip.as_deref());
+        masked_device_id.push_bytes(row.masked_device_id.as_deref());
         locale.push_bytes(row.locale.as_deref());
         app_version.push_fixed(row.app_version.map(i32::to_ne_bytes));
         create_date.push_fixed(Some(row.create_date.to_ne_bytes()));

@@ -21,13 +21,14 @@ BEGIN
       AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid);
     IF FOUND THEN
         RAISE EXCEPTION 'partition "%" of pg_mask.ledger has no unique index', partition
-            USING HINT = 'Give it a primary key (sent_day, message_id), or detach it. pg_mask.maintain() makes partitions that have one.';
+            USING HINT = 'Give it a primary key (message_id, sent_day), or detach it. pg_mask.maintain() makes partitions that have one.';
     END IF;
 
     FOR day IN SELECT today + ahead FROM generate_series(0, days_ahead) AS ahead LOOP
         partition := 'day_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass(format('mask_ledger.%I', partition)) IS NOT NULL;
-        EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger_default INCLUDING ALL)', partition);
+        -- With one day in it, the id alone is the key, and its index a fifth smaller.
+        EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger, PRIMARY KEY (message_id))', partition);
         EXECUTE format(
             'WITH moved AS (DELETE FROM pg_mask.ledger_default WHERE sent_day = %L RETURNING *)
              INSERT INTO mask_ledger.%I SELECT * FROM moved', day, partition);

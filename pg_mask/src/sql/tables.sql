@@ -29,8 +29,9 @@ CREATE TABLE pg_mask.ledger (
     taken_day date NOT NULL
 ) PARTITION BY RANGE (sent_day);
 -- The key is each partition's own. A day is in one partition, so that is as good as one for all; and
--- a dump restores partitions with their keys, which fails where the whole has one already.
-CREATE TABLE pg_mask.ledger_default PARTITION OF pg_mask.ledger (PRIMARY KEY (sent_day, message_id)) DEFAULT;
+-- a dump restores partitions with their keys, which fails where the whole has one already. The id
+-- comes first: it alone nearly always settles a comparison.
+CREATE TABLE pg_mask.ledger_default PARTITION OF pg_mask.ledger (PRIMARY KEY (message_id, sent_day)) DEFAULT;
 -- The days' partitions come and go, so they are no part of the extension and a dump takes them along
 -- as it does any table; but none from a schema whose name starts with "pg_".
 CREATE SCHEMA mask_ledger;

@@ -1,0 +1,64 @@
+//! A database that is not UTF-8 takes in what it can hold, keeps the rest, and gives it back as it came.
+
+use crate::common::{cluster, count, texts};
+use tokio_postgres::Client;
+
+async fn database(name: &str, encoding: &str) -> Client {
+    let cluster = cluster().await;
+    let make = format!("CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0 LOCALE 'C'");
+    cluster.connect("postgres").await.unwrap().batch_execute(&make).await.unwrap();
+    cluster.apply_sql(name).unwrap();
+    cluster.connect(name).await.unwrap()
+}
+
+/// Takes in bodies that are SQL expressions of the server's.
+async fn take_in(client: &Client, bodies: &str) -> [i64; 3] {
+    let sql = format!(
+        "WITH given AS (SELECT ARRAY[{bodies}] AS bodies)
+         SELECT t.* FROM given, ingest_login_batch(
+             (SELECT array_agg(n::text) FROM generate_subscripts(bodies, 1) n), bodies,
+             array_fill('2026-11-20 12:00+00'::timestamptz, ARRAY[cardinality(bodies)]),
+             array_fill(1, ARRAY[cardinality(bodies)])) AS t"
+    );
+    let row = client.query_one(&sql, &[]).await.unwrap_or_else(|error| panic!("{error:?}"));
+    [0, 1, 2].map(|at| row.get(at))
+}
+
+#[tokio::test]
+async fn latin1() {
+    let client = database("enc_latin1", "LATIN1").await;
+    let bodies = r#"'{"user_id":"Zürich","device_id":"\u88c5\u7f6e"}', '{"user_id":"\u88c5"}', 'no jsön', '{"user_id":"é","locale":"ÿÿ"}'"#;
+    assert_eq!(take_in(&client, bodies).await, [2, 0, 2]);
+    assert_eq!(count(&client, "SELECT count(*) FROM user_logins WHERE user_id IN ('Zürich', 'é')").await, 2);
+    // A value has the same token in every encoding.
+    let utf8 = cluster().await.database("enc_utf8").await.unwrap();
+    let expected = texts(&utf8, "SELECT mask_pii('装置')").await;
+    assert_eq!(
+        texts(&client, "SELECT masked_device_id FROM user_logins WHERE user_id = 'Zürich'").await,
+        expected
+    );
+    assert_eq!(texts(&client, "SELECT mask_pii('é')").await, texts(&utf8, "SELECT mask_pii('é')").await);
+
+    let kept =
+        "SELECT reason || ' ' || pg_mask.unseal_quarantine(id, 'só') FROM pg_mask.quarantine ORDER BY id";
+    assert_eq!(
+        texts(&client, kept).await,
+        [r#"invalid:user_id {"user_id":"\u88c5"}"#, "invalid_json no jsön"]
+    );
+    assert_eq!(texts(&client, "SELECT DISTINCT reason FROM pg_mask.audit").await, ["só"]);
+    let replayed = "SELECT inserted || ' ' || kept FROM pg_mask.replay_quarantine('invalid_json')";
+    assert_eq!(texts(&client, replayed).await, ["0 1"]);
+}
+
+#[tokio::test]
+async fn sql_ascii() {
+    let client = database("enc_sql_ascii", "SQL_ASCII").await;
+    // Bytes that are no UTF-8 in what is read, in what is ignored, and in what is no JSON.
+    let bodies =
+        r#"'{"user_id":"装"}', E'{"user_id":"\xff"}', E'{"user_id":"u","x":"\xff"}', E'no json \xfe\xff'"#;
+    assert_eq!(take_in(&client, bodies).await, [1, 0, 3]);
+    assert_eq!(count(&client, "SELECT count(*) FROM user_logins WHERE user_id = '装'").await, 1);
+    let same = r#"SELECT count(*) FROM pg_mask.quarantine WHERE reason = 'invalid_json'
+        AND pg_mask.unseal_quarantine(id, 'test') IN (E'{"user_id":"\xff"}', E'{"user_id":"u","x":"\xff"}', E'no json \xfe\xff')"#;
+    assert_eq!(count(&client, same).await, 3);
+}
