@@ -1,6 +1,6 @@
 //! What the forwarder is told: flags, each with an environment variable.
 
-use crate::error::Error;
+use crate::database::DatabaseUrl;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
@@ -78,21 +78,6 @@ pub(crate) struct QueueName {
     pub(crate) queue_name: Option<String>,
 }
 
-/// Which database. Without a URL, `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and `PGDATABASE` say so.
-#[derive(Args)]
-pub(crate) struct DatabaseUrl {
-    /// `postgresql://user@host:port/database`. A password is better kept in PGPASSWORD.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
-}
-
-/// A URL may hold a password.
-impl std::fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DatabaseUrl")
-    }
-}
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -123,44 +108,8 @@ impl Config {
         if let Some(text) = wrong {
             command.error(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
         }
+        config.database.shown = flag("database_url");
         config
-    }
-}
-
-impl DatabaseUrl {
-    /// Where and as whom to connect; nothing that tokio-postgres would have to ask for.
-    pub(crate) fn connection(&self) -> Result<tokio_postgres::Config, Error> {
-        let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let mut config = match &self.database_url {
-            // The parser's own words may hold the password.
-            Some(url) => url.parse().map_err(|_| Error::DatabaseUrl)?,
-            None => tokio_postgres::Config::new(),
-        };
-        if config.get_hosts().is_empty() {
-            config.host(var("PGHOST").unwrap_or_else(|| "localhost".to_owned()));
-        }
-        if config.get_ports().is_empty()
-            && let Some(port) = var("PGPORT")
-        {
-            config.port(port.parse().map_err(|_| Error::DatabaseUrl)?);
-        }
-        if config.get_user().is_none()
-            && let Some(user) = var("PGUSER").or_else(|| var("USER"))
-        {
-            config.user(user);
-        }
-        if config.get_password().is_none()
-            && let Some(password) = var("PGPASSWORD")
-        {
-            config.password(password);
-        }
-        if config.get_dbname().is_none()
-            && let Some(name) = var("PGDATABASE")
-        {
-            config.dbname(name);
-        }
-        config.application_name("pg_mask forwarder").connect_timeout(Duration::from_secs(10));
-        Ok(config)
     }
 }
 

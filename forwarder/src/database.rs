@@ -1,12 +1,26 @@
 //! The database: one connection, and the one function that takes messages in.
+//!
+//! [`parameters`] are read once into what [`connection`] connects with, over [`mod@tls`] where asked for;
+//! [`certificate`] tells the right server, [`pgpass`] may know the password, [`refusal`] knows what to
+//! do when a server does not take us.
+
+mod certificate;
+mod connection;
+mod parameters;
+mod pgpass;
+mod refusal;
+mod tls;
+
+pub(crate) use connection::{Connected, DatabaseUrl, Settings};
+pub(crate) use tls::Protection;
 
 use crate::error::{End, Error};
 use crate::message::Message;
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::SystemTime;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,12 +52,14 @@ const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
     /// that can be wrong with rights, keys and the target table.
-    pub(crate) async fn open(config: &tokio_postgres::Config) -> Result<(Self, WouldLog), Error> {
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| Error::of_database(&error))?;
-        tokio::spawn(async move {
-            // What goes wrong here also ends the statement under way, which reports it.
-            let _ = connection.await;
-        });
+    pub(crate) async fn open(settings: &Settings) -> Result<(Self, WouldLog), Error> {
+        let (database, would_log) = Self::find(settings.connect().await?.client).await?;
+        database.take_in(&[]).await?;
+        Ok((database, would_log))
+    }
+
+    /// Finds the extension.
+    pub(crate) async fn find(client: Client) -> Result<(Self, WouldLog), Error> {
         let found =
             client.query_typed(FIND_EXTENSION, &[]).await.map_err(|error| Error::of_database(&error))?;
         let Some(row) = found.first() else {
@@ -61,9 +77,7 @@ impl Database {
         );
         let ascii_only = row.try_get(1).map_err(|error| Error::of_database(&error))?;
         let would_log = row.try_get(2).map_err(|error| Error::of_database(&error))?;
-        let database = Self { client, call, ascii_only };
-        database.take_in(&[]).await?;
-        Ok((database, WouldLog(would_log)))
+        Ok((Self { client, call, ascii_only }, WouldLog(would_log)))
     }
 
     /// A body as it is; or, where the database has no place for some characters, with these as JSON

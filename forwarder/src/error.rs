@@ -136,7 +136,7 @@ fn database_set_up_is_wrong(code: &SqlState) -> bool {
 }
 
 /// An error and what caused it, in one line. Neither end puts a message's content into these.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

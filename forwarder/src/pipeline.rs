@@ -2,7 +2,7 @@
 
 use crate::batch::{Batches, Limits};
 use crate::config::Config;
-use crate::database::{Database, WouldLog};
+use crate::database::{self, Database, WouldLog};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::queue::{CALL_MESSAGES, Queue};
@@ -23,7 +23,7 @@ pub(crate) async fn run(
     progress: &Progress,
     stop: Stop,
 ) -> Result<(), Error> {
-    let connection = config.database.connection()?;
+    let connection = config.database.settings()?;
     let Some((queue, database)) = open(config, &connection, &stop).await? else { return Ok(()) };
     tracing::info!(drain = config.drain, "connected to the queue and the database");
 
@@ -79,7 +79,7 @@ pub(crate) async fn run(
 /// asked to stop meanwhile.
 async fn open(
     config: &Config,
-    connection: &tokio_postgres::Config,
+    connection: &database::Settings,
     stop: &Stop,
 ) -> Result<Option<(Queue, Database)>, Error> {
     let reports = Reports::default();

@@ -1,5 +1,6 @@
 //! What every part of the pipeline has a use for, and what it does about errors.
 
+use crate::database::Settings;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::queue::Queue;
@@ -17,7 +18,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 /// The pipeline's common ground.
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
-    pub(crate) connection: tokio_postgres::Config,
+    pub(crate) connection: Settings,
     pub(crate) drain: bool,
     pub(crate) stop: Stop,
     pub(crate) tally: Arc<Tally>,

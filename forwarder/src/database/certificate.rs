@@ -1,0 +1,141 @@
+//! Is the server who it says it is? As libpq asks, which differs from what browsers ask.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::ext::pkix::SubjectAltName;
+
+/// Certificates that are trusted.
+#[derive(Debug)]
+pub(super) struct Trust {
+    authorities: RootCertStore,
+    as_they_are: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    pub(super) fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+        let mut authorities = RootCertStore::empty();
+        authorities.add_parsable_certificates(certificates.iter().cloned());
+        Self { authorities, as_they_are: certificates }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.authorities.is_empty()
+    }
+}
+
+/// Checks a server's certificate as far as it is asked to.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+    /// Nobody, and a server need not be vouched for.
+    pub(super) trust: Option<Trust>,
+    pub(super) check_name: bool,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        server: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(trust) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        let parsed = ParsedCertificate::try_from(server)?;
+        if trust.as_they_are.contains(server) {
+            // A server whose certificate is its own authority: what `openssl req -x509` makes, and what
+            // rules for the web refuse.
+            is_current(server, now)?;
+        } else {
+            let all = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&parsed, &trust.authorities, intermediates, now, all)?;
+        }
+        if self.check_name {
+            verify_server_name(&parsed, name).or_else(|error| match common_name_is(server, name) {
+                true => Ok(()),
+                false => Err(error),
+            })?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    // The server has to own its certificate, trusted or not: channel binding leans on it.
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
+    Certificate::from_der(certificate).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
+}
+
+fn is_current(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let validity = parse(certificate)?.tbs_certificate.validity;
+    if now.as_secs() < validity.not_before.to_unix_duration().as_secs() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now.as_secs() > validity.not_after.to_unix_duration().as_secs() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
+}
+
+/// libpq takes the common name for a host's where a certificate has no subjectAltName. A `*` stands for
+/// the whole of the first label.
+fn common_name_is(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+    let Ok(Certificate { tbs_certificate: certificate, .. }) = parse(certificate) else { return false };
+    if !matches!(certificate.get::<SubjectAltName>(), Ok(None)) {
+        return false;
+    }
+    let name = name.to_str();
+    let mut attributes = certificate.subject.0.iter().flat_map(|names| names.0.iter());
+    attributes.any(|attribute| {
+        attribute.oid == COMMON_NAME
+            && std::str::from_utf8(attribute.value.value()).is_ok_and(|pattern| fits(pattern, &name))
+    })
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix("*."), name.split_once('.')) {
+        (Some(domain), Some((_, rest))) => domain.eq_ignore_ascii_case(rest),
+        _ => pattern.eq_ignore_ascii_case(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_names_fit_as_libpq_has_it() {
+        assert!(fits("db.example", "DB.example") && fits("*.example", "db.example"));
+        assert!(!fits("*.example", "a.db.example") && !fits("*.example", "example") && !fits("*", "db"));
+    }
+}

@@ -1,0 +1,295 @@
+//! Connecting: which servers in which order, over TLS or not, and what it means when none takes us.
+
+use super::parameters::{Parameters, not_a};
+use super::pgpass::{self, Login};
+use super::refusal;
+use super::tls::{Protection, Tls, Way};
+use crate::error::{End, Error};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, NoTls, Socket};
+
+/// Which database. For what a URL leaves open, or without one, the variables count that libpq knows:
+/// `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT` and so on.
+#[derive(Args)]
+pub(crate) struct DatabaseUrl {
+    /// `postgresql://user@host:port/database?sslmode=verify-full`; what it leaves open, PGHOST, PGUSER,
+    /// PGSSLMODE and so on say. A password is better kept in PGPASSWORD or ~/.pgpass.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+
+    /// Whether the URL is an argument, which the process list shows.
+    #[arg(skip)]
+    pub(crate) shown: bool,
+}
+
+/// A URL may hold a password.
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl")
+    }
+}
+
+impl DatabaseUrl {
+    /// Where and as whom to connect; nothing that anybody would have to ask for.
+    pub(crate) fn settings(&self) -> Result<Settings, Error> {
+        let url = self.database_url.as_deref().filter(|url| !url.is_empty());
+        let settings = Settings::read(url, |name| std::env::var(name).ok())?;
+        if self.shown
+            && url.is_some_and(|url| Settings::read(Some(url), |_| None).is_ok_and(|url| url.has_password()))
+        {
+            tracing::warn!(
+                "the process list shows the password in --database-url; give it in PGPASSWORD, DATABASE_URL or ~/.pgpass"
+            );
+        }
+        Ok(settings)
+    }
+}
+
+/// Everything that connecting needs.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// In the order in which they are tried. tokio-postgres shows no password of these.
+    servers: Vec<Server>,
+    tls: Tls,
+    password_file: Option<PathBuf>,
+    patience: Option<Duration>,
+}
+
+/// A server, by the name that people know it by.
+#[derive(Debug, Clone)]
+struct Server {
+    name: String,
+    host: String,
+    port: u16,
+    config: tokio_postgres::Config,
+}
+
+/// A connection.
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    pub(crate) server: String,
+    pub(crate) protection: Protection,
+    /// Nobody is on the way there: a socket or the loopback.
+    pub(crate) local: bool,
+}
+
+/// How long one attempt may take if `connect_timeout` says nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A server that is gone without a word is given up after about a minute.
+const KEEPALIVE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(10)];
+
+impl Settings {
+    fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let mut given = Parameters::read(url, &variable)?;
+        let home = variable("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let tls = Tls::read(&mut given, home.as_deref())?;
+        let password_file =
+            given.take("passfile").map(PathBuf::from).or_else(|| Some(home.as_deref()?.join(".pgpass")));
+        // Writes go to a primary. A standby that was one is found out here, not by the next batch.
+        let target = match given.take("target_session_attrs").as_deref() {
+            None | Some("read-write" | "primary") => TargetSessionAttrs::ReadWrite,
+            Some("any") => TargetSessionAttrs::Any,
+            Some(_) => return not_a("target_session_attrs"),
+        };
+        let (hosts, addresses) = (given.take_list("host"), given.take_list("hostaddr"));
+        let ports = given.take_list("port");
+        let [patience_given, keepalive_given] =
+            ["connect_timeout", "keepalives_idle"].map(|name| given.get(name).is_some());
+        let mut common = given.config()?;
+        common.target_session_attrs(target);
+        if !patience_given {
+            common.connect_timeout(PATIENCE);
+        }
+        if !keepalive_given {
+            let [idle, interval] = KEEPALIVE;
+            common.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(3);
+        }
+        if common.get_user().is_none()
+            && let Some(user) = variable("USER")
+        {
+            common.user(user);
+        }
+        if common.get_application_name().is_none() {
+            common.application_name("pg_mask forwarder");
+        }
+        let patience = common.get_connect_timeout().copied();
+        let servers = servers(&hosts, &addresses, &ports, &common)?;
+        Ok(Self { servers, tls, password_file, patience })
+    }
+
+    fn has_password(&self) -> bool {
+        self.servers.iter().any(|server| server.config.get_password().is_some())
+    }
+
+    /// Connects to the first server that takes us.
+    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
+        let mut failed = Error::DatabaseUrl; // there is a server
+        for server in &self.servers {
+            match self.connect_to(server.clone()).await {
+                Ok(connected) => return Ok(connected),
+                // As libpq does: who is refused by one does not go on to the next.
+                Err(error @ Error::SetUp { .. }) => return Err(error),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn connect_to(&self, mut server: Server) -> Result<Connected, Error> {
+        let password_from = self.find_password(&mut server);
+        let on_socket = server.host.starts_with('/');
+        // A socket has no use for TLS, and libpq has none on it.
+        let ways = if on_socket { &[Way::Plain] } else { self.tls.ways() };
+        let mut ways = ways.iter().peekable();
+        while let Some(way) = ways.next() {
+            match self.try_one(&server, *way).await? {
+                Ok((client, protection)) => {
+                    let local = on_socket || is_loopback(&server.host);
+                    return Ok(Connected { client, server: server.name, protection, local });
+                }
+                Err(error) if ways.peek().is_some() && refusal::is_of_this_way(&error) => {}
+                Err(error) => return Err(refusal::sort(&error, &server.name, &password_from)),
+            }
+        }
+        Err(Error::DatabaseUrl) // there is a way
+    }
+
+    /// The outer errors are those that no other way makes better.
+    async fn try_one(
+        &self,
+        server: &Server,
+        way: Way,
+    ) -> Result<Result<(Client, Protection), tokio_postgres::Error>, Error> {
+        let mut config = server.config.clone();
+        let attempt = async {
+            Ok(match way {
+                Way::Plain => {
+                    config.ssl_mode(SslMode::Disable);
+                    connect(&config, NoTls).await.map(|client| (client, Protection::None))
+                }
+                Way::Tls => {
+                    config.ssl_mode(SslMode::Require);
+                    let (connector, protection) = self.tls.connector()?;
+                    connect(&config, connector).await.map(|client| (client, protection))
+                }
+            })
+        };
+        let Some(patience) = self.patience else { return attempt.await };
+        tokio::time::timeout(patience, attempt).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable {
+                end: End::Database,
+                what: format!("at {} did not answer within {} s", server.name, patience.as_secs()),
+            })
+        })
+    }
+
+    /// Gives a server its password from the file, if it needs one; says where it comes from. The file
+    /// is read for each connection: it may be renewed meanwhile.
+    fn find_password(&self, server: &mut Server) -> String {
+        if server.config.get_password().is_some() {
+            return "from the URL or PGPASSWORD".to_owned();
+        }
+        let Some(file) = &self.password_file else { return "none was given".to_owned() };
+        let user = server.config.get_user().unwrap_or_default().to_owned();
+        let database = server.config.get_dbname().unwrap_or(&user).to_owned();
+        let login = Login { host: &server.host, port: server.port, database: &database, user: &user };
+        match pgpass::password(file, login) {
+            Some(password) => {
+                server.config.password(password);
+                format!("from {}", file.display())
+            }
+            None => format!("none was given, and {} has none for it", file.display()),
+        }
+    }
+}
+
+/// The servers that lists of hosts, addresses and ports name.
+fn servers(
+    hosts: &[String],
+    addresses: &[String],
+    ports: &[String],
+    common: &tokio_postgres::Config,
+) -> Result<Vec<Server>, Error> {
+    let count = hosts.len().max(addresses.len()).max(1);
+    let fits = |list: &[String]| list.is_empty() || list.len() == count;
+    if !fits(hosts) || !fits(addresses) || !(fits(ports) || ports.len() == 1) {
+        return Err(Error::SetUp {
+            what: "the database's hosts, addresses and ports are lists of different lengths".to_owned(),
+        });
+    }
+    (0..count)
+        .map(|place| {
+            let given = |list: &[String]| list.get(place).filter(|element| !element.is_empty()).cloned();
+            let mut config = common.clone();
+            let address = given(addresses);
+            if let Some(address) = &address {
+                let Ok(address) = address.parse() else { return not_a("hostaddr") };
+                config.hostaddr(address);
+            }
+            // Without a name, TLS has the address to compare with.
+            let host = given(hosts).or(address).unwrap_or_else(|| "localhost".to_owned());
+            config.host(&host);
+            let port = match given(ports).or_else(|| ports.first().filter(|_| ports.len() == 1).cloned()) {
+                Some(port) if !port.is_empty() => match port.parse() {
+                    Ok(port) => port,
+                    Err(_) => return not_a("port"),
+                },
+                _ => 5432,
+            };
+            config.port(port);
+            let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+            Ok(Server { name, host, port, config })
+        })
+        .collect()
+}
+
+/// Connects, and lets the connection run by itself.
+async fn connect<T>(config: &tokio_postgres::Config, tls: T) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
+    tokio::spawn(async move {
+        // What goes wrong here also ends the statement under way, which reports it.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers_of(url: &str) -> Vec<String> {
+        let settings = Settings::read(Some(url), |_| None).unwrap();
+        settings.servers.into_iter().map(|server| server.name).collect()
+    }
+
+    #[test]
+    fn servers_are_tried_in_the_order_given() {
+        assert_eq!(servers_of("postgresql://"), ["localhost:5432"]);
+        assert_eq!(servers_of("postgresql://a,[::1]:5433,c/db"), ["a:5432", "[::1]:5433", "c:5432"]);
+        assert_eq!(servers_of("postgresql://?host=a,b&port=6000"), ["a:6000", "b:6000"]);
+        assert_eq!(servers_of("postgresql://?hostaddr=192.0.2.1"), ["192.0.2.1:5432"]);
+        assert_eq!(servers_of("postgresql://%2Frun%2Fpostgresql/db"), ["/run/postgresql:5432"]);
+        for wrong in ["a,b?port=1,2,3", "a?hostaddr=1.2.3.4,1.2.3.5", "a:x", "a?hostaddr=x", "a?sslmode=x"] {
+            let url = format!("postgresql://{wrong}");
+            assert!(Settings::read(Some(&url), |_| None).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_printed() {
+        let settings = Settings::read(Some("postgresql://u:secret@a,b/db"), |_| None).unwrap();
+        assert!(settings.has_password() && !format!("{settings:?}").contains("secret"));
+    }
+}
