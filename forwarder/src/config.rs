@@ -1,9 +1,10 @@
 //! What the forwarder is told: flags, each with an environment variable.
 
+use crate::check::Check;
 use crate::database::DatabaseUrl;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use std::time::Duration;
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     #[command(flatten)]
     pub(crate) queue: QueueName,
 
@@ -66,6 +70,12 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
 }
 
+/// What to do other than to carry messages.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Check(Check),
+}
+
 /// Which queue.
 #[derive(Args, Debug)]
 pub(crate) struct QueueName {
@@ -90,7 +100,8 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Reads flags and environment; what is wrong there ends the process with exit code 2.
     pub(crate) fn read() -> Self {
-        let mut command = Self::command();
+        // Every flag may stand before or after a subcommand.
+        let mut command = Self::command().mut_args(|flag| flag.global(true));
         let given = command.get_matches_mut();
         let mut config =
             Self::from_arg_matches(&given).unwrap_or_else(|error| error.format(&mut command).exit());

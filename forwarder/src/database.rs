@@ -2,16 +2,18 @@
 //!
 //! [`parameters`] are read once into what [`connection`] connects with, over [`mod@tls`] where asked for;
 //! [`certificate`] tells the right server, [`pgpass`] may know the password, [`refusal`] knows what to
-//! do when a server does not take us.
+//! do when a server does not take us. [`rehearsal`] is for `forwarder check`.
 
 mod certificate;
 mod connection;
 mod parameters;
 mod pgpass;
 mod refusal;
+mod rehearsal;
 mod tls;
 
 pub(crate) use connection::{Connected, DatabaseUrl, Settings};
+pub(crate) use rehearsal::Rehearsal;
 pub(crate) use tls::Protection;
 
 use crate::error::{End, Error};
@@ -19,8 +21,9 @@ use crate::message::Message;
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::SystemTime;
-use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,12 +33,22 @@ pub(crate) struct Counts {
     pub(crate) quarantined: u64,
 }
 
-/// Whether the server might log what statements carry for this role.
-pub(crate) struct WouldLog(pub(crate) bool);
+/// What to set so that the server can't log the messages that this role's statements carry.
+pub(crate) struct MayLog(String);
+
+impl std::fmt::Display for MayLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the server may log the messages that this role's statements carry. Run there, as a superuser: {}",
+            self.0
+        )
+    }
+}
 
 /// A connection that is ready to take messages in.
 pub(crate) struct Database {
-    client: Client,
+    connection: Connected,
     call: String,
     /// The database can't hold every character, so messages have to come in ASCII.
     ascii_only: bool,
@@ -43,25 +56,26 @@ pub(crate) struct Database {
 
 const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
     pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
-    pg_catalog.current_setting('log_parameter_max_length') <> '0'
-        OR pg_catalog.current_setting('log_parameter_max_length_on_error') <> '0'
-        OR pg_catalog.current_setting('plan_cache_mode') <> 'force_generic_plan'
+    (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER ROLE %I SET %s = %s;', current_user, setting, safe), ' ')
+        FROM (VALUES ('log_parameter_max_length', '0'), ('log_parameter_max_length_on_error', '0'),
+            ('plan_cache_mode', 'force_generic_plan')) AS settings(setting, safe)
+        WHERE pg_catalog.current_setting(setting) <> safe)
     FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
     WHERE e.extname = 'pg_mask'";
 
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
     /// that can be wrong with rights, keys and the target table.
-    pub(crate) async fn open(settings: &Settings) -> Result<(Self, WouldLog), Error> {
-        let (database, would_log) = Self::find(settings.connect().await?.client).await?;
+    pub(crate) async fn open(settings: &Settings) -> Result<(Self, Option<MayLog>), Error> {
+        let (database, may_log) = Self::find(settings.connect().await?).await?;
         database.take_in(&[]).await?;
-        Ok((database, would_log))
+        Ok((database, may_log))
     }
 
     /// Finds the extension.
-    pub(crate) async fn find(client: Client) -> Result<(Self, WouldLog), Error> {
-        let found =
-            client.query_typed(FIND_EXTENSION, &[]).await.map_err(|error| Error::of_database(&error))?;
+    pub(crate) async fn find(connection: Connected) -> Result<(Self, Option<MayLog>), Error> {
+        let found = connection.client.query_typed(FIND_EXTENSION, &[]).await;
+        let found = found.map_err(|error| Error::of_database(&error))?;
         let Some(row) = found.first() else {
             return Err(Error::SetUp {
                 what: "the database has no extension pg_mask. Run there, as a superuser: CREATE EXTENSION pg_mask;"
@@ -76,8 +90,8 @@ impl Database {
             row.try_get::<_, &str>(0).map_err(|error| Error::of_database(&error))?
         );
         let ascii_only = row.try_get(1).map_err(|error| Error::of_database(&error))?;
-        let would_log = row.try_get(2).map_err(|error| Error::of_database(&error))?;
-        Ok((Self { client, call, ascii_only }, WouldLog(would_log)))
+        let may_log: Option<String> = row.try_get(2).map_err(|error| Error::of_database(&error))?;
+        Ok((Self { connection, call, ascii_only }, may_log.map(MayLog)))
     }
 
     /// A body as it is; or, where the database has no place for some characters, with these as JSON
@@ -101,24 +115,7 @@ impl Database {
 
     /// Takes a batch in. When this returns, what became of it is durable.
     pub(crate) async fn take_in(&self, batch: &[Message]) -> Result<Counts, Error> {
-        let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
-        let bodies: Vec<Cow<'_, str>> = batch.iter().map(|message| self.encode(&message.body.0)).collect();
-        let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
-        let receive_counts: Vec<Option<i32>> = batch.iter().map(|message| message.receive_count).collect();
-        // Never prepared under a name: a pooler may hand the next batch to another server process.
-        let rows = self
-            .client
-            .query_typed(
-                &self.call,
-                &[
-                    (&ids, Type::TEXT_ARRAY),
-                    (&bodies, Type::TEXT_ARRAY),
-                    (&sent_at, Type::TIMESTAMPTZ_ARRAY),
-                    (&receive_counts, Type::INT4_ARRAY),
-                ],
-            )
-            .await
-            .map_err(|error| Error::of_database(&error))?;
+        let rows = self.call(batch).await.map_err(|error| Self::refused(&error))?;
         let count = |place: usize| {
             rows.first().and_then(|row| row.try_get::<_, i64>(place).ok()).and_then(|n| u64::try_from(n).ok())
         };
@@ -130,6 +127,34 @@ impl Database {
                 end: End::Database,
                 what: "gave no counts for a batch; is its pg_mask of another version?".to_owned(),
             }),
+        }
+    }
+
+    async fn call(&self, batch: &[Message]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
+        let bodies: Vec<Cow<'_, str>> = batch.iter().map(|message| self.encode(&message.body.0)).collect();
+        let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
+        let receive_counts: Vec<Option<i32>> = batch.iter().map(|message| message.receive_count).collect();
+        // Never prepared under a name: a pooler may hand the next batch to another server process.
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&ids, Type::TEXT_ARRAY),
+            (&bodies, Type::TEXT_ARRAY),
+            (&sent_at, Type::TIMESTAMPTZ_ARRAY),
+            (&receive_counts, Type::INT4_ARRAY),
+        ];
+        self.connection.client.query_typed(&self.call, &parameters).await
+    }
+
+    /// What a refused batch means. pg_mask itself says what to do; PostgreSQL doesn't.
+    fn refused(error: &tokio_postgres::Error) -> Error {
+        let sorted = Error::of_database(error);
+        match error.code() {
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => sorted
+                .with_cure("Grant the role what sql/02_roles.sql grants: GRANT mask_ingester TO the role."),
+            Some(&SqlState::UNDEFINED_FUNCTION) => {
+                sorted.with_cure("Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;")
+            }
+            _ => sorted,
         }
     }
 }

@@ -51,6 +51,14 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// The error, and what to do about it.
+    pub(crate) fn with_cure(self, cure: &str) -> Self {
+        match self {
+            Self::SetUp { what } => Self::SetUp { what: format!("{what}. {cure}") },
+            other => other,
+        }
+    }
+
     /// Sorts an error of SQS.
     pub(crate) fn of_queue<E, R>(error: &SdkError<E, R>, doing: &str) -> Self
     where

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod check;
 mod config;
 mod database;
 mod delete;
@@ -26,7 +27,7 @@ mod shutdown;
 mod summary;
 mod write;
 
-use config::Config;
+use config::{Command, Config};
 use progress::Progress;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     let tally = Arc::new(summary::Tally::new());
     let progress = progress::Progress::new(config.drain);
     log::start(&config, &progress);
+    if let Some(Command::Check(check)) = config.command {
+        return check::run(&config, check);
+    }
     let ended = run(&config, &tally, &progress);
     progress.finish();
     println!("{}", tally.summary());

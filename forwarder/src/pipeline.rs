@@ -2,7 +2,7 @@
 
 use crate::batch::{Batches, Limits};
 use crate::config::Config;
-use crate::database::{self, Database, WouldLog};
+use crate::database::{self, Database};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::queue::{CALL_MESSAGES, Queue};
@@ -91,11 +91,9 @@ async fn open(
             () = stop.receiving.cancelled() => return Ok(None),
         };
         match opened {
-            Ok((queue, (database, WouldLog(would_log)))) => {
-                if would_log {
-                    tracing::warn!(
-                        "the server may log the messages that this role's statements carry; log in as a role with the settings that sql/02_roles.sql gives mask_forwarder"
-                    );
+            Ok((queue, (database, may_log))) => {
+                if let Some(may_log) = may_log {
+                    tracing::warn!("{may_log}");
                 }
                 return Ok(Some((queue, database)));
             }

@@ -61,6 +61,15 @@ impl Queue {
         Ok(queue)
     }
 
+    /// For what is asked elsewhere.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Receives up to `most` (ten) messages, waiting up to `wait` for the first.
     pub(crate) async fn receive(&self, most: u32, wait: Duration) -> Result<Vec<Message>, Error> {
         let answer = self

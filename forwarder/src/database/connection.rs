@@ -132,7 +132,7 @@ impl Settings {
             match self.connect_to(server.clone()).await {
                 Ok(connected) => return Ok(connected),
                 // As libpq does: who is refused by one does not go on to the next.
-                Err(error @ Error::SetUp { .. }) => return Err(error),
+                Err(error) if error.exit_code() == 78 => return Err(error),
                 Err(error) => failed = error,
             }
         }

@@ -22,10 +22,7 @@ pub(super) fn sort(error: &tokio_postgres::Error, server: &str, password_from: &
             SqlState::INVALID_CATALOG_NAME => "Check the database's name, or create it.".to_owned(),
             _ => return Error::of_database(error),
         };
-        return match Error::of_database(error) {
-            Error::SetUp { what } => set_up(format!("{what}. {cure}")),
-            sorted => sorted,
-        };
+        return Error::of_database(error).with_cure(&cure);
     }
     let text = causes(error);
     match cause::<rustls::Error>(error) {
