@@ -33,6 +33,7 @@ command -v pkg-config >/dev/null || add pkg-config
 command -v clang >/dev/null || add clang
 has_libclang || add libclang-dev
 [ "$what" = build ] || python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || add python3-venv
+[ "$what" != test ] || PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || add pgbouncer
 pg_config=${PG_CONFIG:-$(newest_pg_config)}
 [ -n "$pg_config" ] || add postgresql
 if [ -n "$pg_config" ] && ! "$pg_config" --version >/dev/null 2>&1; then

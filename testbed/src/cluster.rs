@@ -63,13 +63,8 @@ impl Cluster {
         let folder = Guardian::folder("cluster")?;
         let data = folder.join("data");
         let port = free_port()?;
-        let mut server = Vec::new();
-        if let Some(user) = user {
-            let (uid, gid) = (format!("--reuid={}", user.uid), format!("--regid={}", user.gid));
-            server.extend(["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()]);
-        }
         let postgres = installation.program("postgres").display().to_string();
-        server.extend([postgres, "-D".to_owned(), data.display().to_string()]);
+        let server = installation.as_its_user(&[&postgres, "-D", &data.display().to_string()]);
         let guardian = Guardian::new(&folder, "QUIT", &server)?;
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;

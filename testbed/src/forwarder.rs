@@ -11,8 +11,10 @@ use std::process::{Command, Stdio};
 pub struct Ended {
     /// Its exit code.
     pub code: Option<i32>,
-    /// The JSON line on its standard output.
+    /// Its standard output, if that is JSON.
     pub summary: Value,
+    /// All of its standard output.
+    pub printed: String,
     /// What it logged.
     pub log: String,
 }
@@ -45,6 +47,7 @@ pub async fn run(mut command: Command) -> Result<Ended> {
     Ok(Ended {
         code: output.status.code(),
         summary: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
+        printed: String::from_utf8_lossy(&output.stdout).into_owned(),
         log: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
 }

@@ -68,6 +68,17 @@ impl Installation {
         self.bin.join(name)
     }
 
+    /// A command that runs as the servers' user.
+    pub fn as_its_user(&self, command: &[&str]) -> Vec<String> {
+        let mut whole = Vec::new();
+        if let Some(user) = self.user {
+            let (uid, gid) = (format!("--reuid={}", user.uid), format!("--regid={}", user.gid));
+            whole.extend(["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned()]);
+        }
+        whole.extend(command.iter().map(|word| (*word).to_owned()));
+        whole
+    }
+
     /// Where it all is.
     pub fn path(&self) -> &Path {
         self.guardian.path()

@@ -4,7 +4,8 @@
 //! - [`guardian`]: a server and its folder that are gone when their owner is, however it ends
 //! - [`installation`]: a private copy of a PostgreSQL installation, with the extension in it
 //! - [`cluster`]: a throw-away PostgreSQL cluster
-//! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there
+//! - [`pgbouncer`]: a connection pooler before a cluster
+//! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there; [`forbid`]: what refuses some calls
 //! - [`forwarder`]: the forwarder's binary, run and listened to
 //! - [`sample`]: logins to show what the system does
 //! - [`demo`]: `make demo`
@@ -13,9 +14,11 @@
 pub mod cluster;
 pub mod demo;
 pub mod emulator;
+pub mod forbid;
 pub mod forwarder;
 pub mod guardian;
 pub mod installation;
+pub mod pgbouncer;
 pub mod queue;
 pub mod sample;
 

@@ -33,11 +33,16 @@ mod extension {
 /// From a queue to rows.
 mod system {
     mod bad_messages;
+    mod check;
     mod clean_up;
     mod encodings;
     mod exactly_once;
     mod no_raw_value_in_logs;
+    mod passwords;
+    mod pgbouncer;
     mod redelivery;
+    mod secured;
     mod set_up_errors;
+    mod tls;
     mod whole_way;
 }

@@ -65,6 +65,8 @@ struct Server {
     name: String,
     host: String,
     port: u16,
+    /// Nobody is on the way there: a socket or the loopback.
+    local: bool,
     config: tokio_postgres::Config,
 }
 
@@ -73,7 +75,6 @@ pub(crate) struct Connected {
     pub(crate) client: Client,
     pub(crate) server: String,
     pub(crate) protection: Protection,
-    /// Nobody is on the way there: a socket or the loopback.
     pub(crate) local: bool,
 }
 
@@ -148,8 +149,7 @@ impl Settings {
         while let Some(way) = ways.next() {
             match self.try_one(&server, *way).await? {
                 Ok((client, protection)) => {
-                    let local = on_socket || is_loopback(&server.host);
-                    return Ok(Connected { client, server: server.name, protection, local });
+                    return Ok(Connected { client, server: server.name, protection, local: server.local });
                 }
                 Err(error) if ways.peek().is_some() && refusal::is_of_this_way(&error) => {}
                 Err(error) => return Err(refusal::sort(&error, &server.name, &password_from)),
@@ -231,7 +231,7 @@ fn servers(
                 config.hostaddr(address);
             }
             // Without a name, TLS has the address to compare with.
-            let host = given(hosts).or(address).unwrap_or_else(|| "localhost".to_owned());
+            let host = given(hosts).or(address.clone()).unwrap_or_else(|| "localhost".to_owned());
             config.host(&host);
             let port = match given(ports).or_else(|| ports.first().filter(|_| ports.len() == 1).cloned()) {
                 Some(port) if !port.is_empty() => match port.parse() {
@@ -242,7 +242,8 @@ fn servers(
             };
             config.port(port);
             let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            Ok(Server { name, host, port, config })
+            let local = is_local(address.as_ref().unwrap_or(&host));
+            Ok(Server { name, host, port, local, config })
         })
         .collect()
 }
@@ -261,8 +262,10 @@ where
     Ok(client)
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+fn is_local(host: &str) -> bool {
+    host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

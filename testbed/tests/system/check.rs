@@ -1,0 +1,248 @@
+//! `forwarder check` tells what is good and what is not, with the cure, and leaves no trace.
+
+use crate::common::{Way, cluster, localstack};
+use aws_sdk_sqs::types::QueueAttributeName;
+use std::process::Command;
+use testbed::forbid::Forbid;
+use testbed::forwarder::{self, Ended};
+use testbed::guardian::free_port;
+use testbed::queue::Queue;
+
+const ALL: [&str; 12] = [
+    "credentials",
+    "queue",
+    "dead letters",
+    "visibility",
+    "delete",
+    "release",
+    "database",
+    "extension",
+    "role",
+    "keys",
+    "table",
+    "log",
+];
+
+/// A set-up that is good, and what breaks it.
+struct Checked(Way);
+
+impl Checked {
+    async fn new(name: &'static str) -> Self {
+        let way = Way::new(name).await;
+        Queue::create(localstack().await, &format!("{name}-dead")).await.unwrap();
+        let checked = Self(way);
+        checked.redrive(5).await;
+        checked
+    }
+
+    async fn redrive(&self, receives: u32) {
+        let policy = format!(
+            r#"{{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:{}-dead","maxReceiveCount":{receives}}}"#,
+            self.0.name
+        );
+        self.set(QueueAttributeName::RedrivePolicy, &policy).await;
+    }
+
+    async fn set(&self, attribute: QueueAttributeName, value: &str) {
+        let call = self.0.queue.client.set_queue_attributes().queue_url(&self.0.queue.url);
+        call.attributes(attribute, value).send().await.unwrap();
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.0.database.batch_execute(sql).await.unwrap();
+    }
+
+    async fn command(&self) -> Command {
+        let url = cluster().await.url("mask_forwarder", self.0.name);
+        let mut command = forwarder::command(localstack().await, self.0.name, &url).unwrap();
+        command.arg("check");
+        command
+    }
+
+    /// Checks, with something changed.
+    async fn with(&self, change: impl FnOnce(&mut Command)) -> Ended {
+        let mut command = self.command().await;
+        command.arg("--output=json");
+        change(&mut command);
+        let ended = forwarder::run(command).await.unwrap();
+        assert_eq!(ended.summary["exit_code"].as_i64().map(|code| code as i32), ended.code, "{}", ended.log);
+        ended
+    }
+
+    async fn url(&self, role: &str) -> String {
+        cluster().await.url(role, self.0.name)
+    }
+}
+
+fn result<'a>(ended: &'a Ended, check: &str) -> (&'a str, &'a str) {
+    let checks = ended.summary["checks"].as_array().unwrap_or_else(|| panic!("{}", ended.log));
+    let mut found = checks.iter().filter(|finding| finding["check"] == check);
+    let finding = found.next().unwrap_or_else(|| panic!("no {check} in {}", ended.printed));
+    assert!(found.next().is_none(), "{check} twice in {}", ended.printed);
+    (finding["result"].as_str().unwrap(), finding["text"].as_str().unwrap())
+}
+
+/// One line is as it should not be, with a cure; those that don't hang on it are good.
+#[track_caller]
+fn says(ended: &Ended, code: i32, check: &str, expected: &str, cure: &str) {
+    assert_eq!(ended.code, Some(code), "{}", ended.printed);
+    let (found, text) = result(ended, check);
+    assert!(
+        found == expected && text.contains(cure),
+        "expected {check} {expected}, {cure:?}:\n{}",
+        ended.printed
+    );
+    for other in ALL.iter().chain(&["retention"]).filter(|other| **other != check) {
+        let (found, text) = result(ended, other);
+        let in_order = found == "passed" || (expected == "failed" && found == "skipped");
+        assert!(in_order, "{other} is {found} ({text}):\n{}", ended.printed);
+    }
+}
+
+#[tokio::test]
+async fn a_good_set_up_is_all_good_and_stays_as_it_was() {
+    let checked = Checked::new("check_good").await;
+    let way = &checked.0;
+    way.queue.send(&[r#"{"user_id":"u"}"#.to_owned()]).await.unwrap();
+    // Not even which keys were used first is written.
+    checked.sql("DELETE FROM pg_mask.key_check").await;
+
+    let ended = checked.with(|_| ()).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    for check in ALL.iter().chain(&["retention"]) {
+        assert_eq!(result(&ended, check).0, "passed", "{}", ended.printed);
+    }
+    let ended = forwarder::run(checked.command().await).await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    let lines: Vec<&str> = ended.printed.lines().collect();
+    assert_eq!(lines.len(), ALL.len() + 1);
+    for (line, check) in lines.iter().zip(ALL.iter().chain(&["retention"])) {
+        assert!(line.starts_with(&format!("✓ {check:12}  ")), "{line}");
+    }
+
+    assert_eq!(way.queue.depth().await.unwrap(), [1, 0, 0]);
+    let receive = way.queue.client.receive_message().queue_url(&way.queue.url);
+    let received = receive.message_system_attribute_names("All".into()).send().await.unwrap();
+    let message = received.messages.unwrap().pop().unwrap();
+    assert_eq!(message.attributes.unwrap()[&"ApproximateReceiveCount".into()], "1");
+    for table in ["user_logins", "pg_mask.ledger", "pg_mask.quarantine", "pg_mask.key_check"] {
+        assert_eq!(way.count(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_queue_is_told_with_its_cure() {
+    let checked = Checked::new("check_queue").await;
+    let nowhere = format!("http://127.0.0.1:{}", free_port().unwrap());
+
+    let ended = checked
+        .with(|c| {
+            c.env_remove("AWS_SECRET_ACCESS_KEY");
+        })
+        .await;
+    says(&ended, 78, "credentials", "failed", "Check the AWS credentials");
+    let ended = checked
+        .with(|c| {
+            c.env("QUEUE_NAME", "no-such-queue");
+        })
+        .await;
+    says(&ended, 78, "queue", "failed", "Check the queue's name");
+    let ended = checked
+        .with(|c| {
+            c.env("AWS_ENDPOINT_URL", nowhere);
+        })
+        .await;
+    says(&ended, 69, "queue", "failed", "can't be reached");
+    let ended = checked
+        .with(|c| {
+            c.arg("--visibility-timeout=1s");
+        })
+        .await;
+    says(&ended, 0, "visibility", "warning", "Raise --visibility-timeout");
+    for (call, check) in [("DeleteMessageBatch", "delete"), ("ChangeMessageVisibilityBatch", "release")] {
+        let forbid = Forbid::call(call, &localstack().await.endpoint()).await.unwrap();
+        let ended = checked
+            .with(|c| {
+                c.env("AWS_ENDPOINT_URL", forbid.endpoint());
+            })
+            .await;
+        says(&ended, 78, check, "failed", "Allow sqs:GetQueueUrl");
+    }
+
+    checked.redrive(1).await;
+    says(&checked.with(|_| ()).await, 0, "dead letters", "warning", "Raise maxReceiveCount");
+    checked.set(QueueAttributeName::RedrivePolicy, "").await;
+    says(&checked.with(|_| ()).await, 0, "dead letters", "warning", "Give the queue a RedrivePolicy");
+    checked.redrive(5).await;
+    checked.sql("ALTER DATABASE check_queue SET pg_mask.ledger_days = 3").await;
+    says(&checked.with(|_| ()).await, 0, "retention", "warning", "Set pg_mask.ledger_days to 5");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
+    let checked = Checked::new("check_database").await;
+    let nowhere = format!("postgresql://mask_forwarder@127.0.0.1:{}/x", free_port().unwrap());
+    checked
+        .sql(
+            "DROP ROLE IF EXISTS check_logged, check_nobody, check_reader;
+         CREATE ROLE check_logged LOGIN IN ROLE mask_ingester;
+         CREATE ROLE check_nobody LOGIN; CREATE ROLE check_reader LOGIN IN ROLE mask_ingester;
+         GRANT SELECT ON user_logins TO check_reader;",
+        )
+        .await;
+    for role in ["check_nobody", "check_reader"] {
+        checked.sql(&format!(
+            "ALTER ROLE {role} SET log_parameter_max_length = 0; ALTER ROLE {role} SET log_parameter_max_length_on_error = 0;
+             ALTER ROLE {role} SET plan_cache_mode = force_generic_plan;"
+        )).await;
+    }
+    let as_role = async |role| {
+        let url = checked.url(role).await;
+        checked
+            .with(|c| {
+                c.env("DATABASE_URL", url);
+            })
+            .await
+    };
+
+    let ended = checked
+        .with(|c| {
+            c.env("DATABASE_URL", nowhere);
+        })
+        .await;
+    says(&ended, 69, "database", "failed", "can't be reached");
+    let elsewhere = cluster().await.url("mask_forwarder", "no_such_database");
+    let ended = checked
+        .with(|c| {
+            c.env("DATABASE_URL", elsewhere);
+        })
+        .await;
+    says(&ended, 78, "database", "failed", "Check the database's name");
+    says(&as_role("check_nobody").await, 78, "role", "failed", "GRANT mask_ingester");
+    says(&as_role("check_reader").await, 0, "role", "warning", "user_logins");
+    says(
+        &as_role("check_logged").await,
+        0,
+        "log",
+        "warning",
+        "ALTER ROLE check_logged SET log_parameter_max_length = 0;",
+    );
+    let ended = as_role("postgres").await;
+    assert_eq!(result(&ended, "role").0, "warning", "{}", ended.printed);
+    assert!(result(&ended, "role").1.contains("superuser"), "{}", ended.printed);
+
+    checked.sql("UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'pg_mask'").await;
+    says(&checked.with(|_| ()).await, 0, "extension", "warning", "ALTER EXTENSION pg_mask UPDATE");
+    checked.sql("UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'pg_mask'").await;
+    checked.sql("UPDATE pg_mask.key_check SET check_value = reverse(check_value)").await;
+    says(&checked.with(|_| ()).await, 78, "keys", "failed", "key_status()");
+    checked.sql("UPDATE pg_mask.key_check SET check_value = reverse(check_value)").await;
+    checked.sql("ALTER TABLE user_logins RENAME COLUMN locale TO language").await;
+    says(&checked.with(|_| ()).await, 78, "table", "failed", "sql/01_user_logins.sql");
+    checked.sql("ALTER TABLE user_logins RENAME COLUMN language TO locale").await;
+    says(&checked.with(|_| ()).await, 0, "log", "passed", "");
+    checked.sql("ALTER FUNCTION ingest_login_batch RENAME TO of_another_version").await;
+    says(&checked.with(|_| ()).await, 78, "extension", "failed", "ALTER EXTENSION pg_mask UPDATE");
+    checked.sql("DROP EXTENSION pg_mask").await;
+    says(&checked.with(|_| ()).await, 78, "extension", "failed", "CREATE EXTENSION pg_mask");
+}
