@@ -124,12 +124,16 @@ pub(crate) async fn run(config: &Config, check: Check) -> ExitCode {
 /// A message that the queue keeps for longer than the ledger knows it could be taken in twice.
 fn compare(findings: &mut Findings, retention: Option<Duration>, ledger_days: Option<u64>) {
     const CHECK: &str = "retention";
+    const DAY: u64 = 86_400;
     let (Some(retention), Some(ledger_days)) = (retention, ledger_days) else {
         return findings.skipped(&[CHECK]);
     };
-    let kept = humantime::format_duration(retention);
+    let kept = match retention.as_secs() {
+        seconds if seconds.is_multiple_of(DAY) => format!("{} days", seconds / DAY),
+        _ => humantime::format_duration(retention).to_string(),
+    };
     // A message may be sent at the end of a day.
-    let needed = retention.as_secs().div_ceil(86_400) + 1;
+    let needed = retention.as_secs().div_ceil(DAY) + 1;
     if ledger_days < needed {
         findings.warning(CHECK, format!(
             "the queue keeps messages for {kept}, the ledger knows them for {ledger_days} days: one that comes again after that is taken in twice. Set pg_mask.ledger_days to {needed} in postgresql.conf, or more."

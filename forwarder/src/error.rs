@@ -54,7 +54,7 @@ impl Error {
     /// The error, and what to do about it.
     pub(crate) fn with_cure(self, cure: &str) -> Self {
         match self {
-            Self::SetUp { what } => Self::SetUp { what: format!("{what}. {cure}") },
+            Self::SetUp { what } => Self::SetUp { what: format!("{}. {cure}", what.trim_end_matches('.')) },
             other => other,
         }
     }

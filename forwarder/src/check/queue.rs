@@ -35,7 +35,7 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
                 }
                 // It answered, and not that it does not know us.
                 (false, 78) => {
-                    findings.passed("credentials", "taken");
+                    findings.passed("credentials", "accepted");
                     findings.failed("queue", &error);
                 }
                 _ => {
@@ -47,12 +47,12 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
             return (findings, None);
         }
     };
-    findings.passed("credentials", "taken");
+    findings.passed("credentials", "accepted");
     let mut retention = None;
     match attributes(&queue).await {
         Ok((endpoint, attributes)) => {
             let fifo = if attributes.contains_key("FifoQueue") { ", FIFO" } else { "" };
-            findings.passed("queue", format!("{} at {endpoint}{fifo}", queue.url()));
+            findings.passed("queue", format!("{}, asked at {endpoint}{fifo}", queue.url()));
             dead_letters(&mut findings, attributes.get("RedrivePolicy"));
             visibility(&mut findings, config.visibility_timeout, attributes.get("VisibilityTimeout"));
             retention = seconds(attributes.get("MessageRetentionPeriod"));

@@ -132,6 +132,50 @@ fn fits(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
+
+    /// A certificate that is its own authority, as `openssl req -x509` makes it.
+    fn self_signed(common_name: &str, names: &[&str], last_year: i32) -> CertificateDer<'static> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut about = CertificateParams::new(names).unwrap();
+        about.distinguished_name.push(DnType::CommonName, common_name);
+        about.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (about.not_before, about.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(last_year, 12, 31));
+        about.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    fn verify(
+        server: &CertificateDer<'_>,
+        trusted: &CertificateDer<'static>,
+        name: &'static str,
+    ) -> Result<ServerCertVerified, Error> {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let trust = Some(Trust::new(vec![trusted.clone()]));
+        let name = ServerName::try_from(name).unwrap();
+        let verifier = Verifier { algorithms, trust, check_name: true };
+        verifier.verify_server_cert(server, &[], &name, &[], UnixTime::now())
+    }
+
+    #[test]
+    fn a_certificate_that_is_trusted_itself_is_good_while_it_lasts() {
+        let server = self_signed("x", &["db.example"], 2099);
+        assert!(verify(&server, &server, "db.example").is_ok());
+        assert!(verify(&server, &server, "other.example").is_err());
+        assert!(verify(&server, &self_signed("x", &["db.example"], 2099), "db.example").is_err());
+        let expired = self_signed("x", &["db.example"], 2021);
+        let error = verify(&expired, &expired, "db.example").unwrap_err();
+        assert_eq!(error, Error::InvalidCertificate(CertificateError::Expired));
+    }
+
+    #[test]
+    fn a_common_name_counts_where_there_is_no_other() {
+        let bare = self_signed("db.example", &[], 2099);
+        assert!(verify(&bare, &bare, "DB.example").is_ok());
+        assert!(verify(&bare, &bare, "other.example").is_err());
+        let named = self_signed("db.example", &["other.example"], 2099);
+        assert!(verify(&named, &named, "db.example").is_err());
+        assert!(verify(&named, &named, "other.example").is_ok());
+    }
 
     #[test]
     fn common_names_fit_as_libpq_has_it() {

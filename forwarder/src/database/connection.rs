@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Which database. For what a URL leaves open, or without one, the variables count that libpq knows:
 /// `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT` and so on.
@@ -76,6 +78,21 @@ pub(crate) struct Connected {
     pub(crate) server: String,
     pub(crate) protection: Protection,
     pub(crate) local: bool,
+    tls: Option<MakeRustlsConnect>,
+    /// What talks to the server; it ends with this, whether or not the server answers.
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Connected {
+    /// Asks the server to give up the statement under way. That takes a connection of its own.
+    #[allow(dead_code, reason = "for whoever gives up a statement")]
+    pub(crate) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+        let token = self.client.cancel_token();
+        match self.tls.clone() {
+            Some(tls) => token.cancel_query(tls).await,
+            None => token.cancel_query(NoTls).await,
+        }
+    }
 }
 
 /// How long one attempt may take if `connect_timeout` says nothing.
@@ -148,9 +165,7 @@ impl Settings {
         let mut ways = ways.iter().peekable();
         while let Some(way) = ways.next() {
             match self.try_one(&server, *way).await? {
-                Ok((client, protection)) => {
-                    return Ok(Connected { client, server: server.name, protection, local: server.local });
-                }
+                Ok(connected) => return Ok(connected),
                 Err(error) if ways.peek().is_some() && refusal::is_of_this_way(&error) => {}
                 Err(error) => return Err(refusal::sort(&error, &server.name, &password_from)),
             }
@@ -163,20 +178,21 @@ impl Settings {
         &self,
         server: &Server,
         way: Way,
-    ) -> Result<Result<(Client, Protection), tokio_postgres::Error>, Error> {
+    ) -> Result<Result<Connected, tokio_postgres::Error>, Error> {
         let mut config = server.config.clone();
         let attempt = async {
-            Ok(match way {
-                Way::Plain => {
-                    config.ssl_mode(SslMode::Disable);
-                    connect(&config, NoTls).await.map(|client| (client, Protection::None))
-                }
-                Way::Tls => {
-                    config.ssl_mode(SslMode::Require);
-                    let (connector, protection) = self.tls.connector()?;
-                    connect(&config, connector).await.map(|client| (client, protection))
-                }
-            })
+            let (tls, protection) = match way {
+                Way::Plain => (None, Protection::None),
+                Way::Tls => self.tls.connector().map(|(tls, protection)| (Some(tls), protection))?,
+            };
+            let connected = match tls.clone() {
+                Some(tls) => connect(config.ssl_mode(SslMode::Require), tls).await,
+                None => connect(config.ssl_mode(SslMode::Disable), NoTls).await,
+            };
+            Ok(connected.map(|(client, task)| {
+                let (server, local) = (server.name.clone(), server.local);
+                Connected { client, server, protection, local, tls, _task: task }
+            }))
         };
         let Some(patience) = self.patience else { return attempt.await };
         tokio::time::timeout(patience, attempt).await.unwrap_or_else(|_| {
@@ -249,17 +265,20 @@ fn servers(
 }
 
 /// Connects, and lets the connection run by itself.
-async fn connect<T>(config: &tokio_postgres::Config, tls: T) -> Result<Client, tokio_postgres::Error>
+async fn connect<T>(
+    config: &tokio_postgres::Config,
+    tls: T,
+) -> Result<(Client, AbortOnDropHandle<()>), tokio_postgres::Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
     let (client, connection) = config.connect(tls).await?;
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         // What goes wrong here also ends the statement under way, which reports it.
         let _ = connection.await;
     });
-    Ok(client)
+    Ok((client, AbortOnDropHandle::new(task)))
 }
 
 fn is_local(host: &str) -> bool {
