@@ -43,6 +43,7 @@ mod system {
     mod redelivery;
     mod secured;
     mod set_up_errors;
+    mod several_servers;
     mod tls;
     mod whole_way;
 }

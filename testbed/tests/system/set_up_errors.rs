@@ -78,6 +78,10 @@ async fn a_queue_or_a_database_that_is_not_there_ends_with_78() {
     ends_with(command, 78, "credentials").await;
     let mut command = way.drain().await;
     command.env("DATABASE_URL", "postgresql://u:secret-word@:::/");
+    let ended = ends_with(command, 78, "the database's port can't be read").await;
+    assert!(!ended.log.contains("secret-word"), "{}", ended.log);
+    let mut command = way.drain().await;
+    command.env("DATABASE_URL", "postgres:u:secret-word@host");
     let ended = ends_with(command, 78, "the database URL can't be read").await;
     assert!(!ended.log.contains("secret-word"), "{}", ended.log);
 }
