@@ -164,7 +164,7 @@ fn batch(
         (Rehearsal::NoRight(error), _) | (_, Err(error)) => findings.failed(role, error),
         (_, Ok(Some(text))) => findings.warning(role, text),
         (_, Ok(None)) => {
-            findings.passed(role, format!("{} may hand in messages, and nothing else", about.role))
+            findings.passed(role, format!("{} may hand in messages, and nothing else", about.role));
         }
     }
     match rehearsal {
