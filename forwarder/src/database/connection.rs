@@ -97,8 +97,8 @@ impl Connected {
 
 /// How long one attempt may take if `connect_timeout` says nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A server that is gone without a word is given up after about a minute.
-const KEEPALIVE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(10)];
+/// A server that is gone without a word is given up after so long, idle or in the midst of a statement.
+const SILENCE: Duration = Duration::from_secs(30);
 
 impl Settings {
     fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
@@ -115,16 +115,16 @@ impl Settings {
         };
         let (hosts, addresses) = (given.take_list("host"), given.take_list("hostaddr"));
         let ports = given.take_list("port");
-        let [patience_given, keepalive_given] =
-            ["connect_timeout", "keepalives_idle"].map(|name| given.get(name).is_some());
+        let patience_given = given.get("connect_timeout").is_some();
+        let silence_given = given.get("keepalives_idle").or(given.get("tcp_user_timeout")).is_some();
         let mut common = given.config()?;
         common.target_session_attrs(target);
         if !patience_given {
             common.connect_timeout(PATIENCE);
         }
-        if !keepalive_given {
-            let [idle, interval] = KEEPALIVE;
-            common.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(3);
+        if !silence_given {
+            common.keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 6).keepalives_retries(3);
+            common.tcp_user_timeout(SILENCE);
         }
         if common.get_user().is_none()
             && let Some(user) = variable("USER")
