@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 use crate::database::DatabaseUrl;
+use crate::protocol::Choice;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -56,6 +57,10 @@ pub(crate) struct Config {
     /// For how long a received message is hidden from other receivers, 0 to 12 hours.
     #[arg(long, env = "FORWARDER_VISIBILITY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = visibility_timeout)]
     pub(crate) visibility_timeout: Duration,
+
+    /// The protocol in which SQS is spoken to; auto finds out.
+    #[arg(long, env = "FORWARDER_SQS_PROTOCOL", default_value = "auto", value_name = "PROTOCOL")]
+    pub(crate) sqs_protocol: Choice,
 
     /// How log lines are written to stderr: text on a terminal, else json.
     #[arg(long, env = "FORWARDER_LOG_FORMAT", value_name = "FORMAT")]

@@ -1,5 +1,6 @@
 //! Errors, sorted once where they arise: is it worth trying again, or is the set-up wrong?
 
+use crate::protocol::WRONG_CHOICE;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use std::fmt::Write;
 use tokio_postgres::error::SqlState;
@@ -131,6 +132,9 @@ fn queue_cure(code: &str) -> Option<&'static str> {
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"
         | "AuthFailure" => Some("Check the AWS credentials."),
+        WRONG_CHOICE => Some(
+            "Set --sqs-protocol (FORWARDER_SQS_PROTOCOL) to auto, or to the protocol that this server speaks.",
+        ),
         "InvalidAddress" | "InvalidParameterValue" => Some("Check the queue's URL."),
         _ => None,
     }

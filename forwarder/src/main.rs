@@ -18,6 +18,7 @@ mod log;
 mod message;
 mod pipeline;
 mod progress;
+mod protocol;
 mod queue;
 mod receive;
 mod report;

@@ -25,7 +25,8 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let connection = config.database.settings()?;
     let Some((queue, database)) = open(config, &connection, &stop).await? else { return Ok(()) };
-    tracing::info!(drain = config.drain, "connected to the queue and the database");
+    let protocol = queue.protocol();
+    tracing::info!(drain = config.drain, %protocol, "connected to the queue and the database");
 
     let most_held = config.max_in_flight.get().min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {

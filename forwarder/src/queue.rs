@@ -3,12 +3,13 @@
 use crate::config::Config;
 use crate::error::Error;
 use crate::message::{self, Body, Message};
+use crate::protocol::{self, Protocol, Spoken};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
     QueueAttributeName,
 };
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most messages in one call, of any kind (SQS developer guide, "Amazon SQS message quotas").
@@ -18,6 +19,7 @@ pub(crate) const CALL_MESSAGES: usize = 10;
 #[derive(Clone)]
 pub(crate) struct Queue {
     client: Client,
+    spoken: Arc<Spoken>,
     url: String,
     visibility_timeout: i32,
 }
@@ -39,14 +41,7 @@ impl Depth {
 impl Queue {
     /// Finds the queue and asks it for its attributes, so that what is wrong shows at once.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let settings = aws_config::defaults(aws_sdk_sqs::config::BehaviorVersion::latest())
-            .http_client(http)
-            .load()
-            .await;
-        let client = Client::new(&settings);
+        let (client, spoken) = protocol::client(config.sqs_protocol).await;
         let url = match (&config.queue.queue_url, &config.queue.queue_name) {
             (Some(url), _) => url.clone(),
             (None, name) => {
@@ -56,7 +51,7 @@ impl Queue {
             }
         };
         let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
-        let queue = Self { client, url, visibility_timeout };
+        let queue = Self { client, spoken, url, visibility_timeout };
         queue.depth().await?;
         Ok(queue)
     }
@@ -68,6 +63,11 @@ impl Queue {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The protocol that the queue's server is spoken to in.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.spoken.protocol()
     }
 
     /// Receives up to `most` (ten) messages, waiting up to `wait` for the first.

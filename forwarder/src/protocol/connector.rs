@@ -1,0 +1,245 @@
+//! Between the SDK and the network: hears which protocol an answer is in, and turns one of the Query
+//! protocol into AWS JSON before the SDK reads it.
+
+use super::answer::{self, Answer, Refusal};
+use super::request::FORM;
+use super::spoken::{Sign, Verdict};
+use super::xml::Malformed;
+use super::{Protocol, Spoken, WRONG_CHOICE};
+use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_sqs::config::interceptors::InterceptorContext;
+use aws_sdk_sqs::config::retry::{ClassifyRetry, RetryAction};
+use aws_sdk_sqs::config::{
+    ConfigBag, HttpClient, RuntimeComponents, RuntimeComponentsBuilder, SharedHttpClient,
+};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::retry::ErrorKind;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+const JSON: &str = "application/x-amz-json-1.0";
+
+/// For how long an answer may stand still half-way: as the SDK does by itself where it reads.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// An HTTP client whose connectors speak the protocol.
+#[derive(Debug)]
+pub(super) struct Wrap {
+    pub(super) inner: SharedHttpClient,
+    pub(super) spoken: Arc<Spoken>,
+}
+
+impl HttpClient for Wrap {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(Connector { inner, spoken: self.spoken.clone() })
+    }
+
+    fn validate_base_client_config(
+        &self,
+        components: &RuntimeComponentsBuilder,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.inner.validate_base_client_config(components, config)
+    }
+
+    fn validate_final_config(
+        &self,
+        components: &RuntimeComponents,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.inner.validate_final_config(components, config)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.inner.connector_metadata()
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    inner: SharedHttpConnector,
+    spoken: Arc<Spoken>,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let asked = match request.headers().get("content-type") {
+            Some(FORM) => Protocol::Query,
+            _ => Protocol::Json,
+        };
+        let answer = self.inner.call(request);
+        let spoken = self.spoken.clone();
+        HttpConnectorFuture::new(async move { hear(answer.await?, asked, &spoken).await })
+    }
+}
+
+/// Has the SDK ask again at once where the protocol changes.
+#[derive(Debug)]
+pub(super) struct AskAgain;
+
+/// Marks an answer for [`AskAgain`].
+#[derive(Debug, Clone)]
+struct Again;
+
+impl ClassifyRetry for AskAgain {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response().and_then(HttpResponse::extension::<Again>) {
+            Some(Again) => {
+                RetryAction::retryable_error_with_explicit_delay(ErrorKind::TransientError, Duration::ZERO)
+            }
+            None => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "other protocol"
+    }
+
+    fn priority(&self) -> RetryClassifierPriority {
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+/// Hears what an answer tells of the server, and makes it one that the SDK can read.
+async fn hear(
+    mut response: HttpResponse,
+    asked: Protocol,
+    spoken: &Spoken,
+) -> Result<HttpResponse, ConnectorError> {
+    // A modern server's answers are handed on unread.
+    if asked == Protocol::Json && is_plainly_json(&response, spoken) {
+        spoken.hear(asked, Sign::Speaks(asked));
+        return Ok(response);
+    }
+    let body = whole(response.take_body()).await?;
+    let answer = answer::read(&body);
+    let sign = match &answer {
+        Ok(Some(_)) => Sign::Speaks(Protocol::Query),
+        _ if is_baffled(&response, &body) => Sign::Baffled,
+        _ if has_json_type(&response) || (asked == Protocol::Json && is_json_result(&response, &body)) => {
+            Sign::Speaks(Protocol::Json)
+        }
+        _ => Sign::None,
+    };
+    match spoken.hear(asked, sign) {
+        Verdict::AskAgain => {
+            replace(&mut response, 500, &wrong_protocol(asked).json());
+            response.add_extension(Again);
+        }
+        // What baffles a server may be something else, and pass: worth the SDK's retries.
+        Verdict::WrongChoice => {
+            let status = if sign == Sign::Baffled { 500 } else { 400 };
+            replace(&mut response, status, &wrong_protocol(asked).json());
+        }
+        Verdict::HandOn => hand_on(&mut response, asked, body, answer)?,
+    }
+    Ok(response)
+}
+
+/// Puts what the SDK can read into a response.
+fn hand_on(
+    response: &mut HttpResponse,
+    asked: Protocol,
+    body: Vec<u8>,
+    answer: Result<Option<Answer>, Malformed>,
+) -> Result<(), ConnectorError> {
+    let status = response.status();
+    match answer {
+        Ok(Some(Answer::Error(refusal))) => refuse(response, &refusal),
+        Ok(Some(Answer::Result(result))) if status.is_success() => {
+            replace(response, status.as_u16(), &result);
+        }
+        // Garbage, or the first half of an answer. Worth a retry, as other trouble of the network.
+        _ if asked == Protocol::Query && status.is_success() => {
+            return Err(ConnectorError::io(Malformed.into()));
+        }
+        // Some gateway's error page: the status says enough.
+        _ => *response.body_mut() = SdkBody::from(body),
+    }
+    Ok(())
+}
+
+fn is_plainly_json(response: &HttpResponse, spoken: &Spoken) -> bool {
+    let status = response.status();
+    let type_or_habit =
+        has_json_type(response) || (status.is_success() && spoken.is_understood(Protocol::Json));
+    // HTTP 500 has to be looked at: see [`Sign::Baffled`].
+    type_or_habit && status.as_u16() != 500
+}
+
+/// LocalStack 0.x answers so whatever goes wrong in it. AWS and LocalStack of today name each answer.
+fn is_baffled(response: &HttpResponse, body: &[u8]) -> bool {
+    response.status().as_u16() == 500
+        && body.trim_ascii() == b"{}"
+        && !response.headers().contains_key("x-amzn-requestid")
+}
+
+fn has_json_type(response: &HttpResponse) -> bool {
+    response.headers().get("content-type").is_some_and(|value| value.starts_with("application/x-amz-json"))
+}
+
+fn is_json_result(response: &HttpResponse, body: &[u8]) -> bool {
+    response.status().is_success() && body.trim_ascii().starts_with(b"{")
+}
+
+/// The whole of a body.
+async fn whole(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
+    let mut body = ByteStream::new(body);
+    let mut whole = Vec::new();
+    loop {
+        match tokio::time::timeout(STALLED, body.try_next()).await {
+            Ok(Ok(Some(part))) => whole.extend_from_slice(&part),
+            Ok(Ok(None)) => return Ok(whole),
+            Ok(Err(error)) => return Err(ConnectorError::io(error.into())),
+            Err(elapsed) => return Err(ConnectorError::timeout(elapsed.into())),
+        }
+    }
+}
+
+fn wrong_protocol(asked: Protocol) -> Refusal {
+    Refusal {
+        code: WRONG_CHOICE.to_owned(),
+        message: format!("it does not seem to speak SQS's {asked} protocol"),
+        fault: "Sender".to_owned(),
+    }
+}
+
+/// Makes a response the AWS JSON protocol's error, with the Query protocol's code in the header where
+/// the SDK looks for it.
+fn refuse(response: &mut HttpResponse, refusal: &Refusal) {
+    let status = match response.status() {
+        status if !status.is_success() => status.as_u16(),
+        _ if refusal.fault == "Receiver" => 500,
+        _ => 400,
+    };
+    replace(response, status, &refusal.json());
+    let code = format!("{};{}", refusal.code, refusal.fault);
+    // A code that fits into no header is in the body alone.
+    let _ = response.headers_mut().try_insert("x-amzn-query-error", code);
+}
+
+fn replace(response: &mut HttpResponse, status: u16, body: &Value) {
+    let body = body.to_string();
+    if let Ok(status) = StatusCode::try_from(status) {
+        *response.status_mut() = status;
+    }
+    let headers = response.headers_mut();
+    headers.insert("content-type", JSON);
+    headers.insert("content-length", body.len().to_string());
+    *response.body_mut() = SdkBody::from(body);
+}

@@ -1,0 +1,126 @@
+//! Requests: the SDK's AWS JSON, rewritten as a form of the Query protocol before it is signed.
+//!
+//! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action.
+
+use super::{Protocol, Spoken};
+use aws_sdk_sqs::config::http::HttpRequest;
+use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_types::body::SdkBody;
+use serde_json::Value;
+use std::sync::Arc;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+const TARGET: &str = "x-amz-target";
+
+/// Rewrites requests while the Query protocol is spoken.
+#[derive(Debug)]
+pub(super) struct Rewrite(pub(super) Arc<Spoken>);
+
+impl Intercept for Rewrite {
+    fn name(&self) -> &'static str {
+        "QueryProtocol"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        match self.0.protocol() {
+            Protocol::Json => Ok(()),
+            Protocol::Query => Ok(rewrite(context.request_mut())?),
+        }
+    }
+}
+
+/// Why a request can't be rewritten: a mistake of ours, for the SDK's requests are known.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("this call can't be put into SQS's Query protocol: {0}")]
+pub(super) struct Unknown(String);
+
+impl Unknown {
+    fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+fn rewrite(request: &mut HttpRequest) -> Result<(), Unknown> {
+    let action = request.headers().get(TARGET).and_then(|target| target.strip_prefix("AmazonSQS."));
+    let action = action.ok_or_else(|| Unknown::new("no action"))?.to_owned();
+    let body = request.body().bytes().ok_or_else(|| Unknown::new("no body"))?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| Unknown::new("no JSON"))?;
+    let form = form(&action, &body)?;
+    if let Some(queue_url) = body["QueueUrl"].as_str() {
+        let uri = at_queue(request.uri(), queue_url);
+        let set = uri.map(|uri| request.set_uri(uri));
+        set.transpose().map_err(|_| Unknown::new("the queue's URL"))?;
+    }
+    let headers = request.headers_mut();
+    headers.remove(TARGET);
+    headers.remove("x-amzn-query-mode"); // asks a JSON server for the Query protocol's error codes
+    headers.insert("content-type", FORM);
+    headers.insert("content-length", form.len().to_string());
+    *request.body_mut() = SdkBody::from(form);
+    Ok(())
+}
+
+/// The endpoint with the queue's path: the host in a queue's URL need not resolve, but its path says
+/// which queue is meant, and old servers look there.
+fn at_queue(endpoint: &str, queue_url: &str) -> Option<String> {
+    let queue = Url::parse(queue_url).ok()?;
+    let mut endpoint = Url::parse(endpoint).ok()?;
+    let base = endpoint.path().trim_end_matches('/').to_owned();
+    let path = match queue.path().strip_prefix(&base) {
+        Some(rest) if rest.starts_with('/') => queue.path().to_owned(),
+        _ => format!("{base}{}", queue.path()),
+    };
+    endpoint.set_path(&path);
+    Some(endpoint.into())
+}
+
+/// A list becomes numbered fields, each of its entries' members a field of its own.
+fn form(action: &str, body: &Value) -> Result<String, Unknown> {
+    let members = body.as_object().ok_or_else(|| Unknown::new("no object"))?;
+    let mut form = Serializer::new(String::new());
+    form.append_pair("Action", action).append_pair("Version", "2012-11-05");
+    for (name, value) in members {
+        let Value::Array(items) = value else {
+            form.append_pair(name, &text(name, value)?);
+            continue;
+        };
+        let field = match name.as_str() {
+            "Entries" => format!("{action}RequestEntry"),
+            // The newer name for the same; old servers know the older.
+            "AttributeNames" | "MessageSystemAttributeNames" => "AttributeName".to_owned(),
+            _ => return Err(Unknown::new(name)),
+        };
+        for (number, item) in (1..).zip(items) {
+            let field = format!("{field}.{number}");
+            match item {
+                Value::Object(entry) => {
+                    for (name, value) in entry {
+                        form.append_pair(&format!("{field}.{name}"), &text(name, value)?);
+                    }
+                }
+                _ => {
+                    form.append_pair(&field, &text(name, item)?);
+                }
+            }
+        }
+    }
+    Ok(form.finish())
+}
+
+fn text(name: &str, value: &Value) -> Result<String, Unknown> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(yes) => Ok(yes.to_string()),
+        _ => Err(Unknown::new(name)),
+    }
+}
