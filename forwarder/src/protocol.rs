@@ -9,10 +9,12 @@ mod answer;
 mod connector;
 mod request;
 mod spoken;
+#[cfg(test)]
+mod tests;
 mod xml;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_sqs::config::{BehaviorVersion, Builder, SharedHttpClient};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use clap::ValueEnum;
@@ -44,7 +46,7 @@ impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Json => "AWS JSON",
-            Self::Query => "Query",
+            Self::Query => "SQS's Query protocol",
         })
     }
 }
@@ -63,9 +65,13 @@ pub(crate) async fn client(choice: Choice) -> (Client, Arc<Spoken>) {
 
 /// Puts the protocol between the SDK and the network.
 fn speaking(settings: Builder, retries: RetryConfig, http: SharedHttpClient, spoken: Arc<Spoken>) -> Builder {
-    // The settings may say that nothing is tried twice, but finding out the protocol takes two.
-    let attempts = retries.max_attempts().max(2);
+    // Finding out takes an attempt of its own.
+    let attempts = retries.max_attempts() + u32::from(spoken.finds_out());
+    // The SDK's allowance of retries is otherwise the whole process's, and an outage before this client
+    // was made may have used it up.
+    let allowance = RetryPartition::custom("forwarder").build();
     settings
+        .retry_partition(allowance)
         .retry_config(retries.with_max_attempts(attempts))
         .retry_classifier(connector::AskAgain)
         .interceptor(request::Rewrite(spoken.clone()))

@@ -1,7 +1,7 @@
 //! The forwarder's binary, run and listened to.
 
 use crate::Result;
-use crate::emulator::Emulator;
+use crate::emulator::{self, Emulator};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -30,10 +30,15 @@ pub fn program() -> Result<PathBuf> {
 /// A forwarder between a queue and a database, not started yet. Of the environment it sees what is
 /// given here alone.
 pub fn command(emulator: &Emulator, queue_name: &str, database_url: &str) -> Result<Command> {
+    command_at(&emulator.endpoint(), queue_name, database_url)
+}
+
+/// The same at any endpoint.
+pub fn command_at(endpoint: &str, queue_name: &str, database_url: &str) -> Result<Command> {
     let mut command = Command::new(program()?);
     command
         .env_clear()
-        .envs(emulator.environment())
+        .envs(emulator::environment(endpoint))
         .env("QUEUE_NAME", queue_name)
         .env("DATABASE_URL", database_url);
     Ok(command)

@@ -6,6 +6,7 @@
 //! - [`cluster`]: a throw-away PostgreSQL cluster
 //! - [`pgbouncer`]: a connection pooler before a cluster
 //! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there; [`forbid`]: what refuses some calls
+//! - [`query_only`]: a strict SQS that knows the old Query protocol alone
 //! - [`forwarder`]: the forwarder's binary, run and listened to
 //! - [`sample`]: logins to show what the system does
 //! - [`demo`]: `make demo`
@@ -19,6 +20,7 @@ pub mod forwarder;
 pub mod guardian;
 pub mod installation;
 pub mod pgbouncer;
+pub mod query_only;
 pub mod queue;
 pub mod sample;
 

@@ -40,6 +40,7 @@ mod system {
     mod no_raw_value_in_logs;
     mod passwords;
     mod pgbouncer;
+    mod query_protocol;
     mod redelivery;
     mod secured;
     mod set_up_errors;

@@ -95,3 +95,108 @@ fn insert_into(object: &mut Map<String, Value>, map: &str, name: String, value: 
         items.insert(name, Value::String(value));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn result(document: &str) -> Value {
+        match read(document.as_bytes()) {
+            Ok(Some(Answer::Result(result))) => result,
+            other => panic!("no result: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn messages() {
+        let document = r#"<?xml version="1.0"?>
+            <ReceiveMessageResponse xmlns="http://queue.amazonaws.com/doc/2012-11-05/">
+              <ReceiveMessageResult>
+                <Message>
+                  <MessageId> 3a4b </MessageId>
+                  <ReceiptHandle>
+                    AbC+/==
+                  </ReceiptHandle>
+                  <MD5OfBody>0123</MD5OfBody>
+                  <Body>  {&quot;a&quot;: "&lt;b&gt;"}&#xD;
+</Body>
+                  <Attribute><Name>SentTimestamp</Name><Value>1795248000123</Value></Attribute>
+                  <Attribute><Name>ApproximateReceiveCount</Name><Value>2</Value></Attribute>
+                  <MessageAttribute><Name>x</Name><Value><StringValue>y</StringValue></Value></MessageAttribute>
+                </Message>
+                <Message><MessageId>2</MessageId><Body/></Message>
+              </ReceiveMessageResult>
+              <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>
+            </ReceiveMessageResponse>"#;
+        let first = json!({
+            "MessageId": "3a4b", "ReceiptHandle": "AbC+/==", "MD5OfBody": "0123",
+            "Body": "  {\"a\": \"<b>\"}\r\n",
+            "Attributes": { "SentTimestamp": "1795248000123", "ApproximateReceiveCount": "2" },
+        });
+        let second = json!({ "MessageId": "2", "Body": "" });
+        assert_eq!(result(document), json!({ "Messages": [first, second] }));
+    }
+
+    #[test]
+    fn no_messages() {
+        for inside in ["<ReceiveMessageResult/>", "<ReceiveMessageResult>\n</ReceiveMessageResult>", ""] {
+            let document = format!("<ReceiveMessageResponse>{inside}</ReceiveMessageResponse>");
+            assert_eq!(result(&document), json!({}), "{inside}");
+        }
+    }
+
+    #[test]
+    fn batches_that_fail_in_part() {
+        for action in ["DeleteMessageBatch", "ChangeMessageVisibilityBatch"] {
+            let document = format!(
+                "<{action}Response><{action}Result>
+                   <{action}ResultEntry><Id>0</Id></{action}ResultEntry>
+                   <BatchResultErrorEntry><Id>1</Id><Code>ReceiptHandleIsInvalid</Code><Message>m</Message>
+                     <SenderFault>true</SenderFault></BatchResultErrorEntry>
+                   <{action}ResultEntry><Id>2</Id></{action}ResultEntry>
+                 </{action}Result></{action}Response>"
+            );
+            let failed =
+                json!({ "Id": "1", "Code": "ReceiptHandleIsInvalid", "Message": "m", "SenderFault": true });
+            let expected = json!({ "Successful": [{ "Id": "0" }, { "Id": "2" }], "Failed": [failed] });
+            assert_eq!(result(&document), expected);
+        }
+    }
+
+    #[test]
+    fn the_queue_and_its_attributes() {
+        let document = "<GetQueueUrlResponse><GetQueueUrlResult><QueueUrl>
+            http://queue.invalid/000000000000/q?a&amp;b</QueueUrl></GetQueueUrlResult></GetQueueUrlResponse>";
+        assert_eq!(result(document), json!({ "QueueUrl": "http://queue.invalid/000000000000/q?a&b" }));
+        let document = "<GetQueueAttributesResponse><GetQueueAttributesResult>
+            <Attribute><Name>VisibilityTimeout</Name><Value>30</Value></Attribute>
+            <Attribute><Name>Policy</Name><Value/></Attribute>
+            </GetQueueAttributesResult></GetQueueAttributesResponse>";
+        let expected = json!({ "Attributes": { "VisibilityTimeout": "30", "Policy": "" } });
+        assert_eq!(result(document), expected);
+    }
+
+    #[test]
+    fn refusals() {
+        let document = "<?xml version='1.0'?><ErrorResponse><Error><Type>Sender</Type>
+            <Code>AWS.SimpleQueueService.NonExistentQueue</Code><Message>it's not &lt;there&gt;</Message><Detail/>
+            </Error><RequestId>r</RequestId></ErrorResponse>";
+        let expected = Refusal {
+            code: "AWS.SimpleQueueService.NonExistentQueue".to_owned(),
+            message: "it's not <there>".to_owned(),
+            fault: "Sender".to_owned(),
+        };
+        assert_eq!(read(document.as_bytes()), Ok(Some(Answer::Error(expected))));
+    }
+
+    #[test]
+    fn other_documents_are_none_of_sqs() {
+        for document in
+            ["<html><body>502</body></html>", "<Error><Code>NoSuchBucket</Code></Error>", "<ErrorResponse/>"]
+        {
+            assert_eq!(read(document.as_bytes()), Ok(None), "{document}");
+        }
+        assert_eq!(read(b"<ReceiveMessageResponse><ReceiveMessageResult><Message>"), Err(Malformed));
+    }
+}

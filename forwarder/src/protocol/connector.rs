@@ -138,13 +138,13 @@ async fn hear(
     };
     match spoken.hear(asked, sign) {
         Verdict::AskAgain => {
-            replace(&mut response, 500, &wrong_protocol(asked).json());
+            replace(&mut response, 500, &not_spoken("ProtocolChanged", asked).json());
             response.add_extension(Again);
         }
         // What baffles a server may be something else, and pass: worth the SDK's retries.
         Verdict::WrongChoice => {
             let status = if sign == Sign::Baffled { 500 } else { 400 };
-            replace(&mut response, status, &wrong_protocol(asked).json());
+            replace(&mut response, status, &not_spoken(WRONG_CHOICE, asked).json());
         }
         Verdict::HandOn => hand_on(&mut response, asked, body, answer)?,
     }
@@ -211,10 +211,10 @@ async fn whole(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
     }
 }
 
-fn wrong_protocol(asked: Protocol) -> Refusal {
+fn not_spoken(code: &str, asked: Protocol) -> Refusal {
     Refusal {
-        code: WRONG_CHOICE.to_owned(),
-        message: format!("it does not seem to speak SQS's {asked} protocol"),
+        code: code.to_owned(),
+        message: format!("the server does not seem to speak {asked}"),
         fault: "Sender".to_owned(),
     }
 }

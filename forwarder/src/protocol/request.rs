@@ -124,3 +124,95 @@ fn text(name: &str, value: &Value) -> Result<String, Unknown> {
         _ => Err(Unknown::new(name)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The fields of a form in their order, and only after the action and the version.
+    fn fields(action: &str, body: &Value) -> Vec<(String, String)> {
+        let form = form(action, body).unwrap();
+        let mut fields: Vec<_> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+        let start: Vec<_> = fields.drain(..2).collect();
+        assert_eq!(start[0], ("Action".to_owned(), action.to_owned()));
+        assert_eq!(start[1], ("Version".to_owned(), "2012-11-05".to_owned()));
+        fields
+    }
+
+    fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
+    const URL: &str = "http://queue.invalid/000000000000/q";
+
+    #[test]
+    fn every_call_in_the_documented_form() {
+        let body = json!({ "QueueName": "login queue&+" });
+        assert_eq!(fields("GetQueueUrl", &body), pairs([("QueueName", "login queue&+")]));
+
+        let body = json!({ "QueueUrl": URL, "AttributeNames": ["A", "B"] });
+        let expected = pairs([("AttributeName.1", "A"), ("AttributeName.2", "B"), ("QueueUrl", URL)]);
+        assert_eq!(fields("GetQueueAttributes", &body), expected);
+
+        let body = json!({
+            "QueueUrl": URL, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 20, "VisibilityTimeout": 60,
+            "MessageSystemAttributeNames": ["All"],
+        });
+        let expected = pairs([
+            ("MaxNumberOfMessages", "10"),
+            ("AttributeName.1", "All"),
+            ("QueueUrl", URL),
+            ("VisibilityTimeout", "60"),
+            ("WaitTimeSeconds", "20"),
+        ]);
+        assert_eq!(fields("ReceiveMessage", &body), expected);
+
+        let entries =
+            [json!({ "Id": "0", "ReceiptHandle": "a+/=" }), json!({ "Id": "1", "ReceiptHandle": "b" })];
+        let body = json!({ "QueueUrl": URL, "Entries": entries });
+        let expected = pairs([
+            ("DeleteMessageBatchRequestEntry.1.Id", "0"),
+            ("DeleteMessageBatchRequestEntry.1.ReceiptHandle", "a+/="),
+            ("DeleteMessageBatchRequestEntry.2.Id", "1"),
+            ("DeleteMessageBatchRequestEntry.2.ReceiptHandle", "b"),
+            ("QueueUrl", URL),
+        ]);
+        assert_eq!(fields("DeleteMessageBatch", &body), expected);
+
+        let entries = [json!({ "Id": "0", "ReceiptHandle": "a", "VisibilityTimeout": 0 })];
+        let body = json!({ "QueueUrl": URL, "Entries": entries });
+        let expected = pairs([
+            ("ChangeMessageVisibilityBatchRequestEntry.1.Id", "0"),
+            ("ChangeMessageVisibilityBatchRequestEntry.1.ReceiptHandle", "a"),
+            ("ChangeMessageVisibilityBatchRequestEntry.1.VisibilityTimeout", "0"),
+            ("QueueUrl", URL),
+        ]);
+        assert_eq!(fields("ChangeMessageVisibilityBatch", &body), expected);
+    }
+
+    #[test]
+    fn what_has_no_form_is_named() {
+        for body in [json!({ "Tags": { "a": "b" } }), json!({ "Tags": ["a"] }), json!({ "Tags": null })] {
+            assert_eq!(form("CreateQueue", &body), Err(Unknown::new("Tags")));
+        }
+    }
+
+    #[test]
+    fn a_call_goes_to_the_endpoint_and_there_to_the_queue() {
+        for (endpoint, queue, expected) in [
+            ("http://127.0.0.1:4566/", "http://localhost:4576/queue/q", "http://127.0.0.1:4566/queue/q"),
+            (
+                "https://a.example/",
+                "http://b.invalid/000000000000/q.fifo",
+                "https://a.example/000000000000/q.fifo",
+            ),
+            ("http://proxy/sqs/", "http://h/000000000000/q", "http://proxy/sqs/000000000000/q"),
+            ("http://proxy/sqs", "http://proxy/sqs/000000000000/q", "http://proxy/sqs/000000000000/q"),
+            ("http://proxy/sqs", "http://h/sqs-queue", "http://proxy/sqs/sqs-queue"),
+        ] {
+            assert_eq!(at_queue(endpoint, queue).as_deref(), Some(expected));
+        }
+        assert_eq!(at_queue("http://127.0.0.1/", "login-queue"), None);
+    }
+}

@@ -46,6 +46,11 @@ impl Spoken {
         Self { choice, now: Mutex::new(Now { protocol, understood: false }) }
     }
 
+    /// Whether the server decides.
+    pub(super) fn finds_out(&self) -> bool {
+        self.choice == Choice::Auto
+    }
+
     /// What to speak.
     pub(crate) fn protocol(&self) -> Protocol {
         self.now().protocol
@@ -64,7 +69,7 @@ impl Spoken {
     pub(super) fn hear(&self, asked: Protocol, sign: Sign) -> Verdict {
         let mut now = self.now();
         let understood = now.understood && now.protocol == asked;
-        let fixed = self.choice != Choice::Auto;
+        let fixed = !self.finds_out();
         match sign {
             Sign::Speaks(protocol) if fixed && protocol != asked => Verdict::WrongChoice,
             Sign::Baffled if fixed && !understood => Verdict::WrongChoice,
@@ -72,7 +77,7 @@ impl Spoken {
                 let fresh = Now { protocol, understood: true };
                 if *now != fresh && !fixed && protocol == Protocol::Query {
                     tracing::info!(
-                        "the server speaks SQS's Query protocol, not AWS JSON; so does the forwarder now"
+                        "the server doesn't speak AWS JSON: speaking SQS's Query protocol with it"
                     );
                 }
                 *now = fresh;

@@ -1,0 +1,245 @@
+//! Whole exchanges: what the SDK sends and what it makes of the answers, with a network that holds the
+//! answers ready.
+
+use super::*;
+use crate::error::Error;
+use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_sqs::config::{Credentials, Region};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_types::body::SdkBody;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+const URL: &str = "http://queue.invalid/000000000000/q";
+const AMZ_JSON: &str = "application/x-amz-json-1.0";
+const XML: &str = "text/xml";
+const HTML: &str = "text/html";
+
+/// An answer: HTTP status, content type and body.
+type Answer = (u16, &'static str, Vec<u8>);
+
+/// Gives the next answer, the last one again and again.
+#[derive(Debug)]
+struct Network {
+    answers: Mutex<VecDeque<Answer>>,
+    requests: Mutex<Vec<HttpRequest>>,
+}
+
+#[derive(Debug)]
+struct Wire(Arc<Network>);
+
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.0.requests.lock().unwrap().push(request);
+        let mut answers = self.0.answers.lock().unwrap();
+        let (status, kind, body) =
+            if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
+        let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        response.headers_mut().insert("content-type", kind);
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+fn exchange(choice: Choice, answers: &[Answer]) -> (Client, Arc<Network>) {
+    let network =
+        Arc::new(Network { answers: Mutex::new(answers.to_vec().into()), requests: Mutex::default() });
+    let wire = network.clone();
+    let http = http_client_fn(move |_, _| SharedHttpConnector::new(Wire(wire.clone())));
+    let settings = aws_sdk_sqs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url("http://127.0.0.1:4566")
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("id", "key", None, None, "test"));
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+    let settings = speaking(settings, retries, http, Arc::new(Spoken::new(choice)));
+    (Client::from_conf(settings.build()), network)
+}
+
+/// Receives; the bodies, or what a person reads.
+async fn receive(choice: Choice, answers: &[Answer]) -> (Result<Vec<String>, Error>, Vec<HttpRequest>) {
+    let (client, network) = exchange(choice, answers);
+    let received = client.receive_message().queue_url(URL).send().await;
+    let received = received.map_err(|error| Error::of_queue(&error, "ReceiveMessage"));
+    let bodies = received.map(|answer| {
+        answer.messages.unwrap_or_default().into_iter().map(|m| m.body.unwrap_or_default()).collect()
+    });
+    (bodies, std::mem::take(&mut *network.requests.lock().unwrap()))
+}
+
+/// Which protocol each request was in.
+fn spoken(requests: &[HttpRequest]) -> Vec<Protocol> {
+    let is_json = |request: &HttpRequest| request.headers().get("x-amz-target").is_some();
+    requests.iter().map(|request| if is_json(request) { Protocol::Json } else { Protocol::Query }).collect()
+}
+
+/// An answer to ReceiveMessage with one body, written by `write`.
+fn message(write: impl Fn(&str) -> String, body: &str) -> Vec<u8> {
+    format!(
+        "<?xml version='1.0'?><ReceiveMessageResponse><ReceiveMessageResult><Message><MessageId>1</MessageId>\
+         <ReceiptHandle>h</ReceiptHandle><Body>{}</Body></Message></ReceiveMessageResult></ReceiveMessageResponse>",
+        write(body)
+    )
+    .into_bytes()
+}
+
+fn entities(body: &str) -> String {
+    quick_xml::escape::escape(body).into_owned()
+}
+
+fn numbers(body: &str) -> String {
+    body.chars().map(|character| format!("&#x{:X};", character as u32)).collect()
+}
+
+fn cdata(body: &str) -> String {
+    format!("<![CDATA[{}]]>", body.replace("]]>", "]]]]><![CDATA[>"))
+}
+
+fn error(code: &str) -> Vec<u8> {
+    format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>words</Message></Error></ErrorResponse>"
+    )
+    .into_bytes()
+}
+
+fn runs<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #[test]
+    fn any_body_arrives_as_it_was_sent(body in "[^\u{0}]{0,40}|[ \r\n\t<>&;'\"\\]\\[#x0-9]{0,20}") {
+        for write in [entities, numbers, cdata] {
+            let (bodies, _) = runs(receive(Choice::Query, &[(200, XML, message(write, &body))]));
+            prop_assert_eq!(bodies.unwrap(), [body.clone()]);
+        }
+    }
+
+    #[test]
+    fn no_answer_makes_it_panic(
+        status in prop_oneof![Just(200u16), Just(400), Just(500)],
+        body in prop_oneof![any::<Vec<u8>>(), "(</?[Ra]|<Receive|Response>|Message|&#?x?[0-9a-f]{0,6};|]]>|<!|\\PC){0,20}".prop_map(String::into_bytes)],
+    ) {
+        for choice in [Choice::Auto, Choice::Json, Choice::Query] {
+            let _ = runs(receive(choice, &[(status, XML, body.clone())]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_an_answer_is_no_answer() {
+    let whole = message(entities, "<secret>");
+    for length in 0..whole.len() {
+        let answer = (200, XML, whole[..length].to_vec());
+        let (bodies, requests) = receive(Choice::Query, std::slice::from_ref(&answer)).await;
+        let error = bodies.unwrap_err();
+        assert!(error.is_transient() && !error.to_string().contains("secret"), "{error}");
+        assert_eq!(requests.len(), 3); // the SDK's retries
+    }
+}
+
+#[tokio::test]
+async fn the_call_that_finds_out_is_not_lost() {
+    let good = (200, XML, message(entities, "b"));
+    // LocalStack 0.x; 1.x and 2.x.
+    for first in
+        [(500, HTML, b"{}".to_vec()), (500, XML, error("InternalError")), (400, XML, error("MissingAction"))]
+    {
+        let (bodies, requests) = receive(Choice::Auto, &[first, good.clone()]).await;
+        assert_eq!(bodies.unwrap(), ["b"]);
+        assert_eq!(spoken(&requests), [Protocol::Json, Protocol::Query]);
+        let query = &requests[1];
+        assert_eq!(query.uri(), "http://127.0.0.1:4566/000000000000/q");
+        assert_eq!(query.headers().get("content-type"), Some("application/x-www-form-urlencoded"));
+        let form = query.body().bytes().unwrap();
+        assert_eq!(query.headers().get("content-length"), Some(form.len().to_string().as_str()));
+        assert!(form.starts_with(b"Action=ReceiveMessage&Version=2012-11-05&"));
+        assert_ne!(query.headers().get("authorization"), requests[0].headers().get("authorization"));
+    }
+}
+
+#[tokio::test]
+async fn an_outage_before_does_not_keep_a_client_from_finding_out() {
+    for _ in 0..100 {
+        let (bodies, _) = receive(Choice::Json, &[(503, HTML, Vec::new())]).await;
+        bodies.unwrap_err();
+    }
+    let answers = [(500, HTML, b"{}".to_vec()), (200, XML, message(entities, "b"))];
+    let (bodies, _) = receive(Choice::Auto, &answers).await;
+    assert_eq!(bodies.unwrap(), ["b"]);
+}
+
+#[tokio::test]
+async fn a_modern_server_is_asked_once() {
+    let good = (200, AMZ_JSON, br#"{"Messages":[{"Body":"b"}]}"#.to_vec());
+    for kind in [AMZ_JSON, "application/json", HTML] {
+        let (bodies, requests) = receive(Choice::Auto, &[(200, kind, good.2.clone())]).await;
+        assert_eq!((bodies.unwrap(), requests.len()), (vec!["b".to_owned()], 1));
+    }
+    // A bad moment: another protocol is tried, and JSON again.
+    let bad = [(500, HTML, b"{}".to_vec()), (503, HTML, b"<html>".to_vec()), good.clone()];
+    let (bodies, requests) = receive(Choice::Auto, &bad).await;
+    assert_eq!(bodies.unwrap(), ["b"]);
+    assert_eq!(spoken(&requests), [Protocol::Json, Protocol::Query, Protocol::Json]);
+    // Gateways' pages tell nothing.
+    let (bodies, requests) = receive(Choice::Auto, &[(503, HTML, b"<html>".to_vec()), good]).await;
+    assert_eq!(bodies.unwrap(), ["b"]);
+    assert_eq!(spoken(&requests), [Protocol::Json; 2]);
+}
+
+#[tokio::test]
+async fn refusals_are_sorted_as_those_in_json() {
+    for (code, exit_code) in [
+        ("AWS.SimpleQueueService.NonExistentQueue", 78),
+        ("AccessDenied", 78),
+        ("InvalidClientTokenId", 78),
+        ("SignatureDoesNotMatch", 78),
+        ("RequestThrottled", 69),
+        ("Throttling", 69),
+        ("OverLimit", 69),
+        ("InternalError", 69),
+        ("A code\nfor no header", 69),
+        ("", 69),
+    ] {
+        let (bodies, _) = receive(Choice::Query, &[(400, XML, error(code))]).await;
+        let refused = bodies.unwrap_err();
+        assert_eq!(refused.exit_code(), exit_code, "{refused}");
+        assert!(refused.to_string().contains("words"), "{refused}");
+    }
+    let (client, _) =
+        exchange(Choice::Query, &[(400, XML, error("AWS.SimpleQueueService.NonExistentQueue"))]);
+    let refused = client.receive_message().queue_url(URL).send().await.unwrap_err();
+    assert!(refused.into_service_error().is_queue_does_not_exist());
+    let (client, _) = exchange(Choice::Query, &[(400, XML, error("ReceiptHandleIsInvalid"))]);
+    let refused = client.delete_message().queue_url(URL).receipt_handle("h").send().await.unwrap_err();
+    assert!(refused.into_service_error().is_receipt_handle_is_invalid());
+}
+
+#[tokio::test]
+async fn pages_of_gateways_are_waited_out() {
+    for status in [400, 502, 503] {
+        let page = (status, HTML, b"<!doctype html><html><body>secret<br></body></html>".to_vec());
+        let (bodies, _) = receive(Choice::Query, &[page]).await;
+        let error = bodies.unwrap_err();
+        assert!(error.is_transient() && !error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_wrong_choice_is_named() {
+    let baffled = (500, HTML, b"{}".to_vec());
+    let unknown = (404, AMZ_JSON, br#"{"__type":"UnknownOperationException"}"#.to_vec());
+    for (choice, answer) in [
+        (Choice::Json, baffled),
+        (Choice::Json, (400, XML, error("MissingAction"))),
+        (Choice::Query, unknown),
+    ] {
+        let (bodies, _) = receive(choice, &[answer]).await;
+        let error = bodies.unwrap_err();
+        assert_eq!(error.exit_code(), 78);
+        assert!(error.to_string().contains("--sqs-protocol"), "{error}");
+    }
+}
