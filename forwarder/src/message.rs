@@ -25,16 +25,20 @@ impl std::fmt::Debug for Body {
 }
 
 /// The time that a SentTimestamp means. It should be milliseconds since 1970; old emulators give
-/// seconds, and what can be neither is not believed.
+/// seconds or microseconds, and what can be none of these is not believed. Whether the time itself can
+/// be true is for the database to say, whose clock counts.
 pub(crate) fn sent_at(timestamp: &str) -> Option<SystemTime> {
     const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000; // 2001 to 5138
     const MILLISECONDS: std::ops::Range<u64> = 1_000_000_000_000..100_000_000_000_000; // the same
+    const MICROSECONDS: std::ops::Range<u64> = 1_000_000_000_000_000..100_000_000_000_000_000; // the same
     let number: f64 = timestamp.trim().parse().ok()?;
     let number = number as u64; // saturates; no number becomes 0
     let since_1970 = if SECONDS.contains(&number) {
         Duration::from_secs(number)
     } else if MILLISECONDS.contains(&number) {
         Duration::from_millis(number)
+    } else if MICROSECONDS.contains(&number) {
+        Duration::from_micros(number)
     } else {
         return None;
     };
@@ -46,11 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sent_times_are_milliseconds_or_seconds_or_nothing() {
+    fn sent_times_are_of_a_known_unit_or_nothing() {
         let at = |millis| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
         assert_eq!(sent_at("1795248000123"), at(1_795_248_000_123));
         assert_eq!(sent_at("1795248000"), at(1_795_248_000_000));
         assert_eq!(sent_at("1795248000.5"), at(1_795_248_000_000));
+        assert_eq!(sent_at("1795248000123000"), at(1_795_248_000_123));
         for nonsense in ["", "x", "0", "-1", "-1795248000123", "NaN", "inf", "1795248000123000000", "12345"] {
             assert_eq!(sent_at(nonsense), None, "{nonsense}");
         }
