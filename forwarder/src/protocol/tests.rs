@@ -44,7 +44,8 @@ impl HttpConnector for Wire {
     }
 }
 
-fn exchange(choice: Choice, answers: &[Answer]) -> (Client, Arc<Network>) {
+/// The SDK waits up to `backoff` before it tries again.
+fn exchange(choice: Choice, answers: &[Answer], backoff: Duration) -> (Client, Arc<Network>) {
     let network =
         Arc::new(Network { answers: Mutex::new(answers.to_vec().into()), requests: Mutex::default() });
     let wire = network.clone();
@@ -54,14 +55,24 @@ fn exchange(choice: Choice, answers: &[Answer]) -> (Client, Arc<Network>) {
         .endpoint_url("http://127.0.0.1:4566")
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("id", "key", None, None, "test"));
-    let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+    let retries = RetryConfig::standard().with_initial_backoff(backoff).with_max_backoff(backoff);
     let settings = speaking(settings, retries, http, Arc::new(Spoken::new(choice)));
     (Client::from_conf(settings.build()), network)
 }
 
+const SHORT: Duration = Duration::from_millis(1);
+
 /// Receives; the bodies, or what a person reads.
 async fn receive(choice: Choice, answers: &[Answer]) -> (Result<Vec<String>, Error>, Vec<HttpRequest>) {
-    let (client, network) = exchange(choice, answers);
+    receive_with(choice, answers, SHORT).await
+}
+
+async fn receive_with(
+    choice: Choice,
+    answers: &[Answer],
+    backoff: Duration,
+) -> (Result<Vec<String>, Error>, Vec<HttpRequest>) {
+    let (client, network) = exchange(choice, answers, backoff);
     let received = client.receive_message().queue_url(URL).send().await;
     let received = received.map_err(|error| Error::of_queue(&error, "ReceiveMessage"));
     let bodies = received.map(|answer| {
@@ -142,13 +153,17 @@ async fn half_an_answer_is_no_answer() {
 }
 
 #[tokio::test]
-async fn the_call_that_finds_out_is_not_lost() {
+async fn the_call_that_finds_out_is_not_lost_and_loses_no_time() {
+    const LONG: Duration = Duration::from_secs(3600);
     let good = (200, XML, message(entities, "b"));
     // LocalStack 0.x; 1.x and 2.x.
     for first in
         [(500, HTML, b"{}".to_vec()), (500, XML, error("InternalError")), (400, XML, error("MissingAction"))]
     {
-        let (bodies, requests) = receive(Choice::Auto, &[first, good.clone()]).await;
+        let answers = [first, good.clone()];
+        let received = receive_with(Choice::Auto, &answers, LONG);
+        let (bodies, requests) =
+            tokio::time::timeout(LONG / 60, received).await.expect("the SDK does not wait");
         assert_eq!(bodies.unwrap(), ["b"]);
         assert_eq!(spoken(&requests), [Protocol::Json, Protocol::Query]);
         let query = &requests[1];
@@ -210,10 +225,10 @@ async fn refusals_are_sorted_as_those_in_json() {
         assert!(refused.to_string().contains("words"), "{refused}");
     }
     let (client, _) =
-        exchange(Choice::Query, &[(400, XML, error("AWS.SimpleQueueService.NonExistentQueue"))]);
+        exchange(Choice::Query, &[(400, XML, error("AWS.SimpleQueueService.NonExistentQueue"))], SHORT);
     let refused = client.receive_message().queue_url(URL).send().await.unwrap_err();
     assert!(refused.into_service_error().is_queue_does_not_exist());
-    let (client, _) = exchange(Choice::Query, &[(400, XML, error("ReceiptHandleIsInvalid"))]);
+    let (client, _) = exchange(Choice::Query, &[(400, XML, error("ReceiptHandleIsInvalid"))], SHORT);
     let refused = client.delete_message().queue_url(URL).receipt_handle("h").send().await.unwrap_err();
     assert!(refused.into_service_error().is_receipt_handle_is_invalid());
 }
