@@ -1,8 +1,8 @@
 //! A strict SQS that knows the Query protocol alone (API version 2012-11-05) and answers AWS JSON as old
 //! LocalStack does: HTTP 500, `{}`. One queue, in memory, in the process and runtime of its owner.
 //!
-//! [`call`] reads what is asked and lets no mistake pass, [`signature`] none in how it is signed,
-//! [`actions`] does it and puts the answer into XML, [`store`] holds the messages.
+//! `call` reads what is asked and lets no mistake pass, `signature` none in how it is signed,
+//! `actions` does it and puts the answer into XML, `store` holds the messages.
 
 mod actions;
 mod call;
@@ -10,7 +10,6 @@ mod signature;
 mod store;
 
 use crate::Result;
-use actions::Refusal;
 use call::Call;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -102,7 +101,7 @@ impl QueryOnly {
         lock(&self.state.store).depth()
     }
 
-    /// What was asked so far: the name of each action, or `json`.
+    /// What was asked so far: the name of each action, `json`, or `refused` for what is no call.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.state.asked).clone()
     }
@@ -135,19 +134,19 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Byte
         return xml(400, String::new()); // nobody is there to read it
     };
     let is_json = head.headers.contains_key("x-amz-target");
-    let call = if is_json { Err(None) } else { Call::read(&head, &body.to_bytes()).map_err(Some) };
-    let name = call.as_ref().map_or_else(
-        |refusal| if refusal.is_some() { "refused".to_owned() } else { "json".to_owned() },
-        |call| call.action.clone(),
-    );
-    lock(&state.asked).push(name);
+    let call = Call::read(&head, &body.to_bytes());
+    let asked = match &call {
+        _ if is_json => "json",
+        Ok(call) => &call.action,
+        Err(_) => "refused",
+    };
+    lock(&state.asked).push(asked.to_owned());
     if is_json || baffled(state) {
-        let answer = response(500, "text/html; charset=utf-8", "{}".to_owned());
-        return answer;
+        return response(500, "text/html; charset=utf-8", "{}".to_owned());
     }
     let answered = match call {
         Ok(call) => actions::answer(state, call).await,
-        Err(refusal) => Err(refusal.unwrap_or_else(|| Refusal::sender("InvalidAction", "JSON"))),
+        Err(refusal) => Err(refusal),
     };
     match answered {
         Ok(document) => xml(200, document),
