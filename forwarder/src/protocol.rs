@@ -13,10 +13,9 @@ mod spoken;
 mod tests;
 mod xml;
 
-use aws_sdk_sqs::Client;
+use aws_config::SdkConfig;
+use aws_sdk_sqs::config::Builder;
 use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition};
-use aws_sdk_sqs::config::{BehaviorVersion, Builder, SharedHttpClient};
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use clap::ValueEnum;
 pub(crate) use spoken::Spoken;
 use std::sync::Arc;
@@ -51,29 +50,20 @@ impl std::fmt::Display for Protocol {
     }
 }
 
-/// A client with the standard AWS settings that speaks what is chosen, and what that comes to be.
-pub(crate) async fn client(choice: Choice) -> (Client, Arc<Spoken>) {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    let settings = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load().await;
-    let spoken = Arc::new(Spoken::new(choice));
+/// The settings of a client that speaks what `spoken` says. Clients of one server share that.
+pub(crate) fn speaking(settings: &SdkConfig, spoken: &Arc<Spoken>) -> Builder {
     let retries = settings.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
-    let settings = speaking(Builder::from(&settings), retries, http, spoken.clone());
-    (Client::from_conf(settings.build()), spoken)
-}
-
-/// Puts the protocol between the SDK and the network.
-fn speaking(settings: Builder, retries: RetryConfig, http: SharedHttpClient, spoken: Arc<Spoken>) -> Builder {
     // Finding out takes an attempt of its own.
     let attempts = retries.max_attempts() + u32::from(spoken.finds_out());
     // The SDK's allowance of retries is otherwise the whole process's, and an outage before this client
     // was made may have used it up.
     let allowance = RetryPartition::custom("forwarder").build();
-    settings
+    let mut speaking = Builder::from(settings)
         .retry_partition(allowance)
         .retry_config(retries.with_max_attempts(attempts))
         .retry_classifier(connector::AskAgain)
-        .interceptor(request::Rewrite(spoken.clone()))
-        .http_client(connector::Wrap { inner: http, spoken })
+        .interceptor(request::Rewrite(spoken.clone()));
+    let inner = settings.http_client();
+    speaking.set_http_client(inner.map(|inner| connector::wrap(inner, spoken.clone())));
+    speaking
 }

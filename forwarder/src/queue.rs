@@ -9,6 +9,7 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
     QueueAttributeName,
 };
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,15 @@ impl Depth {
 impl Queue {
     /// Finds the queue and asks it for its attributes, so that what is wrong shows at once.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
-        let (client, spoken) = protocol::client(config.sqs_protocol).await;
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let settings = aws_config::defaults(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .http_client(http)
+            .load()
+            .await;
+        let spoken = Arc::new(Spoken::new(config.sqs_protocol));
+        let client = Client::from_conf(protocol::speaking(&settings, &spoken).build());
         let url = match (&config.queue.queue_url, &config.queue.queue_name) {
             (Some(url), _) => url.clone(),
             (None, name) => {

@@ -32,11 +32,16 @@ const JSON: &str = "application/x-amz-json-1.0";
 /// For how long an answer may stand still half-way: as the SDK does by itself where it reads.
 const STALLED: Duration = Duration::from_secs(20);
 
+/// Puts the protocol before an HTTP client.
+pub(super) fn wrap(inner: SharedHttpClient, spoken: Arc<Spoken>) -> SharedHttpClient {
+    SharedHttpClient::new(Wrap { inner, spoken })
+}
+
 /// An HTTP client whose connectors speak the protocol.
 #[derive(Debug)]
-pub(super) struct Wrap {
-    pub(super) inner: SharedHttpClient,
-    pub(super) spoken: Arc<Spoken>,
+struct Wrap {
+    inner: SharedHttpClient,
+    spoken: Arc<Spoken>,
 }
 
 impl HttpClient for Wrap {

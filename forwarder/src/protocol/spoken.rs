@@ -41,7 +41,8 @@ pub(super) enum Verdict {
 }
 
 impl Spoken {
-    pub(super) fn new(choice: Choice) -> Self {
+    /// Nothing has been heard yet.
+    pub(crate) fn new(choice: Choice) -> Self {
         let protocol = if choice == Choice::Query { Protocol::Query } else { Protocol::Json };
         Self { choice, now: Mutex::new(Now { protocol, understood: false }) }
     }

@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::error::Error;
+use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_sqs::config::{Credentials, Region};
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
@@ -50,13 +51,17 @@ fn exchange(choice: Choice, answers: &[Answer], backoff: Duration) -> (Client, A
         Arc::new(Network { answers: Mutex::new(answers.to_vec().into()), requests: Mutex::default() });
     let wire = network.clone();
     let http = http_client_fn(move |_, _| SharedHttpConnector::new(Wire(wire.clone())));
-    let settings = aws_sdk_sqs::Config::builder()
+    let settings = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url("http://127.0.0.1:4566")
         .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("id", "key", None, None, "test"));
-    let retries = RetryConfig::standard().with_initial_backoff(backoff).with_max_backoff(backoff);
-    let settings = speaking(settings, retries, http, Arc::new(Spoken::new(choice)));
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            "id", "key", None, None, "test",
+        )))
+        .retry_config(RetryConfig::standard().with_initial_backoff(backoff).with_max_backoff(backoff))
+        .http_client(http)
+        .build();
+    let settings = speaking(&settings, &Arc::new(Spoken::new(choice)));
     (Client::from_conf(settings.build()), network)
 }
 
