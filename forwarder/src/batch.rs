@@ -1,7 +1,6 @@
 //! Batches: messages gathered until they are many, or large, or have waited long enough.
 
 use crate::message::Message;
-use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -10,56 +9,60 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) messages: usize,
-    /// Of all bodies; a batch of one message may be larger.
+    /// Of all bodies; what one receive brought may be larger.
     pub(crate) bytes: usize,
     pub(crate) linger: Duration,
 }
 
-/// Turns what receivers send into batches.
+/// Turns what receivers send into batches. What one receive brought stays together and in order: of a
+/// FIFO queue's group no other receive has any, so no two batches ever hold messages of one group, and
+/// writers that overtake each other leave the order within it as it is.
 pub(crate) struct Batches {
     from: mpsc::Receiver<Vec<Message>>,
-    waiting: VecDeque<Message>,
+    /// What did not go into the batch before.
+    waiting: Option<Vec<Message>>,
     limits: Limits,
 }
 
 impl Batches {
     pub(crate) fn new(from: mpsc::Receiver<Vec<Message>>, limits: Limits) -> Self {
-        Self { from, waiting: VecDeque::new(), limits }
+        Self { from, waiting: None, limits }
     }
 
     /// The next batch; `None` when all receivers have ended and nothing is left.
     pub(crate) async fn next(&mut self) -> Option<Vec<Message>> {
-        while self.waiting.is_empty() {
-            self.waiting.extend(self.from.recv().await?);
-        }
+        let mut batch = match self.waiting.take() {
+            Some(messages) => messages,
+            None => self.from.recv().await?,
+        };
         let deadline = Instant::now() + self.limits.linger;
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        loop {
-            while let Some(message) = self.waiting.front() {
-                let more = bytes + message.body.0.len();
-                if batch.len() == self.limits.messages || (more > self.limits.bytes && !batch.is_empty()) {
-                    return Some(batch);
-                }
-                bytes = more;
-                batch.extend(self.waiting.pop_front());
+        let mut bytes = bytes_of(&batch);
+        while batch.len() < self.limits.messages && bytes < self.limits.bytes {
+            // Until the deadline, or until all receivers have ended.
+            let Ok(Some(messages)) = timeout_at(deadline, self.from.recv()).await else { break };
+            bytes += bytes_of(&messages);
+            if batch.len() + messages.len() > self.limits.messages || bytes > self.limits.bytes {
+                self.waiting = Some(messages);
+                break;
             }
-            match timeout_at(deadline, self.from.recv()).await {
-                Ok(Some(messages)) => self.waiting.extend(messages),
-                Ok(None) | Err(_) => return Some(batch),
-            }
+            batch.extend(messages);
         }
+        Some(batch)
     }
 
     /// Everything that is left, now.
     pub(crate) fn rest(&mut self) -> Vec<Message> {
         self.from.close();
-        let mut rest: Vec<Message> = self.waiting.drain(..).collect();
+        let mut rest = self.waiting.take().unwrap_or_default();
         while let Ok(messages) = self.from.try_recv() {
             rest.extend(messages);
         }
         rest
     }
+}
+
+fn bytes_of(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.body.0.len()).sum()
 }
 
 #[cfg(test)]
@@ -70,18 +73,18 @@ mod tests {
     fn message(id: usize, bytes: usize) -> Message {
         Message {
             id: id.to_string(),
-            receipt_handle: String::new(),
+            receipt_handle: "".into(),
             body: Body("x".repeat(bytes)),
             sent_at: None,
             receive_count: None,
-            place: None,
+            hold: None,
         }
     }
 
-    async fn batches(limits: Limits, sizes: &[usize]) -> Vec<Vec<usize>> {
+    async fn batches(limits: Limits, receives: &[&[usize]]) -> Vec<Vec<usize>> {
         let (to, from) = mpsc::channel(100);
-        for ten in sizes.iter().copied().enumerate().collect::<Vec<_>>().chunks(10) {
-            to.send(ten.iter().map(|(id, bytes)| message(*id, *bytes)).collect()).await.unwrap();
+        for sizes in receives {
+            to.send(sizes.iter().map(|bytes| message(0, *bytes)).collect()).await.unwrap();
         }
         drop(to);
         let mut batches = Batches::new(from, limits);
@@ -93,12 +96,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn are_bounded_in_messages_and_bytes_and_lose_none() {
+    async fn are_bounded_in_messages_and_bytes_and_take_receives_whole() {
         let limits = Limits { messages: 4, bytes: 100, linger: Duration::from_secs(60) };
-        assert_eq!(batches(limits, &[1; 10]).await, [vec![1; 4], vec![1; 4], vec![1; 2]]);
         assert_eq!(
-            batches(limits, &[60, 50, 500, 1, 99, 1]).await,
-            [vec![60], vec![50], vec![500], vec![1, 99], vec![1]]
+            batches(limits, &[&[1, 1], &[1, 1], &[1, 1, 1], &[1, 1], &[1]]).await,
+            [vec![1; 4], vec![1; 3], vec![1; 3]]
+        );
+        assert_eq!(
+            batches(limits, &[&[60], &[50], &[500, 1], &[1, 99], &[1]]).await,
+            [vec![60], vec![50], vec![500, 1], vec![1, 99], vec![1]]
         );
     }
 

@@ -6,7 +6,9 @@ use crate::protocol::Choice;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores them.
@@ -30,9 +32,10 @@ pub(crate) struct Config {
     #[arg(long)]
     pub(crate) drain: bool,
 
-    /// How many receives are under way at once.
-    #[arg(long, env = "FORWARDER_RECEIVERS", default_value = "4", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) receivers: u16,
+    /// How many receives are under way at once, 1 to 1000; auto: one while the queue is empty, up to
+    /// 64 while it is not.
+    #[arg(long, env = "FORWARDER_RECEIVERS", default_value = "auto", value_name = "N")]
+    pub(crate) receivers: Receivers,
 
     /// How many connections write to the database.
     #[arg(long, env = "FORWARDER_WRITERS", default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -42,7 +45,7 @@ pub(crate) struct Config {
     #[arg(long, env = "FORWARDER_BATCH_MESSAGES", default_value = "1000", value_name = "N")]
     pub(crate) batch_messages: NonZeroUsize,
 
-    /// The most bytes of bodies in a batch.
+    /// The most bytes of bodies in a batch; what one receive gave stays together.
     #[arg(long, env = "FORWARDER_BATCH_BYTES", default_value = "8 MiB", value_name = "SIZE")]
     pub(crate) batch_bytes: ByteSize,
 
@@ -54,13 +57,25 @@ pub(crate) struct Config {
     #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT", default_value = "10000", value_name = "N")]
     pub(crate) max_in_flight: NonZeroUsize,
 
-    /// For how long a received message is hidden from other receivers, 0 to 12 hours.
+    /// The most bytes of bodies received and not yet deleted.
+    #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE")]
+    pub(crate) max_in_flight_bytes: ByteSize,
+
+    /// For how long a received message is hidden from other receivers, 0 to 12 hours; renewed at
+    /// half time while it is held.
     #[arg(long, env = "FORWARDER_VISIBILITY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = visibility_timeout)]
     pub(crate) visibility_timeout: Duration,
 
     /// The protocol in which SQS is spoken to; auto finds out.
     #[arg(long, env = "FORWARDER_SQS_PROTOCOL", default_value = "auto", value_name = "PROTOCOL")]
     pub(crate) sqs_protocol: Choice,
+    /// How long the database may take for a batch before the connection counts as lost.
+    #[arg(long, env = "FORWARDER_STATEMENT_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) statement_timeout: Duration,
+
+    /// Where to serve /metrics, /healthz and /readyz, as in 127.0.0.1:9090. Off unless given.
+    #[arg(long, env = "FORWARDER_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
 
     /// How log lines are written to stderr: text on a terminal, else json.
     #[arg(long, env = "FORWARDER_LOG_FORMAT", value_name = "FORMAT")]
@@ -91,6 +106,27 @@ pub(crate) struct QueueName {
     /// The queue's name, in the account and region of the AWS settings.
     #[arg(long, env = "QUEUE_NAME", value_name = "NAME")]
     pub(crate) queue_name: Option<String>,
+}
+
+/// How many receives are under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receivers {
+    /// As many as the queue keeps busy.
+    Auto,
+    /// Just so many.
+    Fixed(usize),
+}
+
+impl FromStr for Receivers {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Self::Auto),
+            Ok(number @ 1..=1000) => Ok(Self::Fixed(number)),
+            _ => Err("1 to 1000, or auto"),
+        }
+    }
 }
 
 /// How log lines look.

@@ -20,7 +20,7 @@ use crate::error::{End, Error};
 use crate::message::Message;
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
@@ -53,6 +53,11 @@ pub(crate) struct Database {
     /// The database can't hold every character, so messages have to come in ASCII.
     ascii_only: bool,
 }
+
+/// How long a connection may take until it is of use.
+const OPEN: Duration = Duration::from_secs(30);
+/// How long to try to tell the server that nobody waits any more.
+const CANCEL: Duration = Duration::from_secs(5);
 
 const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
     pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
@@ -92,6 +97,21 @@ impl Database {
         let ascii_only = row.try_get(1).map_err(|error| Error::of_database(&error))?;
         let may_log: Option<String> = row.try_get(2).map_err(|error| Error::of_database(&error))?;
         Ok((Self { connection, call, ascii_only }, may_log.map(MayLog)))
+    }
+
+    /// Opens a connection, or fails within [`OPEN`]: a network that is silent is an outage.
+    pub(crate) async fn open_in_time(settings: &Settings) -> Result<(Self, Option<MayLog>), Error> {
+        let open = tokio::time::timeout(OPEN, Self::open(settings));
+        open.await.unwrap_or_else(|_| {
+            let what = format!("can't be reached: no connection within {OPEN:?}");
+            Err(Error::Unavailable { end: End::Database, what })
+        })
+    }
+
+    /// Asks the server to give up what it is doing, so that it does not wait there for a lock, say,
+    /// after nobody waits for it.
+    pub(crate) async fn cancel(&self) {
+        let _ = tokio::time::timeout(CANCEL, self.connection.cancel()).await;
     }
 
     /// A body as it is; or, where the database has no place for some characters, with these as JSON

@@ -1,12 +1,14 @@
 //! The end of a message: deleted once its row is durable, or made visible again.
 
 use crate::message::Message;
-use crate::queue::CALL_MESSAGES;
+use crate::queue::{CALL_MESSAGES, Settled};
 use crate::retry::Backoff;
 use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How many deletes are under way at once.
+pub(crate) const CALLS: usize = 64;
 /// After this the messages become visible by themselves soon enough.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -17,51 +19,63 @@ pub(crate) fn spawn(shared: &Arc<Shared>, batch: Vec<Message>) {
     }
 }
 
-/// Tries until all are gone. A message that can't be deleted comes again, and is a duplicate then.
+/// Tries until all are gone, or time is up. A message that can't be deleted comes again, and is a
+/// duplicate then.
 async fn delete(shared: Arc<Shared>, mut messages: Vec<Message>) {
+    let settling = shared.stop.settling.clone();
     let mut backoff = Backoff::default();
     while !messages.is_empty() {
-        let handles: Vec<&str> = messages.iter().map(|message| message.receipt_handle.as_str()).collect();
-        let deleted = tokio::select! {
-            deleted = shared.queue.delete(&handles) => deleted,
-            () = shared.stop.settling.cancelled() => return,
-        };
-        match deleted {
-            Ok(deleted) => {
-                let gone = deleted.iter().filter(|gone| **gone).count();
-                shared.tally.deleted(gone);
-                shared.progress.done(gone);
-                let mut deleted = deleted.into_iter();
-                messages.retain(|_| !deleted.next().unwrap_or(false));
-                if messages.is_empty() {
-                    return;
-                }
-                tracing::warn!(
-                    messages = messages.len(),
-                    "the queue did not delete some messages; trying again"
-                );
-            }
-            Err(error) => {
-                if shared.ends_on(error) {
-                    return;
-                }
-            }
+        if settling.run_until_cancelled(try_once(&shared, &mut messages)).await != Some(true) {
+            return release(&shared, messages).await;
         }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
-            () = shared.stop.settling.cancelled() => return,
+        if !messages.is_empty() {
+            settling.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
         }
     }
 }
 
-/// Makes messages visible again, so that another forwarder can have them at once.
+/// Keeps those that are worth trying again; `false` when it ends.
+async fn try_once(shared: &Shared, messages: &mut Vec<Message>) -> bool {
+    let handles: Vec<&str> = messages.iter().map(|message| &*message.receipt_handle).collect();
+    let deleted = {
+        let _turn = shared.delete_calls.acquire().await;
+        shared.queue.delete(&handles).await
+    };
+    let settled = match deleted {
+        Ok(settled) => settled,
+        Err(error) => {
+            shared.tally.delete_failures.inc_by(messages.len() as u64);
+            return !shared.ends_on(error);
+        }
+    };
+    let count = |wanted| settled.iter().filter(|settled| **settled == wanted).count();
+    let (deleted, failed, lost) = (count(Settled::Done), count(Settled::Failed), count(Settled::Lost));
+    shared.tally.deleted.inc_by(deleted as u64);
+    shared.progress.done(deleted);
+    shared.tally.delete_failures.inc_by((failed + lost) as u64);
+    if failed > 0 {
+        shared.reports.once_in_a_while("the queue did not delete some messages; trying again");
+    }
+    if lost > 0 {
+        shared.reports.once_in_a_while(
+            "the queue did not delete some messages: their receipt handles have expired; they come again as duplicates",
+        );
+    }
+    let mut settled = settled.into_iter();
+    messages.retain(|_| settled.next() == Some(Settled::Failed));
+    true
+}
+
+/// Makes messages visible again, so that another forwarder can have them at once: in order, for the
+/// sake of FIFO queues.
 pub(crate) async fn release(shared: &Shared, messages: Vec<Message>) {
     let all = async {
         for ten in tens(messages) {
-            let handles: Vec<&str> = ten.iter().map(|message| message.receipt_handle.as_str()).collect();
-            match shared.queue.release(&handles).await {
-                Ok(released) => {
-                    shared.tally.released(released.into_iter().filter(|released| *released).count());
+            let handles: Vec<&str> = ten.iter().map(|message| &*message.receipt_handle).collect();
+            match shared.queue.hide(&handles, Duration::ZERO).await {
+                Ok(settled) => {
+                    let released = settled.iter().filter(|settled| **settled == Settled::Done).count();
+                    shared.tally.released.inc_by(released as u64);
                 }
                 Err(error) => shared.reports.waiting_out(&error),
             }

@@ -20,7 +20,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             Ok(depth) => {
                 backoff.reset();
                 shared.progress.left(depth.total());
-                let nothing_held = shared.tally.nothing_held();
+                let nothing_held = shared.held.size().0 == 0;
                 seen_empty = if depth.total() == 0 && nothing_held { seen_empty + 1 } else { 0 };
                 INTERVAL
             }

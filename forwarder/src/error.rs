@@ -1,6 +1,7 @@
 //! Errors, sorted once where they arise: is it worth trying again, or is the set-up wrong?
 
 use crate::protocol::WRONG_CHOICE;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use std::fmt::Write;
 use tokio_postgres::error::SqlState;
@@ -11,6 +12,12 @@ pub(crate) enum Error {
     /// Worth trying again.
     #[error("{end} {what}")]
     Unavailable { end: End, what: String },
+    /// PostgreSQL itself says no: for now, or because the set-up is wrong.
+    #[error("the database refuses: {what}")]
+    Refused { sqlstate: SqlState, what: String },
+    /// The AWS credentials are missing or wrong: set-up at first, but those that expire come back.
+    #[error("{what}")]
+    Credentials { what: String },
     /// Trying again changes nothing: somebody has to set something right.
     #[error("{what}")]
     SetUp { what: String },
@@ -43,19 +50,32 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Unavailable { .. } | Self::System(_) => 69,
-            Self::SetUp { .. } | Self::DatabaseUrl => 78,
+            Self::Refused { sqlstate, .. } if !database_set_up_is_wrong(sqlstate) => 69,
+            _ => 78,
         }
     }
 
-    /// Whether to wait and try again.
+    /// Whether it may pass by itself while the forwarder waits, once it was running.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        self.exit_code() == 69 || matches!(self, Self::Credentials { .. })
+    }
+
+    /// The class of SQLSTATE: 08, connection exception, where no server said any.
+    pub(crate) fn sqlstate_class(&self) -> &str {
+        match self {
+            Self::Refused { sqlstate, .. } => sqlstate.code().get(..2).unwrap_or("08"),
+            _ => "08",
+        }
     }
 
     /// The error, and what to do about it.
     pub(crate) fn with_cure(self, cure: &str) -> Self {
         match self {
             Self::SetUp { what } => Self::SetUp { what: format!("{}. {cure}", what.trim_end_matches('.')) },
+            Self::Refused { sqlstate, what } if database_set_up_is_wrong(&sqlstate) => {
+                let what = format!("{}. {cure}", what.trim_end_matches('.'));
+                Self::Refused { sqlstate, what }
+            }
             other => other,
         }
     }
@@ -64,33 +84,48 @@ impl Error {
     pub(crate) fn of_queue<E, R>(error: &SdkError<E, R>, doing: &str) -> Self
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
-        R: std::fmt::Debug,
+        R: std::fmt::Debug + 'static,
     {
         match error {
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or("no error code");
-                let text = service.err().message().unwrap_or("no message");
+                let text = service.err().message().unwrap_or("no message").trim_end_matches('.');
                 let what = format!("refuses {doing}: {code}: {text}");
                 match queue_cure(code) {
+                    Some(cure) if cure == CREDENTIALS => {
+                        Self::Credentials { what: format!("the queue {what}. {cure}") }
+                    }
                     Some(cure) => Self::SetUp { what: format!("the queue {what}. {cure}") },
                     None => Self::Unavailable { end: End::Queue, what },
                 }
             }
-            SdkError::ConstructionFailure(_) => Self::SetUp {
-                what: format!(
-                    "{doing} could not even be tried: {}. Check the AWS settings, AWS_REGION among them.",
-                    causes(error)
-                ),
-            },
-            SdkError::DispatchFailure(failure) if failure.is_other() => Self::SetUp {
-                what: format!(
-                    "{doing} could not be sent: {}. Check the AWS credentials and AWS_REGION.",
-                    causes(error)
-                ),
-            },
+            SdkError::ConstructionFailure(_) => Self::not_sent(error, doing),
+            SdkError::DispatchFailure(failure) if failure.is_other() => Self::not_sent(error, doing),
             _ => Self::Unavailable {
                 end: End::Queue,
                 what: format!("can't be reached for {doing}: {}", causes(error)),
+            },
+        }
+    }
+
+    /// Sorts why a request never left: something is missing, or whoever gives credentials is out.
+    fn not_sent(error: &(dyn std::error::Error + 'static), doing: &str) -> Self {
+        let mut source = Some(error);
+        let credentials = loop {
+            match source.map(|error| (error.downcast_ref::<CredentialsError>(), error.source())) {
+                Some((None, next)) => source = next,
+                Some((found, _)) => break found,
+                None => break None,
+            }
+        };
+        let what = format!("{doing} could not be sent: {}", causes(error));
+        match credentials {
+            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
+                Self::Unavailable { end: End::Queue, what: format!("can't be asked: {what}") }
+            }
+            Some(_) => Self::Credentials { what: format!("{what}. {CREDENTIALS}") },
+            None => Self::SetUp {
+                what: format!("{what}. Check the AWS settings: credentials, AWS_REGION, AWS_ENDPOINT_URL."),
             },
         }
     }
@@ -104,16 +139,15 @@ impl Error {
             };
         };
         // Message and hint only: a detail may hold values of a row.
-        let mut what = format!("refuses: {} (SQLSTATE {})", db.message(), db.code().code());
+        let mut what = format!("{} (SQLSTATE {})", db.message(), db.code().code());
         if let Some(hint) = db.hint() {
             let _ = write!(what, ". {hint}");
         }
-        if database_set_up_is_wrong(db.code()) {
-            return Self::SetUp { what: format!("the database {what}") };
-        }
-        Self::Unavailable { end: End::Database, what }
+        Self::Refused { sqlstate: db.code().clone(), what }
     }
 }
+
+const CREDENTIALS: &str = "Check the AWS credentials.";
 
 /// What to do about an SQS error code that trying again doesn't mend.
 fn queue_cure(code: &str) -> Option<&'static str> {
@@ -131,10 +165,15 @@ fn queue_cure(code: &str) -> Option<&'static str> {
         | "SignatureDoesNotMatch"
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"
-        | "AuthFailure" => Some("Check the AWS credentials."),
+        | "AuthFailure"
+        | "ExpiredToken"
+        | "ExpiredTokenException" => Some(CREDENTIALS),
         WRONG_CHOICE => Some(
             "Set --sqs-protocol (FORWARDER_SQS_PROTOCOL) to auto, or to the protocol that this server speaks.",
         ),
+        "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidState" | "KmsNotFound" | "KmsOptInRequired" => {
+            Some("Check the queue's KMS key, and allow kms:Decrypt.")
+        }
         "InvalidAddress" | "InvalidParameterValue" => Some("Check the queue's URL."),
         _ => None,
     }

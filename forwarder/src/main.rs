@@ -3,8 +3,9 @@
 //!
 //! A message meets these files in order: [`receive`] takes it off the queue, [`batch`] puts it among
 //! others, [`mod@write`] hands them to the database, [`delete`] deletes it once the commit is durable.
-//! [`pipeline`] ties these together, [`shared`] is what they have in common; [`drain`] knows when a
-//! queue is empty and [`shutdown`] when to stop.
+//! Meanwhile [`held`] knows of it, [`renew`] keeps it hidden from others, and it has its place in
+//! [`room`]. [`pipeline`] ties these together, [`shared`] is what they have in common; [`drain`] knows
+//! when a queue is empty and [`shutdown`] when to stop.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -14,15 +15,20 @@ mod database;
 mod delete;
 mod drain;
 mod error;
+mod gate;
+mod held;
 mod log;
 mod message;
+mod metrics;
 mod pipeline;
 mod progress;
 mod protocol;
 mod queue;
 mod receive;
+mod renew;
 mod report;
 mod retry;
+mod room;
 mod shared;
 mod shutdown;
 mod summary;
@@ -58,5 +64,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress) -> Result<(), error::Error> {
     let stop = shutdown::on_signal(config.shutdown_grace)?;
-    pipeline::run(config, tally, progress, stop).await
+    let everything = stop.everything.clone();
+    let carried = pipeline::run(config, tally, progress, stop);
+    everything.run_until_cancelled(carried).await.unwrap_or(Ok(()))
 }

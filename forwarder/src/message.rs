@@ -1,18 +1,19 @@
 //! A message on its way.
 
+use crate::held::Hold;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What SQS gave, untouched but for its numbers.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) id: String,
-    pub(crate) receipt_handle: String,
+    pub(crate) receipt_handle: Arc<str>,
     pub(crate) body: Body,
     pub(crate) sent_at: Option<SystemTime>,
     pub(crate) receive_count: Option<i32>,
-    /// Its place among the messages that may be held; free again when the message is settled.
-    pub(crate) place: Option<OwnedSemaphorePermit>,
+    /// Its entry among all that is held, which ends with it.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// A body, which nothing may print.

@@ -6,15 +6,17 @@ use crate::database::{self, Database};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::queue::{CALL_MESSAGES, Queue};
+use crate::receive::{Receiver, Turns};
 use crate::report::Reports;
 use crate::retry::Backoff;
+use crate::room::Room;
 use crate::shared::Shared;
 use crate::shutdown::Stop;
 use crate::summary::Tally;
-use crate::{delete, drain, receive, write};
-use std::sync::{Arc, OnceLock};
-use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio_util::task::TaskTracker;
+use crate::{delete, drain, metrics, renew, write};
+use std::sync::{Arc, PoisonError};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Carries messages until told to stop, or, draining, until the queue is empty.
 pub(crate) async fn run(
@@ -24,36 +26,45 @@ pub(crate) async fn run(
     stop: Stop,
 ) -> Result<(), Error> {
     let connection = config.database.settings()?;
+    let metrics = metrics::serve(config, tally.clone(), stop.receiving.clone()).await?;
     let Some((queue, database)) = open(config, &connection, &stop).await? else { return Ok(()) };
     let protocol = queue.protocol();
     tracing::info!(drain = config.drain, %protocol, "connected to the queue and the database");
 
-    let most_held = config.max_in_flight.get().min(Semaphore::MAX_PERMITS);
+    let bytes = usize::try_from(config.max_in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
     let shared = Arc::new(Shared {
         queue,
         connection,
+        statement_timeout: config.statement_timeout,
         drain: config.drain,
         stop,
         tally: tally.clone(),
         progress: progress.clone(),
         reports: Reports::default(),
-        places: Arc::new(Semaphore::new(most_held)),
-        places_per_receive: most_held.min(CALL_MESSAGES) as u32,
+        room: Arc::new(Room::new(config.max_in_flight.get(), bytes)),
+        held: Arc::default(),
         deletes: TaskTracker::new(),
-        waiting_since: std::sync::Mutex::default(),
-        fatal: OnceLock::new(),
+        delete_calls: Semaphore::new(delete::CALLS),
+        writers_waiting: watch::Sender::new(0),
+        waiting: std::sync::Mutex::default(),
+        fatal: std::sync::Mutex::default(),
     });
+    metrics.ready(&shared);
     let limits = Limits {
         messages: config.batch_messages.get(),
         bytes: usize::try_from(config.batch_bytes.as_u64()).unwrap_or(usize::MAX),
         linger: config.batch_linger,
     };
-    let (to, from) = mpsc::channel(config.receivers.into());
+    // What one receive brings has to fit into a batch, and into what may be held.
+    let most = CALL_MESSAGES.min(limits.messages).min(config.max_in_flight.get());
+    let turns = Arc::new(Turns::new(config.receivers));
+    let (to, from) = mpsc::channel(turns.most());
     let batches = Arc::new(Mutex::new(Batches::new(from, limits)));
 
     let tasks = TaskTracker::new();
-    for _ in 0..config.receivers {
-        tasks.spawn(receive::run(shared.clone(), to.clone()));
+    for _ in 0..turns.most() {
+        let receiver = Receiver { shared: shared.clone(), turns: turns.clone(), most, to: to.clone() };
+        tasks.spawn(receiver.run());
     }
     drop(to); // the channel ends with the last receiver
     let mut first = Some(database);
@@ -63,17 +74,17 @@ pub(crate) async fn run(
     if config.drain {
         tasks.spawn(drain::watch(shared.clone()));
     }
+    let renewing = AbortOnDropHandle::new(tokio::spawn(renew::run(shared.clone())));
     tasks.close();
     tasks.wait().await;
     shared.deletes.close();
     shared.deletes.wait().await;
+    drop(renewing);
     let rest = batches.lock().await.rest();
     delete::release(&shared, rest).await;
 
-    match Arc::into_inner(shared).and_then(|shared| shared.fatal.into_inner()) {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    let ended = shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
+    ended.map_or(Ok(()), Err)
 }
 
 /// Reaches both ends. A drain tries once; otherwise what can't be reached is waited for. `None` when
@@ -86,24 +97,21 @@ async fn open(
     let reports = Reports::default();
     let mut backoff = Backoff::default();
     loop {
-        let both = async { Ok((Queue::open(config).await?, Database::open(connection).await?)) };
-        let opened = tokio::select! {
-            opened = both => opened,
-            () = stop.receiving.cancelled() => return Ok(None),
+        // At once, so that the first receive is soon; of two errors the queue's is told.
+        let both = async { tokio::join!(Queue::open(config), Database::open_in_time(connection)) };
+        let Some((queue, database)) = stop.receiving.run_until_cancelled(both).await else {
+            return Ok(None);
         };
-        match opened {
+        match queue.and_then(|queue| Ok((queue, database?))) {
             Ok((queue, (database, may_log))) => {
                 if let Some(may_log) = may_log {
                     tracing::warn!("{may_log}");
                 }
                 return Ok(Some((queue, database)));
             }
-            Err(error @ Error::Unavailable { .. }) if !config.drain => reports.waiting_out(&error),
+            Err(error) if error.exit_code() == 69 && !config.drain => reports.waiting_out(&error),
             Err(error) => return Err(error),
         }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
-            () = stop.receiving.cancelled() => return Ok(None),
-        }
+        stop.receiving.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
     }
 }

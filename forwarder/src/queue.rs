@@ -2,12 +2,16 @@
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::gate::{self, Gate};
 use crate::message::{self, Body, Message};
 use crate::protocol::{self, Protocol, Spoken};
+use crate::room::Reserved;
+use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::{
-    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
-    QueueAttributeName,
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+    MessageSystemAttributeName, QueueAttributeName,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use std::sync::Arc;
@@ -15,14 +19,32 @@ use std::time::Duration;
 
 /// The most messages in one call, of any kind (SQS developer guide, "Amazon SQS message quotas").
 pub(crate) const CALL_MESSAGES: usize = 10;
+/// SQS: the longest wait of a long poll.
+pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
+/// How long a connection may take, and an answer once it is due.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// A queue, ready to use.
 #[derive(Clone)]
 pub(crate) struct Queue {
     client: Client,
     spoken: Arc<Spoken>,
+    /// The same, with the patience of a long poll.
+    receiver: Client,
     url: String,
     visibility_timeout: i32,
+}
+
+/// What became of one message of a batch call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// What was asked for.
+    Done,
+    /// Nothing yet: worth trying again.
+    Failed,
+    /// Its receipt handle is of no use any more. The message is gone, or comes again.
+    Lost,
 }
 
 /// How many messages a queue has, roughly.
@@ -46,11 +68,12 @@ impl Queue {
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
             .build_https();
         let settings = aws_config::defaults(aws_sdk_sqs::config::BehaviorVersion::latest())
-            .http_client(http)
+            .http_client(Gate(http))
             .load()
             .await;
         let spoken = Arc::new(Spoken::new(config.sqs_protocol));
-        let client = Client::from_conf(protocol::speaking(&settings, &spoken).build());
+        let client = Client::from_conf(answers_within(&settings, &spoken, ANSWER));
+        let receiver = Client::from_conf(answers_within(&settings, &spoken, LONG_POLL + ANSWER));
         let url = match (&config.queue.queue_url, &config.queue.queue_name) {
             (Some(url), _) => url.clone(),
             (None, name) => {
@@ -60,7 +83,7 @@ impl Queue {
             }
         };
         let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
-        let queue = Self { client, spoken, url, visibility_timeout };
+        let queue = Self { client, receiver, spoken, url, visibility_timeout };
         queue.depth().await?;
         Ok(queue)
     }
@@ -79,24 +102,35 @@ impl Queue {
         self.spoken.protocol()
     }
 
+    /// For how long a message is hidden: whole seconds, as SQS wants them.
+    pub(crate) fn visibility_timeout(&self) -> Duration {
+        Duration::from_secs(self.visibility_timeout.unsigned_abs().into())
+    }
+
     /// Receives up to `most` (ten) messages, waiting up to `wait` for the first.
-    pub(crate) async fn receive(&self, most: u32, wait: Duration) -> Result<Vec<Message>, Error> {
-        let answer = self
-            .client
+    pub(crate) async fn receive(
+        &self,
+        most: usize,
+        wait: Duration,
+        room: Reserved,
+    ) -> Result<Vec<Message>, Error> {
+        let receive = self
+            .receiver
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(most as i32)
             .wait_time_seconds(wait.as_secs() as i32)
             .visibility_timeout(self.visibility_timeout)
             .message_system_attribute_names(MessageSystemAttributeName::All)
-            .send()
+            .send();
+        let answer = gate::with_room(room, receive)
             .await
             .map_err(|error| Error::of_queue(&error, "ReceiveMessage"))?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(read).collect())
     }
 
-    /// Deletes up to ten messages; `true` in the place of each that is gone.
-    pub(crate) async fn delete(&self, receipt_handles: &[&str]) -> Result<Vec<bool>, Error> {
+    /// Deletes up to ten messages; says of each what became of it.
+    pub(crate) async fn delete(&self, receipt_handles: &[&str]) -> Result<Vec<Settled>, Error> {
         let entry = |(place, handle): (usize, &&str)| {
             DeleteMessageBatchRequestEntry::builder().id(place.to_string()).receipt_handle(*handle).build()
         };
@@ -108,16 +142,17 @@ impl Queue {
             .send()
             .await
             .map_err(|error| Error::of_queue(&error, "DeleteMessageBatch"))?;
-        Ok(done(receipt_handles.len(), answer.successful.iter().map(|entry| entry.id.as_str())))
+        let successful = answer.successful.iter().map(|entry| entry.id.as_str());
+        Ok(settled(receipt_handles.len(), successful, &answer.failed))
     }
 
-    /// Makes up to ten messages visible again at once; `true` in the place of each that is.
-    pub(crate) async fn release(&self, receipt_handles: &[&str]) -> Result<Vec<bool>, Error> {
+    /// Hides up to ten messages for so long from now on; zero makes them visible at once.
+    pub(crate) async fn hide(&self, receipt_handles: &[&str], time: Duration) -> Result<Vec<Settled>, Error> {
         let entry = |(place, handle): (usize, &&str)| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(place.to_string())
                 .receipt_handle(*handle)
-                .visibility_timeout(0)
+                .visibility_timeout(time.as_secs() as i32)
                 .build()
         };
         let answer = self
@@ -128,7 +163,8 @@ impl Queue {
             .send()
             .await
             .map_err(|error| Error::of_queue(&error, "ChangeMessageVisibilityBatch"))?;
-        Ok(done(receipt_handles.len(), answer.successful.iter().map(|entry| entry.id.as_str())))
+        let successful = answer.successful.iter().map(|entry| entry.id.as_str());
+        Ok(settled(receipt_handles.len(), successful, &answer.failed))
     }
 
     /// How many messages the queue has.
@@ -154,15 +190,34 @@ impl Queue {
     }
 }
 
-/// Which of `count` places the answer of a batch call names as done: such a call can fail in part.
-fn done<'a>(count: usize, successful: impl Iterator<Item = &'a str>) -> Vec<bool> {
-    let mut done = vec![false; count];
-    for place in successful {
-        if let Some(done) = place.parse().ok().and_then(|place: usize| done.get_mut(place)) {
-            *done = true;
+/// Settings for a client that waits so long for an answer to begin. A silent network is an outage,
+/// too. (Once it has begun, the SDK sees to it that it goes on.)
+fn answers_within(settings: &SdkConfig, spoken: &Arc<Spoken>, time: Duration) -> aws_sdk_sqs::Config {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(time).build();
+    protocol::speaking(settings, spoken).timeout_config(timeouts).build()
+}
+
+/// What the answer to a batch call says of each of `count` places: such a call can fail in part.
+fn settled<'a>(
+    count: usize,
+    successful: impl Iterator<Item = &'a str>,
+    failed: &[BatchResultErrorEntry],
+) -> Vec<Settled> {
+    let mut settled = vec![Settled::Failed; count];
+    let lost = failed.iter().filter(|entry| is_lost(entry)).map(|entry| (entry.id.as_str(), Settled::Lost));
+    for (place, what) in successful.map(|id| (id, Settled::Done)).chain(lost) {
+        if let Some(settled) = place.parse().ok().and_then(|place: usize| settled.get_mut(place)) {
+            *settled = what;
         }
     }
-    done
+    settled
+}
+
+/// Whether trying again changes nothing: the handle has expired, or its message or queue is gone.
+fn is_lost(entry: &BatchResultErrorEntry) -> bool {
+    let code = entry.code.rsplit(['.', '#']).next().unwrap_or_default();
+    let codes = ["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"];
+    entry.sender_fault || codes.iter().any(|lost| code.starts_with(lost))
 }
 
 /// A message without an id or a receipt handle is none that can be settled; no SQS gives one.
@@ -174,10 +229,10 @@ fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         attribute(MessageSystemAttributeName::ApproximateReceiveCount).and_then(|text| text.parse().ok());
     Some(Message {
         id: message.message_id?,
-        receipt_handle: message.receipt_handle?,
+        receipt_handle: message.receipt_handle?.into(),
         body: Body(message.body.unwrap_or_default()),
         sent_at,
         receive_count,
-        place: None,
+        hold: None,
     })
 }

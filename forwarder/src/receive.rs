@@ -1,62 +1,185 @@
-//! Receivers: each takes messages off the queue, ten at most at a time, while there is room for them.
+//! Receivers: each takes messages off the queue, ten at most at a time, while there is room for them
+//! and a database to take them in.
 
+use crate::config::Receivers;
 use crate::delete;
 use crate::message::Message;
+use crate::queue::LONG_POLL;
 use crate::retry::Backoff;
+use crate::room::Reserved;
 use crate::shared::Shared;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
 
-/// SQS: the longest wait of a long poll.
-const LONG_POLL: Duration = Duration::from_secs(20);
 /// A drain looks more often whether it is done.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
+/// The most receivers that `auto` has at work.
+const AUTO_MOST: usize = 64;
+/// A receive that took longer and was not full has waited for messages: the queue was empty.
+const WAITED: Duration = Duration::from_millis(250);
+/// A queue that holds messages answers sooner than this, also when it is slow.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Receives until told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, to: mpsc::Sender<Vec<Message>>) {
-    let wait = if shared.drain { DRAIN_POLL } else { LONG_POLL };
-    let mut backoff = Backoff::default();
-    loop {
-        // Room first: what is received has to be held.
-        let room = shared.places.clone().acquire_many_owned(shared.places_per_receive);
-        let room = tokio::select! {
-            room = room => room,
-            () = shared.stop.receiving.cancelled() => return,
+/// How many receivers are at work: those that have a turn. There is one at least. Each that gets a full
+/// answer lets one more begin, so that they double with every round while the queue is full; each that
+/// finds the queue empty, or out of order, rests. So an idle queue has one long poll at a time.
+pub(crate) struct Turns {
+    waiting: Semaphore,
+    at_work: AtomicUsize,
+    least: usize,
+    most: usize,
+}
+
+impl Turns {
+    pub(crate) fn new(receivers: Receivers) -> Self {
+        let (least, most) = match receivers {
+            Receivers::Auto => (1, AUTO_MOST),
+            Receivers::Fixed(number) => (number, number),
         };
-        let Ok(mut room) = room else { return };
-        // A long poll that is given up may still be answered, and hide messages from everybody until
-        // their visibility time-out. A drain's polls are short, so it sees them through; otherwise
-        // stopping at once counts more.
-        let received = tokio::select! {
-            received = shared.queue.receive(shared.places_per_receive, wait) => received,
-            () = shared.stop.receiving.cancelled(), if !shared.drain => return,
-        };
-        match received {
-            Ok(messages) if messages.is_empty() => backoff.reset(),
-            Ok(mut messages) => {
-                backoff.reset();
-                shared.tally.received(messages.len());
-                for message in &mut messages {
-                    message.place = room.split(1);
-                }
-                drop(room);
-                tokio::select! {
-                    biased;
-                    () = shared.stop.settling.cancelled() => return delete::release(&shared, messages).await,
-                    Ok(slot) = to.reserve() => slot.send(messages),
-                }
-            }
-            Err(error) => {
-                drop(room);
-                if shared.ends_on(error) {
-                    return;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.next()) => {}
-                    () = shared.stop.receiving.cancelled() => return,
+        Self { waiting: Semaphore::new(least), at_work: AtomicUsize::new(least), least, most }
+    }
+
+    /// The most receivers that can have a turn.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    async fn begin(&self) {
+        if let Ok(turn) = self.waiting.acquire().await {
+            turn.forget();
+        }
+    }
+
+    fn one_more(&self) {
+        let more = |at_work| (at_work < self.most).then_some(at_work + 1);
+        if self.at_work.fetch_update(Relaxed, Relaxed, more).is_ok() {
+            self.waiting.add_permits(1);
+        }
+    }
+
+    /// Whether this one rests.
+    fn one_less(&self) -> bool {
+        let less = |at_work| (at_work > self.least).then(|| at_work - 1);
+        self.at_work.fetch_update(Relaxed, Relaxed, less).is_ok()
+    }
+}
+
+/// What a receive came back with.
+enum Came {
+    Messages(usize),
+    Error,
+    /// Nothing, and there are no more.
+    End,
+}
+
+/// What a receiver works with.
+pub(crate) struct Receiver {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) turns: Arc<Turns>,
+    /// The most messages a receive may bring.
+    pub(crate) most: usize,
+    pub(crate) to: mpsc::Sender<Vec<Message>>,
+}
+
+impl Receiver {
+    /// Receives until told to stop.
+    pub(crate) async fn run(self) {
+        let stop = self.shared.stop.receiving.clone();
+        while stop.run_until_cancelled(self.turns.begin()).await.is_some() {
+            let mut backoff = Backoff::default();
+            loop {
+                let ready = async {
+                    self.shared.database_is_there().await;
+                    // Room first: what is received has to be held.
+                    self.shared.room.reserve(self.most).await
+                };
+                let Some(room) = stop.run_until_cancelled(ready).await else { return };
+                let start = Instant::now();
+                let rests = match self.receive(room).await {
+                    Came::Messages(number) => {
+                        backoff.reset();
+                        if number == self.most {
+                            self.turns.one_more();
+                        }
+                        number == 0 || (number < self.most && start.elapsed() > WAITED)
+                    }
+                    Came::Error => {
+                        stop.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
+                        true
+                    }
+                    Came::End => return,
+                };
+                if rests && self.turns.one_less() {
+                    break;
                 }
             }
         }
+    }
+
+    /// Receives once and hands on what came.
+    async fn receive(&self, room: Reserved) -> Came {
+        let shared = &self.shared;
+        let start = Instant::now();
+        let wait = if shared.drain { DRAIN_POLL } else { LONG_POLL };
+        let received = tokio::select! {
+            received = shared.queue.receive(self.most, wait, room.clone()) => received,
+            () = self.cut(&room, start) => return Came::End,
+        };
+        let mut messages = match received {
+            Ok(messages) => messages,
+            Err(error) => {
+                shared.tally.receive_errors.inc();
+                return if shared.ends_on(error) { Came::End } else { Came::Error };
+            }
+        };
+        let number = messages.len();
+        shared.tally.received.inc_by(number as u64);
+        let sizes: Vec<usize> = messages.iter().map(|message| message.body.0.len()).collect();
+        let hidden = shared.queue.visibility_timeout();
+        for ((message, place), bytes) in messages.iter_mut().zip(room.into_places(&sizes)).zip(sizes) {
+            let handle = message.receipt_handle.clone();
+            message.hold = Some(shared.held.hold(handle, bytes, place, start, hidden));
+        }
+        if number > 0 {
+            tokio::select! {
+                biased;
+                () = shared.stop.settling.cancelled() => {
+                    delete::release(shared, messages).await;
+                    return Came::End;
+                }
+                Ok(slot) = self.to.reserve() => slot.send(messages),
+            }
+        }
+        Came::Messages(number)
+    }
+
+    /// When a receive is given up: told to stop, unless messages are on their way. A receive that is
+    /// given up may still be answered, and hide messages from everybody until their visibility
+    /// time-out. One that was asked just now probably brings some, so it is seen through; one that
+    /// waits is given up at once.
+    async fn cut(&self, room: &Reserved, start: Instant) {
+        self.shared.stop.receiving.cancelled().await;
+        tokio::time::sleep_until((start + ANSWERS_WITHIN).into()).await;
+        if room.is_answered() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_grows_to_a_bound_and_shrinks_to_one() {
+        let turns = Turns::new(Receivers::Auto);
+        (0..1000).for_each(|_| turns.one_more());
+        assert_eq!(turns.waiting.available_permits(), AUTO_MOST);
+        assert_eq!((0..1000).filter(|_| turns.one_less()).count(), AUTO_MOST - 1);
+        let turns = Turns::new(Receivers::Fixed(3));
+        turns.one_more();
+        assert_eq!((turns.waiting.available_permits(), turns.one_less()), (3, false));
     }
 }

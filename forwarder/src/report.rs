@@ -15,9 +15,7 @@ impl Reports {
     /// Logs an error that is waited out, unless the same was logged within the last minute.
     pub(crate) fn waiting_out(&self, error: &Error) {
         let text = error.to_string();
-        let mut said = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        said.retain(|_, at| at.elapsed() < AGAIN_AFTER);
-        if said.contains_key(&text) {
+        if !self.is_news(&text) {
             return;
         }
         if error.is_transient() {
@@ -25,6 +23,18 @@ impl Reports {
         } else {
             tracing::error!("{text} (trying again; this needs somebody to set it right)");
         }
-        said.insert(text, Instant::now());
+    }
+
+    /// Warns, unless the same was said within the last minute.
+    pub(crate) fn once_in_a_while(&self, text: &str) {
+        if self.is_news(text) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    fn is_news(&self, text: &str) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        said.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+        !said.contains_key(text) && said.insert(text.to_owned(), Instant::now()).is_none()
     }
 }

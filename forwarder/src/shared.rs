@@ -2,36 +2,53 @@
 
 use crate::database::Settings;
 use crate::error::Error;
+use crate::held::Held;
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::report::Reports;
+use crate::room::Room;
 use crate::shutdown::Stop;
 use crate::summary::Tally;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 /// How long a drain waits out an outage that comes in its midst.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+/// Errors that are further apart than any backoff belong to different outages.
+const SAME_OUTAGE: Duration = Duration::from_secs(30);
 
 /// The pipeline's common ground.
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) connection: Settings,
+    /// How long the database may take for a batch.
+    pub(crate) statement_timeout: Duration,
     pub(crate) drain: bool,
     pub(crate) stop: Stop,
     pub(crate) tally: Arc<Tally>,
     pub(crate) progress: Progress,
     pub(crate) reports: Reports,
-    /// Places for the messages that may be held at once.
-    pub(crate) places: Arc<Semaphore>,
-    pub(crate) places_per_receive: u32,
+    pub(crate) room: Arc<Room>,
+    pub(crate) held: Arc<Held>,
     pub(crate) deletes: TaskTracker,
+    /// How many deletes may be under way at once.
+    pub(crate) delete_calls: Semaphore,
+    /// How many writers wait for the database to come back.
+    pub(crate) writers_waiting: watch::Sender<usize>,
     /// Since when a drain waits for something.
-    pub(crate) waiting_since: std::sync::Mutex<Option<(Instant, u64)>>,
+    pub(crate) waiting: Mutex<Option<Waiting>>,
     /// What ended it all, if something did.
-    pub(crate) fatal: OnceLock<Error>,
+    pub(crate) fatal: Mutex<Option<Error>>,
+}
+
+/// An outage as a drain sees it.
+pub(crate) struct Waiting {
+    since: Instant,
+    last_error: Instant,
+    /// How much was done when it began.
+    done: u64,
 }
 
 impl Shared {
@@ -42,7 +59,8 @@ impl Shared {
         if !self.drain || (error.is_transient() && !self.waited_long_enough()) {
             return false;
         }
-        let _ = self.fatal.set(error); // the first counts
+        // The first counts.
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.stop.receiving.cancel();
         self.stop.settling.cancel();
         true
@@ -50,14 +68,35 @@ impl Shared {
 
     /// Whether nothing at all has moved for so long that a drain gives up.
     fn waited_long_enough(&self) -> bool {
-        let moved = self.tally.moved();
-        let mut since = self.waiting_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match *since {
-            Some((start, then)) if then == moved => start.elapsed() > DRAIN_PATIENCE,
+        let (now, done) = (Instant::now(), self.tally.moved());
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waiting {
+            Some(waiting) if waiting.done == done && now - waiting.last_error < SAME_OUTAGE => {
+                waiting.last_error = now;
+                now - waiting.since > DRAIN_PATIENCE
+            }
             _ => {
-                *since = Some((Instant::now(), moved));
+                *waiting = Some(Waiting { since: now, last_error: now, done });
                 false
             }
         }
+    }
+
+    /// Nothing is received from now on until what this returns is dropped.
+    pub(crate) fn database_is_out(&self) -> impl Drop {
+        struct Back<'a>(&'a watch::Sender<usize>);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.send_modify(|waiting| *waiting -= 1);
+            }
+        }
+        self.writers_waiting.send_modify(|waiting| *waiting += 1);
+        Back(&self.writers_waiting)
+    }
+
+    /// Waits until no writer waits for the database.
+    pub(crate) async fn database_is_there(&self) {
+        // The sender is beside us: there is no error.
+        let _ = self.writers_waiting.subscribe().wait_for(|waiting| *waiting == 0).await;
     }
 }

@@ -1,20 +1,31 @@
-//! What was done: counted as it happens, printed at the end.
+//! What was done: counted as it happens, printed at the end, served as metrics meanwhile.
 
 use crate::database::Counts;
+use crate::error::Error;
+use crate::message::Message;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Counters that every part of the pipeline adds to.
-#[derive(Debug)]
 pub(crate) struct Tally {
     started: Instant,
-    received: AtomicU64,
-    inserted: AtomicU64,
-    duplicate: AtomicU64,
-    quarantined: AtomicU64,
-    deleted: AtomicU64,
-    released: AtomicU64,
+    pub(crate) received: Counter,
+    inserted: Counter,
+    duplicate: Counter,
+    quarantined: Counter,
+    pub(crate) deleted: Counter,
+    pub(crate) released: Counter,
+    pub(crate) delete_failures: Counter,
+    pub(crate) receive_errors: Counter,
+    /// By class of SQLSTATE.
+    database_errors: Family<[(&'static str, String); 1], Counter>,
+    batch_messages: Histogram,
+    batch_duration: Histogram,
+    lag: Histogram,
 }
 
 /// The one line that the forwarder prints on stdout.
@@ -33,52 +44,78 @@ impl Tally {
     pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),
-            received: AtomicU64::default(),
-            inserted: AtomicU64::default(),
-            duplicate: AtomicU64::default(),
-            quarantined: AtomicU64::default(),
-            deleted: AtomicU64::default(),
-            released: AtomicU64::default(),
+            received: Counter::default(),
+            inserted: Counter::default(),
+            duplicate: Counter::default(),
+            quarantined: Counter::default(),
+            deleted: Counter::default(),
+            released: Counter::default(),
+            delete_failures: Counter::default(),
+            receive_errors: Counter::default(),
+            database_errors: Family::default(),
+            batch_messages: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
+            batch_duration: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            lag: Histogram::new(exponential_buckets(0.01, 4.0, 12)),
         }
     }
 
-    pub(crate) fn received(&self, messages: usize) {
-        self.received.fetch_add(messages as u64, Relaxed);
+    /// Names everything for whoever collects metrics.
+    pub(crate) fn register(&self, metrics: &mut Registry) {
+        for (name, help, counter) in [
+            ("received", "Messages received", &self.received),
+            ("inserted", "Messages that became rows", &self.inserted),
+            ("duplicate", "Messages that were taken in before", &self.duplicate),
+            ("quarantined", "Messages that are no logins, kept in quarantine", &self.quarantined),
+            ("deleted", "Messages deleted from the queue", &self.deleted),
+            ("released", "Messages made visible again", &self.released),
+            ("delete_failures", "Tries to delete a message that failed", &self.delete_failures),
+            ("receive_errors", "Receives that failed", &self.receive_errors),
+        ] {
+            metrics.register(name, help, counter.clone());
+        }
+        let help = "Failures of the database by class of SQLSTATE, 08 for a lost connection";
+        metrics.register("database_errors", help, self.database_errors.clone());
+        metrics.register("batch_messages", "Messages in a batch", self.batch_messages.clone());
+        let help = "Time from a batch's start to its commit";
+        metrics.register_with_unit("batch_duration", help, Unit::Seconds, self.batch_duration.clone());
+        let help = "Time from a message's SentTimestamp to its commit, for the oldest message of a batch";
+        metrics.register_with_unit("lag", help, Unit::Seconds, self.lag.clone());
     }
 
-    pub(crate) fn taken_in(&self, counts: Counts) {
-        self.inserted.fetch_add(counts.inserted, Relaxed);
-        self.duplicate.fetch_add(counts.duplicate, Relaxed);
-        self.quarantined.fetch_add(counts.quarantined, Relaxed);
+    /// A batch was committed.
+    pub(crate) fn taken_in(&self, counts: Counts, took: Duration, batch: &[Message]) {
+        self.inserted.inc_by(counts.inserted);
+        self.duplicate.inc_by(counts.duplicate);
+        self.quarantined.inc_by(counts.quarantined);
+        self.batch_messages.observe(batch.len() as f64);
+        self.batch_duration.observe(took.as_secs_f64());
+        if let Some(oldest) = batch.iter().filter_map(|message| message.sent_at).min() {
+            // Clocks differ: what was sent in the future has no lag.
+            let lag = SystemTime::now().duration_since(oldest).unwrap_or_default();
+            self.lag.observe(lag.as_secs_f64());
+        }
     }
 
-    pub(crate) fn deleted(&self, messages: usize) {
-        self.deleted.fetch_add(messages as u64, Relaxed);
-    }
-
-    pub(crate) fn released(&self, messages: usize) {
-        self.released.fetch_add(messages as u64, Relaxed);
-    }
-
-    /// Whether every message that was received is gone from here.
-    pub(crate) fn nothing_held(&self) -> bool {
-        self.received.load(Relaxed) == self.deleted.load(Relaxed) + self.released.load(Relaxed)
+    /// The database failed.
+    pub(crate) fn database_error(&self, error: &Error) {
+        let class = [("class", error.sqlstate_class().to_owned())];
+        self.database_errors.get_or_create(&class).inc();
     }
 
     /// Another number whenever anything moved on; to receive what comes again is not to move on.
     pub(crate) fn moved(&self) -> u64 {
         let counters = [&self.inserted, &self.duplicate, &self.quarantined, &self.deleted];
-        counters.into_iter().map(|counter| counter.load(Relaxed)).sum()
+        counters.into_iter().map(Counter::get).sum()
     }
 
     pub(crate) fn summary(&self) -> Summary {
         Summary {
-            received: self.received.load(Relaxed),
-            inserted: self.inserted.load(Relaxed),
-            duplicate: self.duplicate.load(Relaxed),
-            quarantined: self.quarantined.load(Relaxed),
-            deleted: self.deleted.load(Relaxed),
-            released: self.released.load(Relaxed),
+            received: self.received.get(),
+            inserted: self.inserted.get(),
+            duplicate: self.duplicate.get(),
+            quarantined: self.quarantined.get(),
+            deleted: self.deleted.get(),
+            released: self.released.get(),
             seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         }
     }

@@ -27,8 +27,7 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
     let queue = match Queue::open(config).await {
         Ok(queue) => queue,
         Err(error) => {
-            let about_credentials = error.to_string().contains("AWS credentials");
-            match (about_credentials, error.exit_code()) {
+            match (matches!(error, Error::Credentials { .. }), error.exit_code()) {
                 (true, _) => {
                     findings.failed("credentials", &error);
                     findings.skipped(&["queue"]);
@@ -52,7 +51,10 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
     match attributes(&queue).await {
         Ok((endpoint, attributes)) => {
             let fifo = if attributes.contains_key("FifoQueue") { ", FIFO" } else { "" };
-            findings.passed("queue", format!("{}, asked at {endpoint}{fifo}", queue.url()));
+            findings.passed(
+                "queue",
+                format!("{}, asked at {endpoint} in {}{fifo}", queue.url(), queue.protocol()),
+            );
             dead_letters(&mut findings, attributes.get("RedrivePolicy"));
             visibility(&mut findings, config.visibility_timeout, attributes.get("VisibilityTimeout"));
             retention = seconds(attributes.get("MessageRetentionPeriod"));
@@ -64,7 +66,7 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
     }
     // The place in the answer says that the handle is no good; only a call that is refused matters.
     may(&mut findings, "delete", queue.delete(&[NOBODYS_HANDLE]).await);
-    may(&mut findings, "release", queue.release(&[NOBODYS_HANDLE]).await);
+    may(&mut findings, "release", queue.hide(&[NOBODYS_HANDLE], Duration::ZERO).await);
     (findings, retention.filter(|retention| *retention <= LONGEST_RETENTION))
 }
 
