@@ -1,16 +1,14 @@
-//! The end of a message: deleted once its row is durable, or made visible again.
+//! The end of a message: deleted once its row is durable. Those that are not when time is up are given
+//! back to the queue.
 
 use crate::message::Message;
 use crate::queue::{CALL_MESSAGES, Settled};
 use crate::retry::Backoff;
 use crate::shared::Shared;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How many deletes are under way at once.
 pub(crate) const CALLS: usize = 64;
-/// After this the messages become visible by themselves soon enough.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Deletes a committed batch, ten messages at a time, all at once and in the background.
 pub(crate) fn spawn(shared: &Arc<Shared>, batch: Vec<Message>) {
@@ -26,7 +24,7 @@ async fn delete(shared: Arc<Shared>, mut messages: Vec<Message>) {
     let mut backoff = Backoff::default();
     while !messages.is_empty() {
         if settling.run_until_cancelled(try_once(&shared, &mut messages)).await != Some(true) {
-            return release(&shared, messages).await;
+            return shared.give_back(messages);
         }
         if !messages.is_empty() {
             settling.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
@@ -66,27 +64,8 @@ async fn try_once(shared: &Shared, messages: &mut Vec<Message>) -> bool {
     true
 }
 
-/// Makes messages visible again, so that another forwarder can have them at once: in order, for the
-/// sake of FIFO queues.
-pub(crate) async fn release(shared: &Shared, messages: Vec<Message>) {
-    let all = async {
-        for ten in tens(messages) {
-            let handles: Vec<&str> = ten.iter().map(|message| &*message.receipt_handle).collect();
-            match shared.queue.hide(&handles, Duration::ZERO).await {
-                Ok(settled) => {
-                    let released = settled.iter().filter(|settled| **settled == Settled::Done).count();
-                    shared.tally.released.inc_by(released as u64);
-                }
-                Err(error) => shared.reports.waiting_out(&error),
-            }
-        }
-    };
-    if tokio::time::timeout(RELEASE_PATIENCE, all).await.is_err() {
-        tracing::warn!("some messages were not made visible again; they are after the visibility time-out");
-    }
-}
-
-fn tens(messages: Vec<Message>) -> impl Iterator<Item = Vec<Message>> {
+/// Messages, ten a call.
+pub(crate) fn tens(messages: Vec<Message>) -> impl Iterator<Item = Vec<Message>> {
     let mut messages = messages.into_iter();
     std::iter::from_fn(move || {
         let ten: Vec<Message> = messages.by_ref().take(CALL_MESSAGES).collect();

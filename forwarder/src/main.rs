@@ -3,7 +3,7 @@
 //!
 //! A message meets these files in order: [`receive`] takes it off the queue, [`batch`] puts it among
 //! others, [`mod@write`] hands them to the database, [`delete`] deletes it once the commit is durable.
-//! Meanwhile [`held`] knows of it, [`renew`] keeps it hidden from others, and it has its place in
+//! One that can't be written in time is given back by [`release`]. Meanwhile [`held`] knows of it, [`renew`] keeps it hidden from others, and it has its place in
 //! [`room`]. [`pipeline`] ties these together, [`shared`] is what they have in common; [`drain`] knows
 //! when a queue is empty and [`shutdown`] when to stop.
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ mod progress;
 mod protocol;
 mod queue;
 mod receive;
+mod release;
 mod renew;
 mod report;
 mod retry;

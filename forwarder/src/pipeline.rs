@@ -13,7 +13,7 @@ use crate::room::Room;
 use crate::shared::Shared;
 use crate::shutdown::Stop;
 use crate::summary::Tally;
-use crate::{delete, drain, metrics, renew, write};
+use crate::{delete, drain, metrics, release, renew, write};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -47,6 +47,8 @@ pub(crate) async fn run(
         delete_calls: Semaphore::new(delete::CALLS),
         writers_waiting: watch::Sender::new(0),
         waiting: std::sync::Mutex::default(),
+        left_over: TaskTracker::new(),
+        given_back: std::sync::Mutex::default(),
         fatal: std::sync::Mutex::default(),
     });
     metrics.ready(&shared);
@@ -81,7 +83,8 @@ pub(crate) async fn run(
     shared.deletes.wait().await;
     drop(renewing);
     let rest = batches.lock().await.rest();
-    delete::release(&shared, rest).await;
+    shared.give_back(rest);
+    release::run(&shared).await;
 
     let ended = shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
     ended.map_or(Ok(()), Err)

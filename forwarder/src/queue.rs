@@ -107,6 +107,11 @@ impl Queue {
         Duration::from_secs(self.visibility_timeout.unsigned_abs().into())
     }
 
+    /// Whether its messages have an order (SQS: such a queue's name ends so).
+    pub(crate) fn is_fifo(&self) -> bool {
+        self.url.ends_with(".fifo")
+    }
+
     /// Receives up to `most` (ten) messages, waiting up to `wait` for the first.
     pub(crate) async fn receive(
         &self,

@@ -2,7 +2,7 @@
 //! and a database to take them in.
 
 use crate::config::Receivers;
-use crate::delete;
+use crate::error::Error;
 use crate::message::Message;
 use crate::queue::LONG_POLL;
 use crate::retry::Backoff;
@@ -122,10 +122,18 @@ impl Receiver {
     async fn receive(&self, room: Reserved) -> Came {
         let shared = &self.shared;
         let start = Instant::now();
-        let wait = if shared.drain { DRAIN_POLL } else { LONG_POLL };
+        let mut receive = {
+            let (shared, room, most) = (shared.clone(), room.clone(), self.most);
+            let wait = if shared.drain { DRAIN_POLL } else { LONG_POLL };
+            Box::pin(async move { shared.queue.receive(most, wait, room).await })
+        };
         let received = tokio::select! {
-            received = shared.queue.receive(self.most, wait, room.clone()) => received,
-            () = self.cut(&room, start) => return Came::End,
+            received = &mut receive => received,
+            () = self.cut(&room, start) => {
+                // What is given back in a moment may come by this way, and is given back once more.
+                shared.left_over.spawn(leave(shared.clone(), receive));
+                return Came::End;
+            }
         };
         let mut messages = match received {
             Ok(messages) => messages,
@@ -146,7 +154,7 @@ impl Receiver {
             tokio::select! {
                 biased;
                 () = shared.stop.settling.cancelled() => {
-                    delete::release(shared, messages).await;
+                    shared.give_back(messages);
                     return Came::End;
                 }
                 Ok(slot) = self.to.reserve() => slot.send(messages),
@@ -158,13 +166,21 @@ impl Receiver {
     /// When a receive is given up: told to stop, unless messages are on their way. A receive that is
     /// given up may still be answered, and hide messages from everybody until their visibility
     /// time-out. One that was asked just now probably brings some, so it is seen through; one that
-    /// waits is given up at once.
+    /// has waited for a while is not waited for.
     async fn cut(&self, room: &Reserved, start: Instant) {
         self.shared.stop.receiving.cancelled().await;
         tokio::time::sleep_until((start + ANSWERS_WITHIN).into()).await;
         if room.is_answered() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// A long poll that nobody waits for any more, though the queue may still answer it.
+async fn leave(shared: Arc<Shared>, receive: impl Future<Output = Result<Vec<Message>, Error>>) {
+    if let Ok(messages) = receive.await {
+        shared.tally.received.inc_by(messages.len() as u64);
+        shared.give_back(messages);
     }
 }
 

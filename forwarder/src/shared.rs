@@ -3,6 +3,7 @@
 use crate::database::Settings;
 use crate::error::Error;
 use crate::held::Held;
+use crate::message::Message;
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::report::Reports;
@@ -39,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) writers_waiting: watch::Sender<usize>,
     /// Since when a drain waits for something.
     pub(crate) waiting: Mutex<Option<Waiting>>,
+    /// Long polls that are not waited for any more.
+    pub(crate) left_over: TaskTracker,
+    /// What could not be settled in time.
+    pub(crate) given_back: Mutex<Vec<Message>>,
     /// What ended it all, if something did.
     pub(crate) fatal: Mutex<Option<Error>>,
 }
@@ -80,6 +85,16 @@ impl Shared {
                 false
             }
         }
+    }
+
+    /// These can't be settled: they are made visible again at the end.
+    pub(crate) fn give_back(&self, messages: Vec<Message>) {
+        self.given_back.lock().unwrap_or_else(PoisonError::into_inner).extend(messages);
+    }
+
+    /// Takes what was given back.
+    pub(crate) fn take_back(&self) -> Vec<Message> {
+        std::mem::take(&mut self.given_back.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Nothing is received from now on until what this returns is dropped.

@@ -26,8 +26,7 @@ pub(crate) async fn run(shared: Arc<Shared>, batches: Arc<Mutex<Batches>>, mut d
             () = shared.stop.settling.cancelled() => false,
         };
         if !taken_in {
-            delete::release(&shared, batch).await;
-            return;
+            return shared.give_back(batch);
         }
         delete::spawn(&shared, batch);
     }

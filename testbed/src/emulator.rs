@@ -1,12 +1,10 @@
 //! SQS emulators: LocalStack, which behaves like SQS, and rustack, which is fast.
 
 use crate::guardian::{Guardian, free_port, wait_until};
-use crate::{Result, cache};
+use crate::{Result, cache, http};
 use aws_sdk_sqs::config::{Credentials, Region};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use std::path::PathBuf;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// The version that `testbed/setup.sh` installs.
 pub const LOCALSTACK: &str = "localstack-4.12.0";
@@ -43,7 +41,7 @@ impl Emulator {
         .await
     }
 
-    /// Starts rustack.
+    /// Starts rustack, which has LocalStack's health page, too.
     pub async fn rustack() -> Result<Self> {
         let program = cache().join(RUSTACK).join("bin/rustack");
         let command = [program.display().to_string()];
@@ -74,8 +72,10 @@ impl Emulator {
         let guardian = Guardian::new(&folder, "TERM", &with_settings)?;
         let mut emulator = Self { guardian, port };
         emulator.guardian.start()?;
-        let ready =
-            wait_until(name, || async { health(port).await.is_ok_and(|answer| is_ready(&answer)) }).await;
+        let ready = wait_until(name, || async {
+            http::get(port, "/_localstack/health").await.is_ok_and(|answer| is_ready(&answer))
+        })
+        .await;
         ready.map_err(|error| format!("{error}\n{}", emulator.guardian.log()))?;
         Ok(emulator)
     }
@@ -83,6 +83,11 @@ impl Emulator {
     /// Stops it with a signal; what it held is lost.
     pub fn stop(&mut self, signal: &str) -> Result<()> {
         self.guardian.stop(signal)
+    }
+
+    /// The port on the loopback.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What `AWS_ENDPOINT_URL` has to say.
@@ -120,14 +125,4 @@ pub fn environment(endpoint: &str) -> Vec<(&'static str, String)> {
         ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
     ]
-}
-
-/// The answer of LocalStack's health page, which rustack has, too.
-async fn health(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = "GET /_localstack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }

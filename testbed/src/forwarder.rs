@@ -1,10 +1,12 @@
 //! The forwarder's binary, run and listened to.
 
-use crate::Result;
 use crate::emulator::{self, Emulator};
+use crate::guardian::free_port;
+use crate::{Result, http};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// What a forwarder left when it ended.
 #[derive(Debug)]
@@ -44,15 +46,69 @@ pub fn command_at(endpoint: &str, queue_name: &str, database_url: &str) -> Resul
     Ok(command)
 }
 
+/// A forwarder that runs; killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: tokio::process::Child,
+    metrics: u16,
+}
+
+impl Running {
+    /// Starts a forwarder that serves metrics.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let metrics = free_port()?;
+        command.env("FORWARDER_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        Ok(Self { child, metrics })
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        if let Some(pid) = self.pid() {
+            rustix::process::kill_process(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Its process id, until it was waited for.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))
+    }
+
+    /// The answer to a GET, head and body; nothing if there is none.
+    pub async fn get(&self, path: &str) -> String {
+        http::get(self.metrics, path).await.unwrap_or_default()
+    }
+
+    /// A metric's value, with its labels if it has any; 0 while there is none.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let page = self.get("/metrics").await;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or(0.0) as u64
+    }
+
+    /// Waits for its end.
+    pub async fn ended(self) -> Result<Ended> {
+        Ok(Ended::of(&self.child.wait_with_output().await?))
+    }
+}
+
 /// Runs a forwarder to its end.
 pub async fn run(mut command: Command) -> Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = tokio::process::Command::from(command);
     let output = command.kill_on_drop(true).output().await?;
-    Ok(Ended {
-        code: output.status.code(),
-        summary: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
-        printed: String::from_utf8_lossy(&output.stdout).into_owned(),
-        log: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(Ended::of(&output))
+}
+
+impl Ended {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            summary: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
+            printed: String::from_utf8_lossy(&output.stdout).into_owned(),
+            log: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }

@@ -8,6 +8,8 @@
 //! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there; [`forbid`]: what refuses some calls
 //! - [`query_only`]: a strict SQS that knows the old Query protocol alone
 //! - [`forwarder`]: the forwarder's binary, run and listened to
+//! - [`http`]: a look at a page
+//! - [`proxy`]: a network that fails when told to, before either end
 //! - [`sample`]: logins to show what the system does
 //! - [`demo`]: `make demo`
 #![forbid(unsafe_code)]
@@ -18,8 +20,10 @@ pub mod emulator;
 pub mod forbid;
 pub mod forwarder;
 pub mod guardian;
+pub mod http;
 pub mod installation;
 pub mod pgbouncer;
+pub mod proxy;
 pub mod query_only;
 pub mod queue;
 pub mod sample;

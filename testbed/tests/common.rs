@@ -8,6 +8,7 @@ use std::process::Command;
 use testbed::cluster::Cluster;
 use testbed::emulator::Emulator;
 use testbed::forwarder::{self, Ended};
+use testbed::guardian::wait_until;
 use testbed::queue::Queue;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
@@ -47,6 +48,26 @@ impl Way {
         command
     }
 
+    /// A forwarder that runs until it is told to stop.
+    pub(crate) async fn forwarder(&self) -> Command {
+        let url = cluster().await.url("mask_forwarder", self.name);
+        forwarder::command(localstack().await, self.name, &url).unwrap()
+    }
+
+    /// Waits until there are so many rows.
+    pub(crate) async fn rows(&self, rows: usize) {
+        let there = || async { self.count("SELECT count(*) FROM user_logins").await >= rows as i64 };
+        wait_until(&format!("{rows} rows"), there).await.unwrap();
+    }
+
+    /// Expects just the logins below a number, each once, and nothing left in the queue.
+    pub(crate) async fn holds_each_once(&self, logins: usize) {
+        let each_once = "SELECT count(*) FROM user_logins";
+        assert_eq!(self.count(each_once).await, logins as i64);
+        assert_eq!(self.count("SELECT count(DISTINCT user_id) FROM user_logins").await, logins as i64);
+        assert_eq!(self.queue.depth().await.unwrap(), [0, 0, 0]);
+    }
+
     /// Drains, and expects the best.
     pub(crate) async fn drained(&self) -> Value {
         let ended = forwarder::run(self.drain().await).await.unwrap();
@@ -58,6 +79,21 @@ impl Way {
     pub(crate) async fn count(&self, sql: &str) -> i64 {
         count(&self.database, sql).await
     }
+}
+
+/// Logins of different users.
+pub(crate) fn logins(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|n| format!(r#"{{"user_id":"user {n}","ip":"198.51.100.7"}}"#)).collect()
+}
+
+/// Makes the database take so many seconds for every batch.
+pub(crate) async fn slow_down(database: &Client, seconds: f64) {
+    let trigger = format!(
+        "CREATE OR REPLACE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;
+         CREATE OR REPLACE TRIGGER slowly BEFORE INSERT ON user_logins FOR EACH STATEMENT EXECUTE FUNCTION slowly()"
+    );
+    database.batch_execute(&trigger).await.unwrap();
 }
 
 /// The number that a query gives.

@@ -35,9 +35,17 @@ mod system {
     mod bad_messages;
     mod check;
     mod clean_up;
+    mod drain;
     mod encodings;
     mod exactly_once;
+    mod fifo;
+    mod kill9;
+    mod many_forwarders;
+    mod memory;
+    mod metrics;
     mod no_raw_value_in_logs;
+    mod outage;
+    mod part_failed_deletes;
     mod passwords;
     mod pgbouncer;
     mod query_protocol;
@@ -45,6 +53,8 @@ mod system {
     mod secured;
     mod set_up_errors;
     mod several_servers;
+    mod shutdown;
     mod tls;
+    mod visibility;
     mod whole_way;
 }

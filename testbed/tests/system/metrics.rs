@@ -1,0 +1,72 @@
+//! Metrics and health are served where somebody listens, and hold no value of a message.
+
+use crate::common::{Way, cluster, ends_with, logins};
+use std::net::TcpListener;
+use testbed::forwarder::Running;
+use testbed::guardian::wait_until;
+use testbed::proxy::{Fault, Proxy};
+
+#[tokio::test]
+async fn they_say_what_happens() {
+    let way = Way::new("metrics").await;
+    way.queue.send(&logins(0..25)).await.unwrap();
+    way.queue.send(&["nonsense".to_owned()]).await.unwrap();
+    let running = Running::start(way.forwarder().await).unwrap();
+    let deleted = || async { running.metric("forwarder_deleted_total").await == 26 };
+    wait_until("all are deleted", deleted).await.unwrap();
+    for (name, value) in [
+        ("forwarder_received_total", 26),
+        ("forwarder_inserted_total", 25),
+        ("forwarder_duplicate_total", 0),
+        ("forwarder_quarantined_total", 1),
+        ("forwarder_delete_failures_total", 0),
+        ("forwarder_receive_errors_total", 0),
+        ("forwarder_in_flight_messages", 0),
+        ("forwarder_in_flight_bytes", 0),
+        ("forwarder_batch_messages_sum", 26),
+    ] {
+        assert_eq!(running.metric(name).await, value, "{name}");
+    }
+    let page = running.get("/metrics").await;
+    for name in ["forwarder_batch_duration_seconds_bucket", "forwarder_lag_seconds_count"] {
+        assert!(page.contains(name), "{name} in {page}");
+    }
+    assert!(!page.contains("198.51.100.7") && !page.contains("nonsense"), "{page}");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    assert!(running.get("/healthz").await.contains("200 OK"));
+    assert!(running.get("/readyz").await.contains("200 OK"));
+    assert!(running.get("/else").await.contains("404"));
+}
+
+#[tokio::test]
+async fn not_ready_says_why() {
+    let way = Way::new("not_ready").await;
+    let proxy = Proxy::before(cluster().await.port()).await.unwrap();
+    proxy.set(Fault::Refuse);
+    let mut command = way.forwarder().await;
+    command
+        .env("DATABASE_URL", format!("postgresql://mask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
+    let running = Running::start(command).unwrap();
+    let says = |what: &'static str| {
+        let running = &running;
+        async move { running.get("/readyz").await.contains(what) }
+    };
+    wait_until("it waits", || says("have not been reached yet")).await.unwrap();
+    assert!(running.get("/readyz").await.contains("503") && running.get("/healthz").await.contains("200 OK"));
+    proxy.set(Fault::None);
+    wait_until("it is ready", || says("200 OK")).await.unwrap();
+    proxy.set(Fault::Refuse);
+    wait_until("it is not", || says("the database can't be reached")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_ends_it() {
+    let way = Way::new("address_taken").await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = way.drain().await;
+    command.arg(format!("--metrics-listen={}", taken.local_addr().unwrap()));
+    ends_with(command, 78, "--metrics-listen").await;
+    let mut command = way.drain().await;
+    command.arg("--metrics-listen=everywhere");
+    ends_with(command, 2, "--metrics-listen").await;
+}
