@@ -11,6 +11,7 @@
 //! - [`http`]: a look at a page
 //! - [`proxy`]: a network that fails when told to, before either end
 //! - [`sample`]: logins to show what the system does
+//! - [`soak`]: full speed while everything is killed, and a sum
 //! - [`demo`]: `make demo`
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod proxy;
 pub mod query_only;
 pub mod queue;
 pub mod sample;
+pub mod soak;
 
 /// What can go wrong in a testbed; shown to whoever develops.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

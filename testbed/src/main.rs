@@ -1,4 +1,4 @@
-//! `testbed demo`: see [`testbed::demo`].
+//! `testbed demo`, `testbed soak`: see [`testbed::demo`], [`testbed::soak`].
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
@@ -18,11 +18,26 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Forwarders at full speed while everything is killed at random, and a sum at the end.
+    Soak {
+        /// For so long.
+        #[arg(long, default_value = "60")]
+        minutes: f64,
+        /// With LocalStack, which is slower and more like SQS, not with rustack.
+        #[arg(long)]
+        localstack: bool,
+        /// How many forwarders share the queue.
+        #[arg(long, default_value = "2")]
+        forwarders: usize,
+    },
 }
 
 #[tokio::main]
 async fn main() -> testbed::Result<()> {
     match Args::parse().command {
         Command::Demo { keep } => testbed::demo::run(keep).await,
+        Command::Soak { minutes, localstack, forwarders } => {
+            testbed::soak::run(minutes, localstack, forwarders).await
+        }
     }
 }

@@ -58,7 +58,9 @@ async fn what_is_not_written_in_time_is_visible_again() {
     let (_proxy, running) = stuck(&way, &["--shutdown-grace=300ms"]).await;
     running.signal(Signal::TERM).unwrap();
     let ended = running.ended().await.unwrap();
-    assert_eq!((ended.code, ended.summary["released"].as_u64()), (Some(0), Some(30)), "{}", ended.log);
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    // More than 30 if a long poll that was left over took some of them, and gave them back.
+    assert_eq!(ended.summary["released"], ended.summary["received"], "{}", ended.summary);
     assert_eq!(way.queue.depth().await.unwrap(), [30, 0, 0]);
 }
 
