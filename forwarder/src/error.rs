@@ -110,23 +110,24 @@ impl Error {
 
     /// Sorts why a request never left: something is missing, or whoever gives credentials is out.
     fn not_sent(error: &(dyn std::error::Error + 'static), doing: &str) -> Self {
-        let mut source = Some(error);
-        let credentials = loop {
-            match source.map(|error| (error.downcast_ref::<CredentialsError>(), error.source())) {
-                Some((None, next)) => source = next,
-                Some((found, _)) => break found,
-                None => break None,
-            }
-        };
         let what = format!("{doing} could not be sent: {}", causes(error));
-        match credentials {
-            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
-                Self::Unavailable { end: End::Queue, what: format!("can't be asked: {what}") }
+        let mut source = Some(error);
+        while let Some(cause) = source {
+            match cause.downcast_ref() {
+                Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
+                    return Self::Unavailable { end: End::Queue, what: format!("can't be asked: {what}") };
+                }
+                Some(_) => return Self::Credentials { what: format!("{what}. {CREDENTIALS}") },
+                None => {}
             }
-            Some(_) => Self::Credentials { what: format!("{what}. {CREDENTIALS}") },
-            None => Self::SetUp {
-                what: format!("{what}. Check the AWS settings: credentials, AWS_REGION, AWS_ENDPOINT_URL."),
-            },
+            // A connection that was lost with a request on it.
+            if cause.is::<hyper::Error>() || cause.is::<std::io::Error>() {
+                return Self::Unavailable { end: End::Queue, what: format!("can't be reached: {what}") };
+            }
+            source = cause.source();
+        }
+        Self::SetUp {
+            what: format!("{what}. Check the AWS settings: credentials, AWS_REGION, AWS_ENDPOINT_URL."),
         }
     }
 

@@ -83,6 +83,7 @@ pub async fn run(minutes: f64, localstack: bool, forwarders: usize) -> Result<()
     for sender in senders {
         sender.await??;
     }
+    println!("{} sent; waiting until all of it is deleted", sent.load(Relaxed));
     wait_until_empty(&queue).await?;
     for mut forwarder in running {
         forwarder.kill().await?;
