@@ -3,12 +3,13 @@
 //! A receive needs room before it is known what it brings: ten bodies may be 200 bytes or 10 MiB. It
 //! reserves what the last answers needed, which is about right, so that no more receives are under way
 //! than there is room for. An answer says its length before it is read ([`crate::gate`] looks there),
-//! and is read only when there is room for just that. So the bound holds whatever comes; what is not
-//! read yet waits in the network.
+//! and where that is more it is read only once there is room for it; meanwhile it waits in the network,
+//! and nobody else receives. So the bound holds whatever comes. (An answer that does not say its length
+//! is read at once: SQS always says it, some emulators don't.)
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// An answer is there twice while it is read: as it came, and as messages.
 const COPIES: usize = 2;
@@ -22,6 +23,10 @@ pub(crate) struct Room {
     most_bytes: usize,
     /// How long answers were lately; 0 while nothing is known.
     expected: AtomicUsize,
+    /// Receives reserve one after the other, so that answers need not queue behind many of them.
+    reserving: tokio::sync::Mutex<()>,
+    /// How many answers wait for room.
+    answers_waiting: watch::Sender<usize>,
 }
 
 /// The room that one receive has.
@@ -51,15 +56,22 @@ impl Room {
             bytes: Arc::new(Semaphore::new(most_bytes)),
             most_bytes,
             expected: AtomicUsize::new(0),
+            reserving: tokio::sync::Mutex::default(),
+            answers_waiting: watch::Sender::new(0),
         }
     }
 
     /// Waits for room for an answer with `messages`.
     pub(crate) async fn reserve(self: &Arc<Self>, messages: usize) -> Reserved {
-        // These semaphores are never closed, so there always is a permit.
+        let _turn = self.reserving.lock().await;
+        // Neither this nor the semaphores are ever closed, so there always is a permit.
+        let _ = self.answers_waiting.subscribe().wait_for(|waiting| *waiting == 0).await;
         let messages = self.messages.clone().acquire_many_owned(messages as u32).await.ok();
-        let expected = Some(self.expected.load(Relaxed)).filter(|length| *length > 0);
-        let bytes = self.bytes_for(expected.unwrap_or(LARGEST_ANSWER)).await;
+        let expected = match self.expected.load(Relaxed) {
+            0 => LARGEST_ANSWER,
+            length => length,
+        };
+        let bytes = self.bytes.clone().acquire_many_owned(self.permits(expected)).await.ok();
         Reserved(Arc::new(Inner {
             room: self.clone(),
             messages: Mutex::new(messages),
@@ -69,22 +81,40 @@ impl Room {
         }))
     }
 
-    async fn bytes_for(&self, length: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = length.saturating_mul(COPIES).min(self.most_bytes);
-        self.bytes.clone().acquire_many_owned(bytes as u32).await.ok()
+    fn permits(&self, length: usize) -> u32 {
+        length.saturating_mul(COPIES).min(self.most_bytes) as u32
     }
 }
 
 impl Reserved {
     /// An answer is there and wants to be read; waits until there is room for it.
     pub(crate) async fn answer(&self, length: Option<usize>) {
-        let length = length.unwrap_or(LARGEST_ANSWER);
         self.0.answered.store(true, Relaxed);
+        let Some(length) = length else { return };
         self.0.length.store(length, Relaxed);
-        // Given back first: who waits for room and has some at the same time may wait for ever.
-        drop(take(&self.0.bytes));
-        let bytes = self.0.room.bytes_for(length).await;
+        let bytes = self.fit(length).await;
         *self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
+
+    /// Turns what is reserved into what is needed.
+    async fn fit(&self, length: usize) -> Option<OwnedSemaphorePermit> {
+        let room = &self.0.room;
+        let wanted = room.permits(length);
+        let mut reserved = take(&self.0.bytes)?;
+        let has = reserved.num_permits() as u32;
+        if let Some(more) = wanted.checked_sub(has) {
+            let Ok(more) = room.bytes.clone().try_acquire_many_owned(more) else {
+                // Given back first: who waits for room and has some at the same time may wait for ever.
+                drop(reserved);
+                room.answers_waiting.send_modify(|waiting| *waiting += 1);
+                let _waits = Waits(room);
+                return room.bytes.clone().acquire_many_owned(wanted).await.ok();
+            };
+            reserved.merge(more);
+        } else {
+            drop(reserved.split((has - wanted) as usize));
+        }
+        Some(reserved)
     }
 
     /// Whether the queue has answered, so that messages may be on their way.
@@ -98,7 +128,8 @@ impl Reserved {
             // Large ones are remembered for a while.
             let expected = &self.0.room.expected;
             let last = expected.load(Relaxed);
-            expected.store(self.0.length.load(Relaxed).max(last - last / 8), Relaxed);
+            let this = self.0.length.load(Relaxed).max(bodies.iter().sum());
+            expected.store(this.max(last - last / 8).max(1), Relaxed);
         }
         let (mut messages, mut bytes) = (take(&self.0.messages), take(&self.0.bytes));
         let place = |body: &usize| Place {
@@ -106,6 +137,15 @@ impl Reserved {
             _bytes: bytes.as_mut().and_then(|bytes| bytes.split((*body).min(bytes.num_permits()))),
         };
         bodies.iter().map(place).collect()
+    }
+}
+
+/// One answer that waits, until this is dropped.
+struct Waits<'a>(&'a Room);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.answers_waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -142,7 +182,7 @@ mod tests {
     async fn an_answer_larger_than_all_room_is_read_alone() {
         let room = Arc::new(Room::new(10, 100));
         let reserved = room.reserve(10).await;
-        reserved.answer(None).await;
+        reserved.answer(Some(1000)).await;
         let places = reserved.into_places(&[70, 70]);
         assert_eq!(room.bytes.available_permits(), 0);
         drop(places);
