@@ -56,6 +56,9 @@ impl ArrayBuilder {
     pub(crate) fn push_bytes(&mut self, value: Option<&[u8]>) {
         self.present.push(value.is_some());
         if let Some(value) = value {
+            if self.data.try_reserve(value.len() + 2 * size_of::<u32>()).is_err() {
+                out_of_memory();
+            }
             self.data.resize(self.data.len().next_multiple_of(4), 0);
             self.data.extend(varlena_header(value.len()));
             self.data.extend(value);
@@ -75,11 +78,10 @@ impl ArrayBuilder {
     pub(crate) fn finish<'a>(self) -> DatumWithOid<'a> {
         const FIXED_HEADER: usize = 16; // length, dimensions, offset of the data, element type
         let count = self.present.len();
-        let mut bytes: Vec<u8> = Vec::with_capacity(FIXED_HEADER + 8 + count / 8 + 16 + self.data.len());
-        bytes.extend([0; 4]); // the length, set below
+        let mut header: Vec<u8> = vec![0; 4]; // the length, set below
         if count == 0 {
             for word in [0, 0, self.element_type.to_u32()] {
-                bytes.extend(word.to_ne_bytes());
+                header.extend(word.to_ne_bytes());
             }
         } else {
             let with_nulls = self.present.contains(&false);
@@ -87,27 +89,34 @@ impl ArrayBuilder {
             let start = (FIXED_HEADER + 8 + bitmap).next_multiple_of(8);
             let offset = if with_nulls { start as u32 } else { 0 };
             for word in [1, offset, self.element_type.to_u32(), count as u32, 1] {
-                bytes.extend(word.to_ne_bytes());
+                header.extend(word.to_ne_bytes());
             }
             if with_nulls {
                 for eight in self.present.chunks(8) {
-                    bytes.push(
+                    header.push(
                         (0..).zip(eight).fold(0, |bits, (at, present)| bits | u8::from(*present) << at),
                     );
                 }
             }
-            bytes.resize(start, 0);
-            bytes.extend(self.data);
+            header.resize(start, 0);
         }
-        // SAFETY: the memory is ours and as long as the array; its header is complete, and its type
-        // is the array type given with it.
+        let size = header.len() + self.data.len();
+        // SAFETY: `size` bytes are ours and all of them are written; the header is complete, and the
+        // array's type is the one given with it.
         unsafe {
-            let array: *mut pg_sys::varlena = pg_sys::palloc(bytes.len()).cast();
-            array.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-            varlena::set_varsize_4b(array, bytes.len() as i32);
+            let array: *mut pg_sys::varlena = pg_sys::palloc(size).cast();
+            let to: *mut u8 = array.cast();
+            to.copy_from_nonoverlapping(header.as_ptr(), header.len());
+            to.add(header.len()).copy_from_nonoverlapping(self.data.as_ptr(), self.data.len());
+            varlena::set_varsize_4b(array, size as i32);
             DatumWithOid::new(Array(array), self.array_type)
         }
     }
+}
+
+/// Rust would end the process, and with it every session of the server.
+fn out_of_memory() -> ! {
+    ereport!(ERROR, PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory");
 }
 
 /// A finished array, on its way into a parameter.

@@ -32,6 +32,10 @@ pub(crate) enum Error {
     NoColumn { table: String, column: &'static str },
     #[error("column \"{column}\" of table \"{table}\" has no room for a token of {needed} characters")]
     NarrowColumn { table: String, column: &'static str, needed: usize },
+    #[error("{what} of table \"{table}\" is not its owner's, and would run with its owner's rights")]
+    ForeignCode { table: String, what: String },
+    #[error("this session has temporary tables, which triggers of table \"{table}\" could take for others")]
+    TemporaryTables { table: String },
     #[error("{0}")]
     BatchShape(&'static str),
     #[error("the login was refused: {0}")]
@@ -51,6 +55,9 @@ pub(crate) enum Error {
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
+            Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
+                PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+            }
             Self::KeyFile { .. }
             | Self::Keyring { .. }
             | Self::KeyMissing { .. }
@@ -66,6 +73,9 @@ impl Error {
             Self::NotATable(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::NoColumn { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
             Self::NarrowColumn { .. } => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            Self::ForeignCode { .. } | Self::TemporaryTables { .. } => {
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Refused(_) | Self::NoReason => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         }
@@ -94,10 +104,17 @@ impl Error {
                 "Compare it with sql/01_user_logins.sql, or let pg_mask.login_table name another table."
             }
             Self::NarrowColumn { .. } => "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256).",
+            Self::ForeignCode { .. } => {
+                "Give the partition, or the trigger's function, to the owner of the table: ALTER … OWNER TO …."
+            }
+            Self::TemporaryTables { .. } => "Ingest from a session of its own.",
             Self::BatchShape(_) => {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."
             }
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
+            Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
+                "Try again with fewer messages at once, or give the server more memory."
+            }
             Self::Unseal { error: SealError::UnknownKey(_), .. } => {
                 "Put the keyring that has this key back from your backup of it."
             }

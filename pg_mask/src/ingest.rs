@@ -18,6 +18,7 @@ use crate::error::{Error, OrRaise};
 use crate::text::{self, Text};
 use crate::{key_check, keys};
 use batch::Batch;
+use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use rows::{Outcome, Row};
@@ -55,10 +56,15 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     let target = Target::find(&keys.pii)?;
 
     let (fresh, duplicate) = ledger::claim(batch.messages);
+    let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Text::to_utf8_if_it_can)).collect();
     let mut rows = Vec::with_capacity(fresh.len());
     let mut refused = Vec::new();
-    for message in &fresh {
-        match Row::read(message, &target, &keys.pii) {
+    for (message, body) in fresh.iter().zip(&bodies) {
+        let row = match body {
+            Some(body) => Row::parse(body, message.create_date, &target, &keys.pii),
+            None => Err(Refusal::InvalidJson),
+        };
+        match row {
             Ok(row) => rows.push((row, message)),
             Err(reason) => refused.push((message, reason)),
         }

@@ -51,6 +51,12 @@ fn reserve_prefix() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_mask".as_ptr()) };
 }
 
+/// `pg_mask.ledger_days`, in range: what `current_setting` says before the library is loaded may not be.
+#[pg_extern(schema = "pg_mask", stable, parallel_safe)]
+fn ledger_days() -> i32 {
+    LEDGER_DAYS.get()
+}
+
 /// The keyring's path, absolute.
 pub(crate) fn keyring_file() -> PathBuf {
     let setting = KEYRING_FILE.get().unwrap_or_default();

@@ -5,12 +5,18 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 
-/// Runs `work` in a subtransaction of its own. If it raises an error with an SQLSTATE that
-/// `is_refusal` accepts, its effects are undone and that SQLSTATE is returned; any other error goes
-/// on its way.
+/// An error, by what its text in any language has in common.
+pub(crate) struct Failure {
+    pub(crate) sqlstate: [u8; 5],
+    /// The function of the server that raised it, where that is known.
+    pub(crate) raised_in: Option<String>,
+}
+
+/// Runs `work` in a subtransaction of its own. If it raises an error that `is_refusal` accepts, its
+/// effects are undone and the SQLSTATE is returned; any other error goes on its way.
 pub(crate) fn attempt<T>(
     work: impl FnOnce() -> T,
-    is_refusal: impl Fn(&[u8; 5]) -> bool + UnwindSafe + RefUnwindSafe,
+    is_refusal: impl Fn(&Failure) -> bool + UnwindSafe + RefUnwindSafe,
 ) -> Result<T, [u8; 5]> {
     // SAFETY: as PL/pgSQL does for a block with an EXCEPTION clause (pl_exec.c, exec_stmt_block):
     // memory context, resource owner and error context are put back on every way out.
@@ -26,6 +32,7 @@ pub(crate) fn attempt<T>(
             arg: std::ptr::null_mut(),
         };
         pg_sys::error_context_stack = &raw mut notes;
+        NOTED.set(INTERNAL_ERROR);
         PgTryBuilder::new(AssertUnwindSafe(|| {
             let done = work();
             pg_sys::error_context_stack = error_context;
@@ -36,14 +43,18 @@ pub(crate) fn attempt<T>(
         }))
         .catch_others(move |error| {
             pg_sys::error_context_stack = error_context;
-            let sqlstate = match &error {
+            let failure = match &error {
                 pg_sys::panic::CaughtError::PostgresError(report)
-                | pg_sys::panic::CaughtError::ErrorReport(report) => match report.sql_error_code() {
-                    // What pgrx has no name for, too.
-                    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => sqlstate(NOTED.get()),
-                    code => sqlstate(code as i32),
+                | pg_sys::panic::CaughtError::ErrorReport(report) => Failure {
+                    sqlstate: match report.sql_error_code() {
+                        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => sqlstate(NOTED.get()),
+                        code => sqlstate(code as i32),
+                    },
+                    raised_in: report.function_name().map(str::to_owned),
                 },
-                pg_sys::panic::CaughtError::RustPanic { .. } => *b"XX000",
+                pg_sys::panic::CaughtError::RustPanic { .. } => {
+                    Failure { sqlstate: *b"XX000", raised_in: None }
+                }
             };
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::FlushErrorState();
@@ -51,18 +62,21 @@ pub(crate) fn attempt<T>(
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
             // Only now: an error must not leave the subtransaction open.
-            if !is_refusal(&sqlstate) {
+            if !is_refusal(&failure) {
                 error.rethrow();
             }
-            Err(sqlstate)
+            Err(failure.sqlstate)
         })
         .execute()
     }
 }
 
+const INTERNAL_ERROR: i32 = PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as i32;
+
 thread_local! {
-    /// The SQLSTATE of the last message that the server reported inside of an [`attempt`].
-    static NOTED: Cell<i32> = const { Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as i32) };
+    /// The last SQLSTATE inside of an [`attempt`] that pgrx has no name for: it hands such an error on as
+    /// an internal error. Somebody's own code, that is, as a trigger may raise it.
+    static NOTED: Cell<i32> = const { Cell::new(INTERNAL_ERROR) };
 }
 
 mod unguarded {
@@ -75,7 +89,10 @@ mod unguarded {
 /// Called by the server whenever it reports something (`error_context_stack` in elog.c).
 extern "C-unwind" fn note_sqlstate(_: *mut c_void) {
     // SAFETY: it reads the error that is being reported, as such callbacks may.
-    NOTED.set(unsafe { unguarded::geterrcode() });
+    let code = unsafe { unguarded::geterrcode() };
+    if matches!(PgSqlErrorCode::from(code), PgSqlErrorCode::ERRCODE_INTERNAL_ERROR) {
+        NOTED.set(code);
+    }
 }
 
 /// The five characters of an SQLSTATE, which PostgreSQL packs six bits each (`MAKE_SQLSTATE`).

@@ -39,9 +39,19 @@ impl<'a> Text<'a> {
         self.0
     }
 
-    /// The value as UTF-8, or as it is where the server knows no encoding (`SQL_ASCII`).
+    /// The value as UTF-8, or as it is where the server knows no encoding (`SQL_ASCII`). It raises an
+    /// error for what has no Unicode character.
     pub(crate) fn to_utf8(self) -> &'a [u8] {
         bytes_to_utf8(self.0)
+    }
+
+    /// The value as UTF-8; as it is where that can't be had.
+    pub(crate) fn to_utf8_if_it_can(self) -> Cow<'a, [u8]> {
+        if server_is_utf8_or_unknown() || self.0.is_ascii() {
+            return Cow::Borrowed(self.0);
+        }
+        let utf8 = convert(self.0, server_encoding(), pg_sys::pg_enc::PG_UTF8);
+        utf8.map_or(Cow::Borrowed(self.0), Cow::Owned)
     }
 }
 
@@ -168,13 +178,15 @@ fn convert_to_utf8(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// UTF-8 (or what a server without an encoding took for a text) in the server's encoding; `None` if
-/// that can't hold it.
+/// What [`Text::to_utf8_if_it_can`] gave, in the server's encoding; `None` if that can't hold it.
 pub(crate) fn bytes_to_server(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
-    match server_encoding() {
-        pg_sys::pg_enc::PG_SQL_ASCII => Some(Cow::Borrowed(bytes)),
-        _ => to_server(Cow::Borrowed(std::str::from_utf8(bytes).ok()?)).filter(|text| !text.contains(&0)),
-    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if server_encoding() != pg_sys::pg_enc::PG_SQL_ASCII => to_server(Cow::Borrowed(text))?,
+        _ => Cow::Borrowed(bytes),
+    };
+    // SAFETY: pointer and length belong together; with no_error set nothing is raised. It also refuses 0.
+    let is_valid = unsafe { pg_sys::pg_verifymbstr(text.as_ptr().cast(), text.len() as i32, true) };
+    is_valid.then_some(text)
 }
 
 /// `text` in the server's encoding; `None` if that has no such character.
@@ -185,14 +197,22 @@ pub(crate) fn to_server(text: Cow<'_, str>) -> Option<Cow<'_, [u8]>> {
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         });
     }
+    convert(text.as_bytes(), pg_sys::pg_enc::PG_UTF8, server_encoding()).map(Cow::Owned)
+}
+
+/// Text of one encoding in another; `None` if that has no such character, or nobody knows how.
+fn convert(text: &[u8], from: pg_sys::pg_enc::Type, to: pg_sys::pg_enc::Type) -> Option<Vec<u8>> {
     // Worst case of any server encoding: four bytes a character.
     let mut buffer = vec![0u8; text.len() * 4 + 1];
     // SAFETY: the buffer is as large as it says; with no_error set nothing is raised, and the
     // number of source bytes that could be converted is returned.
     let converted = unsafe {
-        let (from, to) = (pg_sys::pg_enc::PG_UTF8, server_encoding());
+        let how = pg_sys::FindDefaultConversionProc(from as i32, to as i32);
+        if how == pg_sys::InvalidOid {
+            return None;
+        }
         pg_sys::pg_do_encoding_conversion_buf(
-            pg_sys::FindDefaultConversionProc(from as i32, to as i32),
+            how,
             from as i32,
             to as i32,
             text.as_ptr().cast_mut(),
@@ -207,5 +227,5 @@ pub(crate) fn to_server(text: Cow<'_, str>) -> Option<Cow<'_, [u8]>> {
     }
     let end = buffer.iter().position(|byte| *byte == 0)?;
     buffer.truncate(end);
-    Some(Cow::Owned(buffer))
+    Some(buffer)
 }

@@ -6,8 +6,8 @@
 
 use crate::hmac_key::Hash;
 use crate::keyring::Keyring;
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
 /// HKDF info of the key that seals.
@@ -15,6 +15,7 @@ const INFO: &[u8] = b"pg_mask/v1/seal";
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + 4;
 const NONCE: usize = 24;
+const TAG: usize = 16;
 
 /// Why a body is not sealed or not opened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub enum SealError {
     /// Not what was sealed, or not where it was sealed, or not with this key.
     #[error("the sealed body was changed, or belongs to another row, or was sealed under another keyring")]
     Broken,
+    /// A body of a mebibyte may not fit where a small one does.
+    #[error("the system gave no memory")]
+    Memory,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,
@@ -38,12 +42,13 @@ pub fn seal(keyring: &Keyring, row: &[u8], body: &[u8]) -> Result<Vec<u8>, SealE
     let key = keyring.current_seal().ok_or(SealError::NoSealKey)?;
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce).map_err(|_| SealError::Random)?;
-    let ciphertext = encrypt(&key.derive(INFO), nonce, row, body)?;
-    let mut sealed = Vec::with_capacity(HEADER + NONCE + ciphertext.len());
+    let mut sealed = with_capacity(HEADER + NONCE + body.len() + TAG)?;
     sealed.push(VERSION);
     sealed.extend(key.number().to_be_bytes());
     sealed.extend(nonce);
-    sealed.extend(ciphertext);
+    sealed.extend(body);
+    let tag = encrypt(&key.derive(INFO), nonce, row, &mut sealed[HEADER + NONCE..])?;
+    sealed.extend(tag);
     Ok(sealed)
 }
 
@@ -55,20 +60,39 @@ pub fn open(keyring: &Keyring, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Ve
     };
     let id = u32::from_be_bytes(*id);
     let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().ok_or(SealError::Broken)?;
+    let (ciphertext, tag) = ciphertext.split_last_chunk::<TAG>().ok_or(SealError::Broken)?;
     let key = keyring.seal(id).ok_or(SealError::UnknownKey(id))?;
-    decrypt(&key.derive(INFO), *nonce, row, ciphertext)
+    let mut body = Zeroizing::new(with_capacity(ciphertext.len())?);
+    body.extend(ciphertext);
+    decrypt(&key.derive(INFO), *nonce, row, &mut body, *tag)?;
+    Ok(body)
 }
 
-/// Ciphertext and tag.
-fn encrypt(key: &Hash, nonce: [u8; NONCE], aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, SealError> {
-    let cipher = XChaCha20Poly1305::new(&(*key).into());
-    cipher.encrypt(&XNonce::from(nonce), Payload { msg, aad }).map_err(|_| SealError::Broken)
+/// Memory, or an error that the caller can tell the database's user.
+fn with_capacity(bytes: usize) -> Result<Vec<u8>, SealError> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|_| SealError::Memory)?;
+    Ok(memory)
 }
 
-fn decrypt(key: &Hash, nonce: [u8; NONCE], aad: &[u8], msg: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+/// Encrypts in place; gives the tag.
+fn encrypt(key: &Hash, nonce: [u8; NONCE], aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG], SealError> {
     let cipher = XChaCha20Poly1305::new(&(*key).into());
-    let opened = cipher.decrypt(&XNonce::from(nonce), Payload { msg, aad });
-    opened.map(Zeroizing::new).map_err(|_| SealError::Broken)
+    let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), aad, text.into());
+    tag.map(Into::into).map_err(|_| SealError::Broken)
+}
+
+/// Decrypts in place, if the tag is right.
+fn decrypt(
+    key: &Hash,
+    nonce: [u8; NONCE],
+    aad: &[u8],
+    text: &mut [u8],
+    tag: [u8; TAG],
+) -> Result<(), SealError> {
+    let cipher = XChaCha20Poly1305::new(&(*key).into());
+    let opened = cipher.decrypt_inout_detached(&XNonce::from(nonce), aad, text.into(), &Tag::from(tag));
+    opened.map_err(|_| SealError::Broken)
 }
 
 #[cfg(test)]
@@ -105,9 +129,11 @@ mod tests {
                         731c7f1b0b4aa6440bf3a82f4eda7e39ae64c6708c54c216cb96b72e1213b452\
                         2f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9\
                         21f9664c97637da9768812f615c68b13b52ec0875924c1c7987947deafd8780acf49";
-        let sealed = encrypt(&key, nonce, &aad, plaintext).unwrap();
-        assert_eq!(hex::encode(&sealed), expected);
-        assert_eq!(*decrypt(&key, nonce, &aad, &sealed).unwrap(), plaintext);
+        let mut text = plaintext.to_vec();
+        let tag = encrypt(&key, nonce, &aad, &mut text).unwrap();
+        assert_eq!(hex::encode(&text) + &hex::encode(tag), expected);
+        decrypt(&key, nonce, &aad, &mut text, tag).unwrap();
+        assert_eq!(text, plaintext);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl<'a> Batch<'a> {
             let sent_at = sent_at.map(i64::from);
             messages.push(Message {
                 place,
-                key: key(id.to_utf8()),
+                key: key(&id.to_utf8_if_it_can()),
                 id,
                 sent_day: sent_at.map_or(NO_SENT_DAY, clock::day_of),
                 sent_at,

@@ -35,7 +35,7 @@ pub(super) fn claim(mut messages: Vec<Message<'_>>) -> (Vec<Message<'_>>, i64) {
 
     // As a rule all are new, and not to ask which are takes half the time.
     let all = || plan::run(CLAIM, || keys(&messages), |_| ());
-    if attempt(all, |sqlstate| sqlstate == UNIQUE_VIOLATION).is_err() {
+    if attempt(all, |failure| failure.sqlstate == *UNIQUE_VIOLATION).is_err() {
         let mut claimed = plan::run(CLAIM_NEW, || keys(&messages), read_keys);
         claimed.sort_unstable();
         let mut claimed = claimed.into_iter().peekable();

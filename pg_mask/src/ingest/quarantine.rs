@@ -8,6 +8,7 @@ use crate::text::Text;
 use pg_mask_core::keyring::Keyring;
 use pg_mask_core::login::Refusal;
 use pg_mask_core::seal::{self, SealError};
+use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 const NEXT_IDS: &str = "SELECT pg_catalog.nextval('pg_mask.quarantine_id_seq')
@@ -30,8 +31,8 @@ pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> 
     let mut reasons = ArrayBuilder::text();
     let mut bodies = ArrayBuilder::bytea();
     for (id, (message, reason)) in next_ids(refused.len()).into_iter().zip(refused) {
-        let body = message.body.map_or(&[][..], Text::to_utf8);
-        let sealed = seal::seal(keyring, &identity(id, message.id.to_utf8()), body)?;
+        let body = message.body.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
+        let sealed = seal::seal(keyring, &identity(id, message.id), &body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
         message_ids.push_bytes(Some(message.id.as_server_bytes()));
         sent_at.push_fixed(message.sent_at.map(i64::to_ne_bytes));
@@ -51,13 +52,12 @@ pub(super) fn open(
     message_id: Text<'_>,
     sealed_body: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    seal::open(keyring, &identity(id, message_id.to_utf8()), sealed_body)
-        .map_err(|error| Error::Unseal { id, error })
+    seal::open(keyring, &identity(id, message_id), sealed_body).map_err(|error| Error::Unseal { id, error })
 }
 
 /// What binds a sealed body to its row: the row's id and its message id.
-fn identity(id: i64, message_id: &[u8]) -> Vec<u8> {
-    [b"pg_mask.quarantine", &id.to_be_bytes()[..], message_id].concat()
+fn identity(id: i64, message_id: Text<'_>) -> Vec<u8> {
+    [b"pg_mask.quarantine", &id.to_be_bytes()[..], &message_id.to_utf8_if_it_can()].concat()
 }
 
 /// Ids are needed before the rows are written: a body is sealed with its row's id.

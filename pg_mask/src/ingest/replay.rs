@@ -14,15 +14,19 @@ use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use zeroize::Zeroizing;
 
-/// So many messages are opened at a time: 100 MiB, if each has the most that SQS takes.
+/// So many messages are looked at a time,
 const AT_A_TIME: i64 = 100;
+/// and so many bytes of bodies opened; but always one.
+const BYTES: i64 = 8 << 20;
 
 /// Whoever replays at the same time takes other messages.
-const NEXT: &str = "SELECT id, message_id, sent_at, quarantined_at, reason, sealed_body
-    FROM pg_mask.quarantine
+const NEXT: &str = "SELECT id, pg_catalog.octet_length(sealed_body)::bigint FROM pg_mask.quarantine
     WHERE id > $1 AND ($2 IS NULL OR reason = $2)
     ORDER BY id LIMIT $3
     FOR UPDATE SKIP LOCKED";
+
+const READ: &str = "SELECT id, message_id, sent_at, quarantined_at, reason, sealed_body
+    FROM pg_mask.quarantine WHERE id = ANY ($1) ORDER BY id";
 
 const REMOVE: &str = "DELETE FROM pg_mask.quarantine WHERE id = ANY ($1)";
 
@@ -99,11 +103,23 @@ fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> usize 
 /// The next messages after `last`, locked.
 fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quarantined>, Error> {
     let reason = reason.map(|reason| OwnedText(reason.as_server_bytes().to_vec()));
+    let mut ids = ArrayBuilder::bigint();
     plan::run(
         NEXT,
         || vec![last.into(), reason.into(), AT_A_TIME.into()],
-        |rows| rows.map(|row| open(keys, &row)).collect(),
-    )
+        |rows| {
+            let mut room = BYTES;
+            for row in rows {
+                let number = |at| row.get::<i64>(at).ok().flatten().unwrap_or_default();
+                if room < BYTES && room < number(2) {
+                    break;
+                }
+                room -= number(2);
+                ids.push_fixed(Some(number(1).to_ne_bytes()));
+            }
+        },
+    );
+    plan::run(READ, || vec![ids.finish()], |rows| rows.map(|row| open(keys, &row)).collect())
 }
 
 fn open(keys: &Keys, row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Quarantined, Error> {

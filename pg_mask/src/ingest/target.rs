@@ -12,9 +12,6 @@ use std::ffi::CStr;
 pub(super) const COLUMNS: [&str; 7] =
     ["user_id", "device_type", "masked_ip", "masked_device_id", "locale", "app_version", "create_date"];
 
-/// Every class of SQLSTATE that PostgreSQL itself uses (PostgreSQL manual, appendix A).
-const CLASSES_OF_POSTGRESQL: &str = "00 01 02 03 08 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 28 2B 2D 2F 34 38 39 3B 3D 3F 40 42 44 53 54 55 57 58 72 F0 HV P0 XX";
-
 /// A table that was found fit for logins. It is locked against changes of its definition until the
 /// transaction ends.
 pub(super) struct Target {
@@ -24,8 +21,6 @@ pub(super) struct Target {
     /// The statement that has constraints checked with the insert that may wait for the commit: at the
     /// commit nobody could tell which row it was, and code of the owner would run as somebody else.
     pub(super) check_now: Option<String>,
-    /// Row level security holds for the owner, too (FORCE ROW LEVEL SECURITY).
-    has_policies: bool,
     /// The most characters that each column takes.
     limits: [Option<usize>; COLUMNS.len()],
 }
@@ -35,10 +30,10 @@ impl Target {
     pub(super) fn find(masker: &Masker) -> Result<Self, Error> {
         let setting = settings::login_table();
         let shown = setting.to_string_lossy().into_owned();
-        let Some(oid) = look_up(&setting) else { return Err(Error::NoLoginTable(shown)) };
-        // SAFETY: the relation stays open while it is looked at, and locked after that.
+        let Some(oid) = look_up_and_lock(&setting) else { return Err(Error::NoLoginTable(shown)) };
+        // SAFETY: the relation is locked; it stays open while it is looked at.
         unsafe {
-            let relation = pg_sys::relation_open(oid, pg_sys::RowExclusiveLock as i32);
+            let relation = pg_sys::relation_open(oid, pg_sys::NoLock as i32);
             let target = Self::examine(relation, &shown);
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
             let target = target?;
@@ -77,12 +72,13 @@ impl Target {
                 Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
                 None => &[],
             };
-            let may_wait = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
-                || triggers.iter().any(|trigger| trigger.tgdeferrable);
+            let is_partitioned = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
+            if is_partitioned || triggers.iter().any(|trigger| !trigger.tgisinternal) {
+                trust((*relation).rd_id, class.relowner, shown)?;
+            }
+            let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now((*relation).rd_id) } else { None };
-            let policies = pg_sys::check_enable_rls((*relation).rd_id, class.relowner, true);
-            let has_policies = policies == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
-            Ok(Self { insert, owner: class.relowner, check_now, has_policies, limits })
+            Ok(Self { insert, owner: class.relowner, check_now, limits })
         }
     }
 
@@ -94,18 +90,6 @@ impl Target {
             Some(limit) if text.len() > limit && text.chars().count() > limit => Err(Refusal::TooLong(field)),
             _ => Ok(()),
         }
-    }
-
-    /// Whether an error is about the row that was inserted, and not about the server or the set-up.
-    ///
-    /// A row is refused with a data exception (22), an integrity constraint violation (23), a check
-    /// option (44), a limit that the row itself exceeds (54: too long for an index), what a trigger
-    /// raises in PL/pgSQL (P0) or with an SQLSTATE of its own, and by a policy.
-    pub(super) fn refuses_with(&self, sqlstate: &[u8; 5]) -> bool {
-        let class = &sqlstate[..2];
-        matches!(class, b"22" | b"23" | b"44" | b"54" | b"P0")
-            || !CLASSES_OF_POSTGRESQL.split(' ').any(|known| known.as_bytes() == class)
-            || (self.has_policies && sqlstate == b"42501")
     }
 
     fn has_room_for_tokens(&self, masker: &Masker, shown: &str) -> Result<(), Error> {
@@ -131,6 +115,54 @@ const DEFERRABLE: &str =
 fn check_now(table: pg_sys::Oid) -> Option<String> {
     let names = plan::run(DEFERRABLE, || vec![table.into()], |rows| rows.first().get_one::<String>());
     names.ok().flatten().map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE"))
+}
+
+/// Partitions and triggers of a table that are somebody else's than its owner's or a superuser's.
+const FOREIGN: &str = "SELECT pg_catalog.min(found.name)
+    FROM (
+        SELECT pg_catalog.format('partition %s', c.oid::pg_catalog.regclass), c.relowner
+        FROM pg_catalog.pg_partition_tree($1) AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
+        UNION ALL
+        SELECT pg_catalog.format('trigger %I', t.tgname), f.proowner
+        FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS f ON f.oid = t.tgfoid
+        WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+          AND (t.tgrelid = $1 OR t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1)))
+    ) AS found (name, owner)
+    WHERE found.owner <> $2 AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = found.owner)";
+
+/// Code of the table runs with its owner's rights, so it has to be the owner's, and must not be led
+/// astray: what it calls by a bare name, a temporary table of the caller's could answer to.
+fn trust(table: pg_sys::Oid, owner: pg_sys::Oid, shown: &str) -> Result<(), Error> {
+    let foreign =
+        plan::run(FOREIGN, || vec![table.into(), owner.into()], |rows| rows.first().get_one::<String>());
+    if let Ok(Some(what)) = foreign {
+        return Err(Error::ForeignCode { table: shown.to_owned(), what });
+    }
+    // SAFETY: look-ups of the backend's own state.
+    let may_be_misled = unsafe {
+        let (mut temporary, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        pg_sys::GetTempNamespaceState(&mut temporary, &mut toast);
+        temporary != pg_sys::InvalidOid && !pg_sys::has_privs_of_role(pg_sys::GetOuterUserId(), owner)
+    };
+    if may_be_misled {
+        return Err(Error::TemporaryTables { table: shown.to_owned() });
+    }
+    Ok(())
+}
+
+/// The table of that qualified name, locked. While the lock is waited for, the name may come to mean
+/// another table.
+fn look_up_and_lock(name: &CStr) -> Option<pg_sys::Oid> {
+    loop {
+        let oid = look_up(name)?;
+        // SAFETY: plain locking calls; waiting takes in what others have committed meanwhile.
+        unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) };
+        if look_up(name) == Some(oid) {
+            return Some(oid);
+        }
+        // SAFETY: as above.
+        unsafe { pg_sys::UnlockRelationOid(oid, pg_sys::RowExclusiveLock as i32) };
+    }
 }
 
 /// The table of that qualified name.

@@ -7,6 +7,7 @@ use crate::plan;
 use crate::text::{self, NewText, OwnedText, Text};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use std::borrow::Cow;
 
 const FIND: &str = "SELECT message_id, sealed_body FROM pg_mask.quarantine WHERE id = $1";
 
@@ -22,8 +23,9 @@ fn unseal_quarantine(id: Option<i64>, reason: Option<Text<'_>>) -> NewText {
 }
 
 fn unseal(id: Option<i64>, reason: Option<Text<'_>>) -> Result<NewText, Error> {
-    let utf8 = reason.map_or(&[][..], Text::to_utf8);
-    let (Some(reason), false) = (reason, utf8.trim_ascii().is_empty()) else { return Err(Error::NoReason) };
+    let readable = reason.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
+    let readable = String::from_utf8_lossy(&readable);
+    let (Some(reason), false) = (reason, readable.trim().is_empty()) else { return Err(Error::NoReason) };
     let id = id.ok_or(Error::NotInQuarantine(None))?;
     let keys = keys::current()?;
     let found = plan::run(FIND, || vec![id.into()], |rows| rows.first().get_two::<OwnedText, Vec<u8>>());
@@ -33,7 +35,7 @@ fn unseal(id: Option<i64>, reason: Option<Text<'_>>) -> Result<NewText, Error> {
     let body = quarantine::open(&keys.keyring, id, message_id.as_text(), &sealed_body)?;
     // In a database of another encoding than the one that it was sealed in.
     let body = text::bytes_to_server(&body).ok_or(Error::NotInThisEncoding { id })?;
-    audit(id, reason, &String::from_utf8_lossy(utf8));
+    audit(id, reason, &readable);
     Ok(NewText::with(body.len(), |text| text.copy_from_slice(&body)))
 }
 

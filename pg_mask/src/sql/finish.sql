@@ -3,7 +3,7 @@
 REVOKE ALL ON FUNCTION
     mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer),
     ingest_login(jsonb, date), ingest_login_batch(text[], text[], timestamptz[], integer[]),
-    pg_mask.replace_key_check(), pg_mask.maintain(), pg_mask.key_status(),
+    pg_mask.replace_key_check(), pg_mask.maintain(), pg_mask.ledger_days(), pg_mask.key_status(),
     pg_mask.replay_quarantine(text), pg_mask.unseal_quarantine(bigint, text)
     FROM PUBLIC;
 
@@ -46,6 +46,7 @@ COMMENT ON FUNCTION pg_mask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
 COMMENT ON FUNCTION pg_mask.unseal_quarantine(bigint, text) IS
     'the body of a quarantined message; who, when and why is kept in pg_mask.audit and the server''s log';
+COMMENT ON FUNCTION pg_mask.ledger_days() IS 'for how many days the ledger remembers messages: pg_mask.ledger_days';
 COMMENT ON FUNCTION pg_mask.maintain() IS
     'makes ledger partitions for the days ahead and drops those older than pg_mask.ledger_days';
 

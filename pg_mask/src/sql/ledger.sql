@@ -1,49 +1,72 @@
 -- Keeping the ledger in shape. DDL, so it is the DBA's to call (from cron, say), never ingest's.
+--
+-- Ingest waits while a partition comes or goes, and that waits for whoever reads the ledger: five
+-- seconds at most, and only when there is something to do.
 CREATE FUNCTION pg_mask.maintain(OUT created integer, OUT dropped integer)
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET "DateStyle" = 'ISO' SET lock_timeout = '5s' AS $$
 DECLARE
     days_ahead CONSTANT integer := 3;
     today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
-    -- A session that has not called any function of the library yet knows no default of its settings.
-    oldest CONSTANT date := today - coalesce(nullif(current_setting('pg_mask.ledger_days', true), '')::integer, 15);
+    oldest CONSTANT date := today - pg_mask.ledger_days();
     day date;
     partition name;
+    missing date[];
+    old name[];
 BEGIN
     created := 0;
     dropped := 0;
-    -- Ingest waits while partitions come and go, which is milliseconds, and once a day.
-    LOCK TABLE pg_mask.ledger IN ACCESS EXCLUSIVE MODE;
-
-    -- Without one, messages would be taken in twice.
+    -- Without such a key, messages would be taken in twice.
     SELECT c.relname INTO partition
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = 'pg_mask.ledger'::regclass
-      AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid);
+    WHERE i.inhparent = 'pg_mask.ledger'::regclass AND NOT EXISTS (
+        SELECT FROM pg_index x
+        WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
+          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid
+              AND a.attnum = ANY (x.indkey) AND a.attname NOT IN ('message_id', 'sent_day')));
     IF FOUND THEN
         RAISE EXCEPTION 'partition "%" of pg_mask.ledger has no unique index', partition
             USING HINT = 'Give it a primary key (message_id, sent_day), or detach it. pg_mask.maintain() makes partitions that have one.';
     END IF;
 
-    FOR day IN SELECT today + ahead FROM generate_series(0, days_ahead) AS ahead LOOP
-        partition := 'day_' || to_char(day, 'YYYYMMDD');
-        CONTINUE WHEN to_regclass(format('mask_ledger.%I', partition)) IS NOT NULL;
-        -- With one day in it, the id alone is the key, and its index a fifth smaller.
-        EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger, PRIMARY KEY (message_id))', partition);
-        EXECUTE format(
-            'WITH moved AS (DELETE FROM pg_mask.ledger_default WHERE sent_day = %L RETURNING *)
-             INSERT INTO mask_ledger.%I SELECT * FROM moved', day, partition);
-        EXECUTE format(
-            'ALTER TABLE pg_mask.ledger ATTACH PARTITION mask_ledger.%I FOR VALUES FROM (%L) TO (%L)',
-            partition, day, day + 1);
-        created := created + 1;
-    END LOOP;
+    -- Ours are those with the name and the bounds of a day; others are left alone.
+    WITH ours AS (
+        SELECT c.relname, to_date(substr(c.relname, 5), 'YYYYMMDD') AS d
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'pg_mask.ledger'::regclass AND c.relnamespace = 'mask_ledger'::regnamespace
+          AND pg_get_expr(c.relpartbound, c.oid) ~ '^FOR VALUES FROM \(''\d{4}-\d\d-\d\d''\) TO '
+          AND c.relname = 'day_' || translate(substr(pg_get_expr(c.relpartbound, c.oid), 19, 10), '-', '')
+          AND pg_get_expr(c.relpartbound, c.oid) = format('FOR VALUES FROM (%L) TO (%L)',
+              substr(pg_get_expr(c.relpartbound, c.oid), 19, 10)::date,
+              substr(pg_get_expr(c.relpartbound, c.oid), 19, 10)::date + 1)
+    )
+    SELECT (SELECT array_agg(today + ahead ORDER BY ahead) FROM generate_series(0, days_ahead) AS ahead
+            WHERE today + ahead NOT IN (SELECT d FROM ours)),
+           (SELECT array_agg(relname) FROM ours WHERE d < oldest)
+    INTO missing, old;
 
-    FOR partition IN
-        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'pg_mask.ledger'::regclass
-          AND c.relnamespace = 'mask_ledger'::regnamespace AND to_date(substr(c.relname, 5), 'YYYYMMDD') < oldest
-    LOOP
-        EXECUTE format('DROP TABLE mask_ledger.%I', partition);
+    IF missing IS NOT NULL OR old IS NOT NULL THEN
+        LOCK TABLE pg_mask.ledger IN ACCESS EXCLUSIVE MODE;
+    END IF;
+    FOREACH day IN ARRAY coalesce(missing, '{}') LOOP
+        partition := 'day_' || to_char(day, 'YYYYMMDD');
+        BEGIN
+            -- With one day in it, the id alone is the key, and its index a fifth smaller.
+            EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger, PRIMARY KEY (message_id))', partition);
+            EXECUTE format(
+                'WITH moved AS (DELETE FROM pg_mask.ledger_default WHERE sent_day = %L RETURNING *)
+                 INSERT INTO mask_ledger.%I SELECT * FROM moved', day, partition);
+            EXECUTE format(
+                'ALTER TABLE pg_mask.ledger ATTACH PARTITION mask_ledger.%I FOR VALUES FROM (%L) TO (%L)',
+                partition, day, day + 1);
+            created := created + 1;
+        EXCEPTION
+            -- Somebody made a partition for that day, or another maintain() did just now.
+            WHEN invalid_object_definition OR duplicate_table THEN NULL;
+        END;
+    END LOOP;
+    FOREACH partition IN ARRAY coalesce(old, '{}') LOOP
+        EXECUTE format('DROP TABLE IF EXISTS mask_ledger.%I', partition);
         dropped := dropped + 1;
     END LOOP;
     DELETE FROM pg_mask.ledger_default WHERE taken_day < oldest;

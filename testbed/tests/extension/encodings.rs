@@ -62,3 +62,15 @@ async fn sql_ascii() {
         AND pg_mask.unseal_quarantine(id, 'test') IN (E'{"user_id":"\xff"}', E'{"user_id":"u","x":"\xff"}', E'no json \xfe\xff')"#;
     assert_eq!(count(&client, same).await, 3);
 }
+
+/// Bytes that the server's encoding has and Unicode has not.
+#[tokio::test]
+async fn what_has_no_unicode_character_is_kept_as_it_is() {
+    let client = database("enc_euc_jp", "EUC_JP").await;
+    client.batch_execute("SET client_encoding = 'SQL_ASCII'").await.unwrap();
+    let bodies = r#"E'{"user_id":"\xa9\xa1"}', '{"user_id":"plain"}', E'{"user_id":"\xc6\xfc"}'"#;
+    assert_eq!(take_in(&client, bodies).await, [2, 0, 1]);
+    let same = r#"SELECT count(*) FROM pg_mask.quarantine WHERE reason = 'invalid_json'
+        AND pg_mask.unseal_quarantine(id, 'test') = E'{"user_id":"\xa9\xa1"}'"#;
+    assert_eq!(count(&client, same).await, 1);
+}

@@ -104,3 +104,30 @@ async fn maintenance_and_ingest_do_not_disturb_each_other() {
     assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger").await, 4);
     assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger_default").await, 0);
 }
+
+/// The table is exchanged for another while a batch waits for it: the row goes to the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_the_name_meanwhile_gets_the_row() {
+    let cluster = cluster().await;
+    let admin = cluster.database("exchanged").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE user_logins_new (LIKE user_logins); BEGIN;
+             ALTER TABLE user_logins RENAME TO user_logins_old; ALTER TABLE user_logins_new RENAME TO user_logins",
+        )
+        .await
+        .unwrap();
+    let ingesting = cluster.connect("exchanged").await.unwrap();
+    let watching = cluster.connect("exchanged").await.unwrap();
+    let ingest = tokio::spawn(async move {
+        crate::common::try_ingest(&ingesting, &[("a", r#"{"user_id":"u"}"#)], "2026-11-20").await
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'exchanged' AND wait_event_type = 'Lock'";
+    let waits = || async { count(&watching, waiting).await == 1 };
+    testbed::guardian::wait_until("ingest waits", waits).await.unwrap();
+    admin.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(ingest.await.unwrap().unwrap(), [1, 0, 0]);
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins_old").await, 0);
+}

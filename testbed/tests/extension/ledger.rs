@@ -137,6 +137,12 @@ async fn a_partition_that_could_not_tell_duplicates_is_found() {
         error.contains("partition \"loose\"") && error.contains("primary key (message_id, sent_day)"),
         "{error}"
     );
+    for useless in ["(message_id) WHERE false", "(message_id, taken_day)", "((message_id::text))"] {
+        client.batch_execute(&format!("CREATE UNIQUE INDEX useless ON loose {useless}")).await.unwrap();
+        let error = message(&client.batch_execute("SELECT pg_mask.maintain()").await.unwrap_err());
+        assert!(error.contains("partition \"loose\""), "{useless}: {error}");
+        client.batch_execute("DROP INDEX useless").await.unwrap();
+    }
     client.batch_execute("ALTER TABLE loose ADD PRIMARY KEY (message_id, sent_day)").await.unwrap();
     client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
 }
@@ -182,4 +188,47 @@ async fn parallel_writers_never_double_and_never_deadlock() {
         count(&admin, "SELECT deadlocks FROM pg_stat_database WHERE datname = 'parallel_writers'").await,
         0
     );
+}
+
+#[tokio::test]
+async fn maintenance_leaves_partitions_of_others_alone() {
+    let client = cluster().await.database("others_partitions").await.unwrap();
+    client
+        .batch_execute(
+            "DO $$ DECLARE p record; BEGIN
+                 FOR p IN VALUES ('live', '2027-01-01', '2027-02-01'), ('odd99991231', '2027-02-01', '2027-02-02'),
+                     ('month_202612', '2027-03-01', '2027-04-01'), ('day_20200101', '2027-04-01', '2027-04-02') LOOP
+                     EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger, PRIMARY KEY (message_id, sent_day));
+                         ALTER TABLE pg_mask.ledger ATTACH PARTITION mask_ledger.%1$I FOR VALUES FROM (%2$L) TO (%3$L)', p.column1, p.column2, p.column3);
+                 END LOOP; END $$",
+        )
+        .await
+        .unwrap();
+    let row = client.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (4, 0));
+    // One that covers days to come: those are left to it.
+    client
+        .batch_execute(
+            "DO $$ BEGIN EXECUTE format('ALTER TABLE pg_mask.ledger DETACH PARTITION mask_ledger.%I',
+        'day_' || to_char((now() AT TIME ZONE 'UTC')::date + 3, 'YYYYMMDD')); END $$",
+        )
+        .await
+        .unwrap();
+    let row = client.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (0, 0));
+}
+
+/// A session that has not used pg_mask yet takes any text for the setting; cron's is such a one.
+#[tokio::test]
+async fn a_setting_out_of_range_drops_nothing() {
+    let client = cluster().await.database("odd_setting").await.unwrap();
+    client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
+    try_ingest(&client, &[login(1)], "now").await.unwrap();
+    for odd in ["-3", "0", "x", "", "100000000"] {
+        let cron = cluster().await.connect("odd_setting").await.unwrap();
+        cron.batch_execute(&format!("SET pg_mask.ledger_days = '{odd}'")).await.unwrap();
+        let row = cron.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+        assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (0, 0), "{odd:?}");
+    }
+    assert_eq!(try_ingest(&client, &[login(1)], "now").await.unwrap(), [0, 1, 0]);
 }

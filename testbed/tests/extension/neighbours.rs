@@ -11,9 +11,15 @@ const TABLE: &str = "
         IF NEW.device_type = 'reraised' THEN
             BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'MY002'; EXCEPTION WHEN OTHERS THEN RAISE; END;
         END IF;
+        IF NEW.device_type = 'warned' THEN
+            BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'MY003'; EXCEPTION WHEN OTHERS THEN RAISE WARNING 'hm'; RAISE; END;
+        END IF;
+        IF NEW.device_type = 'no case' THEN CASE NEW.locale WHEN 'DE' THEN NULL; END CASE; END IF;
+        IF NEW.device_type = 'no action' THEN RAISE 'no' USING ERRCODE = 'triggered_action_exception'; END IF;
+        IF NEW.device_type = 'two rows' THEN NEW.locale := (SELECT 'DE' FROM pg_class LIMIT 2); END IF;
         IF NEW.device_type = 'divided' THEN NEW.seen := 1 / NEW.seen; END IF;
         IF NEW.device_type = 'asserted' THEN ASSERT false, NEW.user_id; END IF;
-        RETURN NEW; END $$;
+        IF NEW.device_type = 'no return' THEN NULL; ELSE RETURN NEW; END IF; END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION refuse();";
 
 /// One of each kind, and where in the batch it is.
@@ -34,6 +40,11 @@ const BAD: &[(usize, &str, &str)] = &[
     (502, r#"{"user_id":"c3","device_type":"own code"}"#, "rejected:MY001"),
     (503, r#"{"user_id":"c4","device_type":"reraised"}"#, "rejected:MY002"),
     (504, r#"{"user_id":"c5","device_type":"divided"}"#, "rejected:22012"),
+    (505, r#"{"user_id":"c7","device_type":"warned"}"#, "rejected:MY003"),
+    (506, r#"{"user_id":"c8","device_type":"no case"}"#, "rejected:20000"),
+    (507, r#"{"user_id":"c9","device_type":"no action"}"#, "rejected:09000"),
+    (508, r#"{"user_id":"c10","device_type":"two rows"}"#, "rejected:21000"),
+    (509, r#"{"user_id":"c11","device_type":"no return"}"#, "rejected:2F005"),
     (998, r#"{"user_id":"c6","device_type":"asserted"}"#, "rejected:P0004"),
     (999, r#"{"user_id":"#, "invalid_json"),
 ];
@@ -69,4 +80,36 @@ async fn a_batch_of_nothing_but_bad_ones() {
     let messages: Vec<(String, &str)> = (0..300).map(|n| (n.to_string(), r#"{"user_id":"u"}"#)).collect();
     assert_eq!(ingest(&client, &messages).await, [0, 0, 300]);
     assert_eq!(ingest(&client, &messages).await, [0, 300, 0]);
+}
+
+/// The set-up is wrong then, not the message, and a quarantine full of good ones would hide it.
+#[tokio::test]
+async fn what_is_wrong_with_a_trigger_itself_fails_the_batch() {
+    for (name, body, code) in [
+        ("recursion", "PERFORM public.recurse(); RETURN NEW;", "54001"),
+        ("missing_table", "INSERT INTO public.nowhere VALUES (1); RETURN NEW;", "42P01"),
+        ("missing_right", "PERFORM pg_catalog.pg_read_file('x'); RETURN NEW;", "42501"),
+        (
+            "internal",
+            "BEGIN RAISE 'x' USING ERRCODE = 'XX000'; EXCEPTION WHEN OTHERS THEN
+            BEGIN RAISE unique_violation; EXCEPTION WHEN OTHERS THEN NULL; END; RAISE; END; RETURN NEW;",
+            "XX000",
+        ),
+        ("disk_full", "RAISE 'x' USING ERRCODE = 'disk_full'; RETURN NEW;", "53100"),
+    ] {
+        let client = cluster().await.database(&format!("trigger_{name}")).await.unwrap();
+        let sql = format!(
+            "DROP ROLE IF EXISTS owns_{name}; CREATE ROLE owns_{name}; GRANT ALL ON SCHEMA public TO owns_{name};
+             CREATE FUNCTION recurse() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM public.recurse(); END $$;
+             CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+             CREATE TRIGGER f BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION f();
+             ALTER FUNCTION f() OWNER TO owns_{name}; ALTER TABLE user_logins OWNER TO owns_{name};
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             CREATE POLICY p ON user_logins WITH CHECK (true)"
+        );
+        client.batch_execute(&sql).await.unwrap();
+        let error = crate::common::try_ingest(&client, &[("a", r#"{"user_id":"u"}"#)], "2026-11-20").await;
+        assert_eq!(error.unwrap_err().code().unwrap().code(), code, "{name}");
+        assert_eq!(count(&client, "SELECT count(*) FROM pg_mask.quarantine").await, 0, "{name}");
+    }
 }

@@ -263,3 +263,76 @@ async fn settings_that_code_of_the_table_changes_are_put_back() {
         WHERE name IN ('search_path', 'work_mem', 'synchronous_commit') AND source = 'session'";
     assert_eq!(count(&admin, changed).await, 0);
 }
+
+/// Who may put a trigger on the table, or owns a part of it, must not get the owner's rights by that.
+#[tokio::test]
+async fn code_that_is_not_the_owners_is_not_run() {
+    let cluster = cluster().await;
+    let admin = cluster.database("foreign_code").await.unwrap();
+    admin
+        .batch_execute(
+            "DROP ROLE IF EXISTS puts_triggers; CREATE ROLE puts_triggers LOGIN; CREATE SCHEMA AUTHORIZATION puts_triggers;
+             GRANT TRIGGER ON user_logins TO puts_triggers",
+        )
+        .await
+        .unwrap();
+    let mallory = cluster.connect_as("puts_triggers", "foreign_code").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION puts_triggers.climb() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN EXECUTE 'ALTER ROLE puts_triggers SUPERUSER'; RETURN NEW; END $$;
+             CREATE TRIGGER climb BEFORE INSERT ON public.user_logins FOR EACH ROW EXECUTE FUNCTION puts_triggers.climb()",
+        )
+        .await
+        .unwrap();
+    let error = message(&admin.batch_execute(INGEST).await.unwrap_err());
+    assert!(error.starts_with("42501 trigger climb of table") && error.contains("OWNER TO"), "{error}");
+    admin
+        .batch_execute(
+            "DROP TRIGGER climb ON user_logins; ALTER TABLE user_logins RENAME TO old;
+             CREATE TABLE user_logins (LIKE old) PARTITION BY LIST (user_id); CREATE TABLE part PARTITION OF user_logins DEFAULT;
+             ALTER TABLE part OWNER TO puts_triggers",
+        )
+        .await
+        .unwrap();
+    let error = message(&admin.batch_execute(INGEST).await.unwrap_err());
+    assert!(error.starts_with("42501 partition public.part of table"), "{error}");
+    let climbed = "SELECT count(*) FROM pg_roles WHERE rolname = 'puts_triggers' AND rolsuper";
+    assert_eq!(count(&admin, climbed).await, 0);
+    admin.batch_execute("ALTER TABLE part OWNER TO postgres").await.unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+}
+
+/// A trigger that names a table without its schema would take the caller's temporary one for it.
+#[tokio::test]
+async fn a_temporary_table_of_the_callers_does_not_mislead_a_trigger() {
+    let cluster = cluster().await;
+    let admin = cluster.database("misled").await.unwrap();
+    member(&admin, "misleads", "mask_ingester").await;
+    admin
+        .batch_execute(
+            "GRANT TEMP ON DATABASE misled TO PUBLIC; CREATE TABLE login_counts (u text);
+             CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+             $$ BEGIN INSERT INTO login_counts VALUES (NEW.user_id); RETURN NEW; END $$;
+             CREATE TRIGGER f BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION f()",
+        )
+        .await
+        .unwrap();
+    let client = cluster.connect_as("misleads", "misled").await.unwrap();
+    client.batch_execute(INGEST).await.unwrap();
+    client
+        .batch_execute(
+            "CREATE TEMP TABLE login_counts (u text);
+             CREATE FUNCTION pg_temp.climb() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN EXECUTE 'ALTER ROLE misleads SUPERUSER'; RETURN NEW; END $$;
+             CREATE TRIGGER climb BEFORE INSERT ON login_counts FOR EACH ROW EXECUTE FUNCTION pg_temp.climb()",
+        )
+        .await
+        .unwrap();
+    is_refused(&client, &INGEST.replace("'{a}'", "'{b}'")).await;
+    is_refused(&client, "SELECT ingest_login('{\"user_id\": 1}')").await;
+    assert_eq!(
+        count(&admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'misleads' AND rolsuper").await,
+        0
+    );
+}

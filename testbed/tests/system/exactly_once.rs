@@ -50,6 +50,7 @@ async fn kills_lose_nothing_and_double_nothing() {
 
     let mut running = Running::start(fresh());
     let mut kills = BTreeMap::new();
+    let mut under_way = 0;
     for round in 0..rounds {
         let bodies: Vec<String> = (0..MESSAGES)
             .map(|n| match n % BAD {
@@ -63,6 +64,7 @@ async fn kills_lose_nothing_and_double_nothing() {
         });
         // A random moment, while messages come in.
         tokio::time::sleep(Duration::from_millis(RandomState::new().hash_one(round) % 250)).await;
+        under_way += queue.depth().await.unwrap()[1];
         let killed = match round % 3 {
             0 => {
                 drop(std::mem::replace(&mut running, Running::start(fresh())));
@@ -93,7 +95,10 @@ async fn kills_lose_nothing_and_double_nothing() {
     });
     let ended = ended.await.unwrap();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
-    println!("{rounds} rounds of {MESSAGES} messages, killed {kills:?}; the last drain: {}", ended.summary);
+    println!(
+        "{rounds} rounds of {MESSAGES} messages, {under_way} under way when something was killed: {kills:?}; the last drain: {}",
+        ended.summary
+    );
     assert_eq!(queue.depth().await.unwrap(), [0, 0, 0]);
     let client = cluster.connect("exactly_once").await.unwrap();
     let bad = (rounds * MESSAGES / BAD) as i64;
@@ -109,6 +114,7 @@ async fn kills_lose_nothing_and_double_nothing() {
     }
     // Kills that struck nothing would prove nothing.
     assert!(kills.contains_key("backends") && kills.contains_key("postmaster"), "{kills:?}");
+    assert!(under_way > 0, "nothing was ever under way when something was killed");
 }
 
 /// The forwarder's server processes; none while the server recovers.
