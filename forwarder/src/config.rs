@@ -2,7 +2,7 @@
 
 use crate::check::Check;
 use crate::database::DatabaseUrl;
-use crate::protocol::Choice;
+use crate::queue::protocol::Choice;
 use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -69,6 +69,7 @@ pub(crate) struct Config {
     /// The protocol in which SQS is spoken to; auto finds out.
     #[arg(long, env = "FORWARDER_SQS_PROTOCOL", default_value = "auto", value_name = "PROTOCOL")]
     pub(crate) sqs_protocol: Choice,
+
     /// How long the database may take for a batch before the connection counts as lost.
     #[arg(long, env = "FORWARDER_STATEMENT_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) statement_timeout: Duration,

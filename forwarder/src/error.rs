@@ -1,6 +1,6 @@
 //! Errors, sorted once where they arise: is it worth trying again, or is the set-up wrong?
 
-use crate::protocol::WRONG_CHOICE;
+use crate::queue::protocol::WRONG_CHOICE;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use std::fmt::Write;

@@ -1,50 +1,32 @@
 //! The forwarder carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores
 //! them. It never looks into a message.
 //!
-//! A message meets these files in order: [`receive`] takes it off the queue, [`batch`] puts it among
-//! others, [`mod@write`] hands them to the database, [`delete`] deletes it once the commit is durable.
-//! One that can't be written in time is given back by [`release`]. Meanwhile [`held`] knows of it, [`renew`] keeps it hidden from others, and it has its place in
-//! [`room`]. [`pipeline`] ties these together, [`shared`] is what they have in common; [`drain`] knows
-//! when a queue is empty and [`shutdown`] when to stop.
+//! [`pipeline`] tells a message's way, file by file. It takes a [`message`] from the [`queue`] and hands
+//! it to the [`database`]; [`telemetry`] is what people see of it. [`config`] is what they may say, and
+//! [`check`] tries whether it is right.
 #![forbid(unsafe_code)]
 
-mod batch;
 mod check;
 mod config;
 mod database;
-mod delete;
-mod drain;
 mod error;
-mod gate;
-mod held;
-mod log;
 mod message;
-mod metrics;
 mod pipeline;
-mod progress;
-mod protocol;
 mod queue;
-mod receive;
-mod release;
-mod renew;
-mod report;
-mod retry;
-mod room;
-mod shared;
-mod shutdown;
-mod summary;
-mod write;
+mod telemetry;
 
 use config::{Command, Config};
-use progress::Progress;
+use pipeline::shutdown;
 use std::process::ExitCode;
 use std::sync::Arc;
-use summary::Tally;
+use telemetry::log;
+use telemetry::progress::Progress;
+use telemetry::summary::Tally;
 
 fn main() -> ExitCode {
     let config = Config::read();
-    let tally = Arc::new(summary::Tally::new());
-    let progress = progress::Progress::new(config.drain);
+    let tally = Arc::new(Tally::new());
+    let progress = Progress::new(config.drain);
     log::start(&config, &progress);
     if let Some(Command::Check(check)) = config.command {
         return check::run(&config, check);

@@ -1,6 +1,6 @@
 //! A message on its way.
 
-use crate::held::Hold;
+use crate::pipeline::Hold;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 

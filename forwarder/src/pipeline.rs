@@ -1,19 +1,48 @@
-//! How the parts hang together: receivers, writers and deletes, from the start to the last message.
+//! The way of a message, from the queue to the database and out of the queue.
+//!
+//! 1. [`room`]: there has to be room before anything is received, in messages and in bytes.
+//! 2. [`receive`]: a receiver takes up to ten messages off the queue. From here on [`held`] knows them,
+//!    and [`renew`] keeps them hidden from other receivers.
+//! 3. [`batch`]: they are put together with others.
+//! 4. [`mod@write`]: a writer hands the batch to the database, and keeps at it until it is committed.
+//! 5. [`delete`]: only now they are deleted from the queue.
+//! 6. [`release`]: or, where time is up before that, made visible again.
+//!
+//! [`shutdown`] says when time is up, and [`drain`] when a queue is empty. [`shared`] is what all have in
+//! common, their answer to errors above all; [`retry`] is how long they wait after one.
+//!
+//! This file ties them together: so many receivers and writers, from the start to the last message.
 
-use crate::batch::{Batches, Limits};
+mod batch;
+mod delete;
+mod drain;
+mod held;
+mod receive;
+mod release;
+mod renew;
+mod retry;
+mod room;
+mod shared;
+pub(crate) mod shutdown;
+mod write;
+
+pub(crate) use held::Hold;
+pub(crate) use room::Reserved;
+pub(crate) use shared::Shared;
+
 use crate::config::Config;
 use crate::database::{self, Database};
 use crate::error::Error;
-use crate::progress::Progress;
 use crate::queue::{CALL_MESSAGES, Queue};
-use crate::receive::{Receiver, Turns};
-use crate::report::Reports;
-use crate::retry::Backoff;
-use crate::room::Room;
-use crate::shared::Shared;
-use crate::shutdown::Stop;
-use crate::summary::Tally;
-use crate::{delete, drain, metrics, release, renew, write};
+use crate::telemetry::metrics;
+use crate::telemetry::progress::Progress;
+use crate::telemetry::report::Reports;
+use crate::telemetry::summary::Tally;
+use batch::{Batches, Limits};
+use receive::{Receiver, Turns};
+use retry::Backoff;
+use room::Room;
+use shutdown::Stop;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};

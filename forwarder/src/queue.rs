@@ -1,11 +1,15 @@
 //! The queue: the few calls of SQS that the forwarder makes, and what their answers mean.
+//!
+//! The calls go through the SDK. [`gate`] and [`protocol`] stand between it and the network: one lets an
+//! answer be read once there is room for it, the other speaks to servers that are older than the SDK.
+
+mod gate;
+pub(crate) mod protocol;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::gate::{self, Gate};
 use crate::message::{self, Body, Message};
-use crate::protocol::{self, Protocol, Spoken};
-use crate::room::Reserved;
+use crate::pipeline::Reserved;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
@@ -14,6 +18,8 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeName, QueueAttributeName,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use gate::Gate;
+use protocol::{Protocol, Spoken};
 use std::sync::Arc;
 use std::time::Duration;
 

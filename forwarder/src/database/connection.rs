@@ -85,7 +85,6 @@ pub(crate) struct Connected {
 
 impl Connected {
     /// Asks the server to give up the statement under way. That takes a connection of its own.
-    #[allow(dead_code, reason = "for whoever gives up a statement")]
     pub(crate) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
         let token = self.client.cancel_token();
         match self.tls.clone() {

@@ -1,11 +1,11 @@
 //! Metrics and health, served over HTTP where somebody listens: `/metrics` in Prometheus' text format,
 //! `/healthz` while the process is alive, `/readyz` while it can reach both ends.
 
+use super::summary::Tally;
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
-use crate::shared::Shared;
-use crate::summary::Tally;
+use crate::pipeline::Shared;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;

@@ -1,7 +1,7 @@
 //! Draining: when is a queue empty?
 
-use crate::retry::Backoff;
-use crate::shared::Shared;
+use super::retry::Backoff;
+use super::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 

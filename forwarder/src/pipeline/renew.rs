@@ -1,8 +1,8 @@
 //! Renewing: what is held stays hidden from other receivers, however long the database takes.
 
-use crate::held::Due;
+use super::held::Due;
+use super::shared::Shared;
 use crate::queue::{CALL_MESSAGES, Settled};
-use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;

@@ -1,15 +1,15 @@
 //! What every part of the pipeline has a use for, and what it does about errors.
 
+use super::held::Held;
+use super::room::Room;
+use super::shutdown::Stop;
 use crate::database::Settings;
 use crate::error::Error;
-use crate::held::Held;
 use crate::message::Message;
-use crate::progress::Progress;
 use crate::queue::Queue;
-use crate::report::Reports;
-use crate::room::Room;
-use crate::shutdown::Stop;
-use crate::summary::Tally;
+use crate::telemetry::progress::Progress;
+use crate::telemetry::report::Reports;
+use crate::telemetry::summary::Tally;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};

@@ -2,7 +2,7 @@
 //!
 //! A receive needs room before it is known what it brings: ten bodies may be 200 bytes or 10 MiB. It
 //! reserves what the last answers needed, which is about right, so that no more receives are under way
-//! than there is room for. An answer says its length before it is read ([`crate::gate`] looks there),
+//! than there is room for. An answer says its length before it is read (`queue/gate.rs` looks there),
 //! and where that is more it is read only once there is room for it; meanwhile it waits in the network,
 //! and nobody else receives. So the bound holds whatever comes. (An answer that does not say its length
 //! is read at once: SQS always says it, some emulators don't.)

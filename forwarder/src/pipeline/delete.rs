@@ -1,10 +1,10 @@
 //! The end of a message: deleted once its row is durable. Those that are not when time is up are given
 //! back to the queue.
 
+use super::retry::Backoff;
+use super::shared::Shared;
 use crate::message::Message;
 use crate::queue::{CALL_MESSAGES, Settled};
-use crate::retry::Backoff;
-use crate::shared::Shared;
 use std::sync::Arc;
 
 /// How many deletes are under way at once.

@@ -1,13 +1,13 @@
 //! Receivers: each takes messages off the queue, ten at most at a time, while there is room for them
 //! and a database to take them in.
 
+use super::retry::Backoff;
+use super::room::Reserved;
+use super::shared::Shared;
 use crate::config::Receivers;
 use crate::error::Error;
 use crate::message::Message;
 use crate::queue::LONG_POLL;
-use crate::retry::Backoff;
-use crate::room::Reserved;
-use crate::shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};

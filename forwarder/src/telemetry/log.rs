@@ -1,7 +1,7 @@
 //! Log lines: on stderr, ours only, and never with a value from a message.
 
+use super::progress::Progress;
 use crate::config::{Config, LogFormat};
-use crate::progress::Progress;
 use std::io::IsTerminal;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};

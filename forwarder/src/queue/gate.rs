@@ -1,6 +1,6 @@
 //! Between the SDK and the network: the answer to a receive is read once there is room for it.
 
-use crate::room::Reserved;
+use crate::pipeline::Reserved;
 use aws_sdk_sqs::config::ConfigBag;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;

@@ -1,13 +1,13 @@
 //! Writers: each hands batches to the database over a connection of its own, and keeps at it until
 //! the database has taken them in.
 
-use crate::batch::Batches;
+use super::batch::Batches;
+use super::delete;
+use super::retry::Backoff;
+use super::shared::Shared;
 use crate::database::{Counts, Database};
-use crate::delete;
 use crate::error::{End, Error};
 use crate::message::Message;
-use crate::retry::Backoff;
-use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Mutex;

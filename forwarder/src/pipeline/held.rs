@@ -1,6 +1,6 @@
 //! What is held: every message from its receive until it is settled, to renew its visibility.
 
-use crate::room::Place;
+use super::room::Place;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::Room;
+    use crate::pipeline::room::Room;
 
     #[tokio::test]
     async fn is_renewed_at_half_time_until_the_twelve_hours_are_over_or_it_is_settled() {

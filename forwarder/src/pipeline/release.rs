@@ -1,10 +1,10 @@
 //! Giving back: what could not be settled in time is made visible again at the end, so that another
 //! forwarder can have it at once. Not before nobody here receives or renews any more.
 
-use crate::delete::tens;
+use super::delete::tens;
+use super::shared::Shared;
 use crate::message::Message;
 use crate::queue::Settled;
-use crate::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
