@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::Error;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -114,10 +115,11 @@ pub(crate) async fn run(config: &Config, check: Check) -> ExitCode {
         tokio::join!(queue::check(config), database::check(config));
     findings.append(of_database);
     compare(&mut findings, retention, ledger_days);
-    match check.output {
-        Output::Text => print!("{findings}"),
-        Output::Json => println!("{}", serde_json::json!(findings)),
-    }
+    let mut stdout = std::io::stdout();
+    let _ = match check.output {
+        Output::Text => write!(stdout, "{findings}"),
+        Output::Json => writeln!(stdout, "{}", serde_json::json!(findings)),
+    };
     ExitCode::from(findings.exit_code)
 }
 

@@ -4,6 +4,7 @@ use crate::check::Check;
 use crate::database::DatabaseUrl;
 use crate::queue::protocol::Choice;
 use bytesize::ByteSize;
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ pub(crate) struct Config {
     pub(crate) batch_bytes: ByteSize,
 
     /// How long a batch waits for more messages.
-    #[arg(long, env = "FORWARDER_BATCH_LINGER", default_value = "50ms", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "FORWARDER_BATCH_LINGER", default_value = "50ms", value_name = "TIME", value_parser = batch_linger)]
     pub(crate) batch_linger: Duration,
 
     /// The most messages received and not yet deleted.
@@ -142,14 +143,19 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Reads flags and environment; what is wrong there ends the process with exit code 2.
     pub(crate) fn read() -> Self {
-        // Every flag may stand before or after a subcommand.
-        let mut command = Self::command().mut_args(|flag| flag.global(true));
+        // Every flag may stand before or after a subcommand. A variable that is set to nothing is not set.
+        let mut command = Self::command().mut_args(|flag| {
+            let value = flag.get_env().and_then(std::env::var_os);
+            let is_empty = value.is_some_and(|value| value.is_empty());
+            let flag = if is_empty { flag.env(Resettable::Reset) } else { flag };
+            flag.global(true)
+        });
         let given = command.get_matches_mut();
         let mut config =
             Self::from_arg_matches(&given).unwrap_or_else(|error| error.format(&mut command).exit());
         let flag = |name| given.value_source(name) == Some(ValueSource::CommandLine);
         let queue = &mut config.queue;
-        // A variable that is set to nothing is not set. A flag counts more than a variable.
+        // A flag counts more than a variable.
         let [url, name] = [&mut queue.queue_url, &mut queue.queue_name];
         *url = url.take().filter(|url| !url.is_empty() && (flag("queue_url") || !flag("queue_name")));
         *name = name.take().filter(|name| !name.is_empty() && (flag("queue_name") || !flag("queue_url")));
@@ -164,6 +170,15 @@ impl Config {
         config.database.shown = flag("database_url");
         config
     }
+}
+
+/// Messages are hidden from others meanwhile.
+fn batch_linger(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time > Duration::from_secs(3600) {
+        return Err("an hour at most".to_owned());
+    }
+    Ok(time)
 }
 
 /// SQS: "0 to 43,200 seconds", that is 12 hours.

@@ -20,7 +20,8 @@ use crate::error::{End, Error};
 use crate::message::Message;
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
@@ -70,10 +71,32 @@ const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
 
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
-    /// that can be wrong with rights, keys and the target table.
+    /// that can be wrong with rights, keys and the target table. Fails within [`OPEN`]: a network that
+    /// is silent is an outage, and so is a table that somebody has locked.
     pub(crate) async fn open(settings: &Settings) -> Result<(Self, Option<MayLog>), Error> {
-        let (database, may_log) = Self::find(settings.connect().await?).await?;
-        database.take_in(&[]).await?;
+        Self::open_within(settings, OPEN).await
+    }
+
+    /// The same, with another patience.
+    pub(crate) async fn open_within(
+        settings: &Settings,
+        patience: Duration,
+    ) -> Result<(Self, Option<MayLog>), Error> {
+        let silent = |_| Error::Unavailable {
+            end: End::Database,
+            what: format!("gave no answer within {patience:?}; if it is there, is its table locked?"),
+        };
+        let start = Instant::now();
+        let found = async { Self::find(settings.connect().await?).await };
+        let (database, may_log) = timeout(patience, found).await.map_err(silent)??;
+        match timeout(patience.saturating_sub(start.elapsed()), database.take_in(&[])).await {
+            Ok(tried) => tried?,
+            Err(late) => {
+                // Otherwise it would wait there for the lock, one more with every try.
+                database.cancel().await;
+                return Err(silent(late));
+            }
+        };
         Ok((database, may_log))
     }
 
@@ -99,19 +122,10 @@ impl Database {
         Ok((Self { connection, call, ascii_only }, may_log.map(MayLog)))
     }
 
-    /// Opens a connection, or fails within [`OPEN`]: a network that is silent is an outage.
-    pub(crate) async fn open_in_time(settings: &Settings) -> Result<(Self, Option<MayLog>), Error> {
-        let open = tokio::time::timeout(OPEN, Self::open(settings));
-        open.await.unwrap_or_else(|_| {
-            let what = format!("can't be reached: no connection within {OPEN:?}");
-            Err(Error::Unavailable { end: End::Database, what })
-        })
-    }
-
     /// Asks the server to give up what it is doing, so that it does not wait there for a lock, say,
     /// after nobody waits for it.
     pub(crate) async fn cancel(&self) {
-        let _ = tokio::time::timeout(CANCEL, self.connection.cancel()).await;
+        let _ = timeout(CANCEL, self.connection.cancel()).await;
     }
 
     /// A body as it is; or, where the database has no place for some characters, with these as JSON

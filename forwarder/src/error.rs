@@ -24,13 +24,18 @@ pub(crate) enum Error {
     /// The URL is not shown: it may hold a password.
     #[error("the database URL can't be read; it looks like postgresql://user@host:port/database")]
     DatabaseUrl,
+    /// A task of the forwarder panicked.
+    #[error(
+        "a part of the forwarder failed: this is a bug. What it held comes again after the visibility time-out"
+    )]
+    Defect,
     /// No signal handler, no runtime.
     #[error("the system refuses what every process may do: {0}")]
     System(#[from] std::io::Error),
 }
 
 /// The two ends that messages are carried between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum End {
     Queue,
     Database,
@@ -46,12 +51,22 @@ impl std::fmt::Display for End {
 }
 
 impl Error {
-    /// sysexits.h: 69 is EX_UNAVAILABLE, 78 is EX_CONFIG.
+    /// sysexits.h: 69 is EX_UNAVAILABLE, 70 is EX_SOFTWARE, 78 is EX_CONFIG.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Unavailable { .. } | Self::System(_) => 69,
+            Self::Defect => 70,
             Self::Refused { sqlstate, .. } if !database_set_up_is_wrong(sqlstate) => 69,
             _ => 78,
+        }
+    }
+
+    /// Whose error it is.
+    pub(crate) fn end(&self) -> End {
+        match self {
+            Self::Unavailable { end, .. } => *end,
+            Self::Refused { .. } | Self::DatabaseUrl => End::Database,
+            _ => End::Queue,
         }
     }
 
@@ -89,7 +104,7 @@ impl Error {
         match error {
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or("no error code");
-                let text = service.err().message().unwrap_or("no message").trim_end_matches('.');
+                let text = one_line(service.err().message().unwrap_or("no message"));
                 let what = format!("refuses {doing}: {code}: {text}");
                 match queue_cure(code) {
                     Some(cure) if cure == CREDENTIALS => {
@@ -185,6 +200,13 @@ fn queue_cure(code: &str) -> Option<&'static str> {
 /// pass.
 fn database_set_up_is_wrong(code: &SqlState) -> bool {
     matches!(code.code().get(..2), Some("28" | "3D" | "3F" | "42" | "F0" | "0A"))
+}
+
+/// What a server says, as part of a line of ours.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 300;
+    let shown = text.trim_end_matches('.').chars().take(MOST);
+    shown.map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// An error and what caused it, in one line. Neither end puts a message's content into these.

@@ -17,6 +17,7 @@ mod telemetry;
 
 use config::{Command, Config};
 use pipeline::shutdown;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use telemetry::log;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     }
     let ended = run(&config, &tally, &progress);
     progress.finish();
-    println!("{}", tally.summary());
+    // Whoever read it may be gone, or its disk full: no reason to look as if nothing was carried.
+    let _ = writeln!(std::io::stdout(), "{}", tally.summary());
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -45,6 +45,7 @@ use room::Room;
 use shutdown::Stop;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Carries messages until told to stop, or, draining, until the queue is empty.
@@ -75,7 +76,7 @@ pub(crate) async fn run(
         deletes: TaskTracker::new(),
         delete_calls: Semaphore::new(delete::CALLS),
         writers_waiting: watch::Sender::new(0),
-        waiting: std::sync::Mutex::default(),
+        out_since: std::sync::Mutex::default(),
         left_over: TaskTracker::new(),
         given_back: std::sync::Mutex::default(),
         fatal: std::sync::Mutex::default(),
@@ -92,7 +93,7 @@ pub(crate) async fn run(
     let (to, from) = mpsc::channel(turns.most());
     let batches = Arc::new(Mutex::new(Batches::new(from, limits)));
 
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     for _ in 0..turns.most() {
         let receiver = Receiver { shared: shared.clone(), turns: turns.clone(), most, to: to.clone() };
         tasks.spawn(receiver.run());
@@ -106,8 +107,20 @@ pub(crate) async fn run(
         tasks.spawn(drain::watch(shared.clone()));
     }
     let renewing = AbortOnDropHandle::new(tokio::spawn(renew::run(shared.clone())));
-    tasks.close();
-    tasks.wait().await;
+    // Time is up: what waits for room has to be read to be given back.
+    let lifting = AbortOnDropHandle::new(tokio::spawn({
+        let shared = shared.clone();
+        async move {
+            shared.stop.settling.cancelled().await;
+            shared.room.lift_the_bound();
+        }
+    }));
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() {
+            shared.end_with(Error::Defect);
+        }
+    }
+    drop(lifting);
     shared.deletes.close();
     shared.deletes.wait().await;
     drop(renewing);
@@ -130,7 +143,7 @@ async fn open(
     let mut backoff = Backoff::default();
     loop {
         // At once, so that the first receive is soon; of two errors the queue's is told.
-        let both = async { tokio::join!(Queue::open(config), Database::open_in_time(connection)) };
+        let both = async { tokio::join!(Queue::open(config), Database::open(connection)) };
         let Some((queue, database)) = stop.receiving.run_until_cancelled(both).await else {
             return Ok(None);
         };

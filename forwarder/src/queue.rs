@@ -7,7 +7,7 @@ mod gate;
 pub(crate) mod protocol;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{End, Error};
 use crate::message::{self, Body, Message};
 use crate::pipeline::Reserved;
 use aws_config::SdkConfig;
@@ -195,9 +195,13 @@ impl Queue {
             .await
             .map_err(|error| Error::of_queue(&error, "GetQueueAttributes"))?;
         let attributes = answer.attributes.unwrap_or_default();
-        let [visible, in_flight, delayed] =
-            names.map(|name| attributes.get(&name).and_then(|number| number.parse().ok()).unwrap_or(0));
-        Ok(Depth { visible, in_flight, delayed })
+        // What is not said is not 0: a drain would take the queue for empty.
+        let number = |name: Name| {
+            let number = attributes.get(&name).and_then(|number| number.parse().ok());
+            number.ok_or_else(|| Error::Unavailable { end: End::Queue, what: format!("does not say {name}") })
+        };
+        let [visible, in_flight, delayed] = names.map(number);
+        Ok(Depth { visible: visible?, in_flight: in_flight?, delayed: delayed? })
     }
 }
 

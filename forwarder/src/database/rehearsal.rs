@@ -2,8 +2,12 @@
 //! table.
 
 use super::Database;
-use crate::error::Error;
+use crate::error::{End, Error};
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
+
+/// Somebody may have locked the table.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How it went.
 pub(crate) enum Rehearsal {
@@ -35,8 +39,12 @@ impl Database {
                 None => None,
             };
             Ok(days.and_then(|days| u64::try_from(days).ok()))
-        }
-        .await;
+        };
+        let Ok(tried) = tokio::time::timeout(PATIENCE, tried).await else {
+            self.cancel().await;
+            let what = format!("gave no answer within {PATIENCE:?}; is the table locked?");
+            return Rehearsal::Failed(Error::Unavailable { end: End::Database, what });
+        };
         let _ = client.batch_execute("ROLLBACK").await;
         match tried {
             Ok(ledger_days) => Rehearsal::Good { ledger_days },

@@ -19,6 +19,8 @@ pub(crate) struct Limits {
 /// writers that overtake each other leave the order within it as it is.
 pub(crate) struct Batches {
     from: mpsc::Receiver<Vec<Message>>,
+    /// What the batch has so far. Here, so that nothing is lost when nobody waits for it any more.
+    gathered: Vec<Message>,
     /// What did not go into the batch before.
     waiting: Option<Vec<Message>>,
     limits: Limits,
@@ -26,34 +28,37 @@ pub(crate) struct Batches {
 
 impl Batches {
     pub(crate) fn new(from: mpsc::Receiver<Vec<Message>>, limits: Limits) -> Self {
-        Self { from, waiting: None, limits }
+        Self { from, gathered: Vec::new(), waiting: None, limits }
     }
 
     /// The next batch; `None` when all receivers have ended and nothing is left.
     pub(crate) async fn next(&mut self) -> Option<Vec<Message>> {
-        let mut batch = match self.waiting.take() {
-            Some(messages) => messages,
-            None => self.from.recv().await?,
-        };
+        if self.gathered.is_empty() {
+            self.gathered = match self.waiting.take() {
+                Some(messages) => messages,
+                None => self.from.recv().await?,
+            };
+        }
         let deadline = Instant::now() + self.limits.linger;
-        let mut bytes = bytes_of(&batch);
-        while batch.len() < self.limits.messages && bytes < self.limits.bytes {
+        let mut bytes = bytes_of(&self.gathered);
+        while self.gathered.len() < self.limits.messages && bytes < self.limits.bytes {
             // Until the deadline, or until all receivers have ended.
             let Ok(Some(messages)) = timeout_at(deadline, self.from.recv()).await else { break };
             bytes += bytes_of(&messages);
-            if batch.len() + messages.len() > self.limits.messages || bytes > self.limits.bytes {
+            if self.gathered.len() + messages.len() > self.limits.messages || bytes > self.limits.bytes {
                 self.waiting = Some(messages);
                 break;
             }
-            batch.extend(messages);
+            self.gathered.extend(messages);
         }
-        Some(batch)
+        Some(std::mem::take(&mut self.gathered))
     }
 
     /// Everything that is left, now.
     pub(crate) fn rest(&mut self) -> Vec<Message> {
         self.from.close();
-        let mut rest = self.waiting.take().unwrap_or_default();
+        let mut rest = std::mem::take(&mut self.gathered);
+        rest.extend(self.waiting.take().unwrap_or_default());
         while let Ok(messages) = self.from.try_recv() {
             rest.extend(messages);
         }
@@ -106,6 +111,18 @@ mod tests {
             batches(limits, &[&[60], &[50], &[500, 1], &[1, 99], &[1]]).await,
             [vec![60], vec![50], vec![500, 1], vec![1, 99], vec![1]]
         );
+    }
+
+    /// Time may be up in the midst of it.
+    #[tokio::test]
+    async fn lose_nothing_that_nobody_waits_for() {
+        let (to, from) = mpsc::channel(1);
+        to.send(vec![message(0, 1)]).await.unwrap();
+        let limits = Limits { messages: 4, bytes: 100, linger: Duration::from_secs(3600) };
+        let mut batches = Batches::new(from, limits);
+        tokio::time::timeout(Duration::from_millis(20), batches.next()).await.unwrap_err();
+        assert_eq!(batches.rest().len(), 1);
+        drop(to);
     }
 
     #[tokio::test]

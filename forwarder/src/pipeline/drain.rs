@@ -2,6 +2,7 @@
 
 use super::retry::Backoff;
 use super::shared::Shared;
+use crate::error::End;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         let wait = match shared.queue.depth().await {
             Ok(depth) => {
                 backoff.reset();
+                shared.works(End::Queue);
                 shared.progress.left(depth.total());
                 let nothing_held = shared.held.size().0 == 0;
                 seen_empty = if depth.total() == 0 && nothing_held { seen_empty + 1 } else { 0 };

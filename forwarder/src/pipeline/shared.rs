@@ -4,12 +4,13 @@ use super::held::Held;
 use super::room::Room;
 use super::shutdown::Stop;
 use crate::database::Settings;
-use crate::error::Error;
+use crate::error::{End, Error};
 use crate::message::Message;
 use crate::queue::Queue;
 use crate::telemetry::progress::Progress;
 use crate::telemetry::report::Reports;
 use crate::telemetry::summary::Tally;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
@@ -17,8 +18,6 @@ use tokio_util::task::TaskTracker;
 
 /// How long a drain waits out an outage that comes in its midst.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
-/// Errors that are further apart than any backoff belong to different outages.
-const SAME_OUTAGE: Duration = Duration::from_secs(30);
 
 /// The pipeline's common ground.
 pub(crate) struct Shared {
@@ -38,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) delete_calls: Semaphore,
     /// How many writers wait for the database to come back.
     pub(crate) writers_waiting: watch::Sender<usize>,
-    /// Since when a drain waits for something.
-    pub(crate) waiting: Mutex<Option<Waiting>>,
+    /// Since when each end has been out, and how much was done by then.
+    pub(crate) out_since: Mutex<HashMap<End, (Instant, u64)>>,
     /// Long polls that are not waited for any more.
     pub(crate) left_over: TaskTracker,
     /// What could not be settled in time.
@@ -48,43 +47,43 @@ pub(crate) struct Shared {
     pub(crate) fatal: Mutex<Option<Error>>,
 }
 
-/// An outage as a drain sees it.
-pub(crate) struct Waiting {
-    since: Instant,
-    last_error: Instant,
-    /// How much was done when it began.
-    done: u64,
-}
-
 impl Shared {
     /// What to do about an error: `false`, wait and try again; `true`, it ends. A drain ends where
     /// somebody has to set something right, or an outage lasts; otherwise a forwarder never gives up.
     pub(crate) fn ends_on(&self, error: Error) -> bool {
         self.reports.waiting_out(&error);
-        if !self.drain || (error.is_transient() && !self.waited_long_enough()) {
+        if !self.drain || (error.is_transient() && !self.waited_long_enough(error.end())) {
             return false;
         }
-        // The first counts.
-        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        self.stop.receiving.cancel();
-        self.stop.settling.cancel();
+        self.end_with(error);
         true
     }
 
-    /// Whether nothing at all has moved for so long that a drain gives up.
-    fn waited_long_enough(&self) -> bool {
+    /// Ends it all, giving back what is held. The first error counts.
+    pub(crate) fn end_with(&self, error: Error) {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop.receiving.cancel();
+        self.stop.settling.cancel();
+    }
+
+    /// Whether an end has been out, and nothing has moved, for so long that a drain gives up.
+    fn waited_long_enough(&self, end: End) -> bool {
         let (now, done) = (Instant::now(), self.tally.moved());
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *waiting {
-            Some(waiting) if waiting.done == done && now - waiting.last_error < SAME_OUTAGE => {
-                waiting.last_error = now;
-                now - waiting.since > DRAIN_PATIENCE
-            }
-            _ => {
-                *waiting = Some(Waiting { since: now, last_error: now, done });
-                false
-            }
-        }
+        let mut out_since = self.out_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, _) = *out_since
+            .entry(end)
+            .and_modify(|out| {
+                if out.1 != done {
+                    *out = (now, done);
+                }
+            })
+            .or_insert((now, done));
+        now - since > DRAIN_PATIENCE
+    }
+
+    /// An end has done what it was asked: an outage is over.
+    pub(crate) fn works(&self, end: End) {
+        self.out_since.lock().unwrap_or_else(PoisonError::into_inner).remove(&end);
     }
 
     /// These can't be settled: they are made visible again at the end.

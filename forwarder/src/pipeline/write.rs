@@ -40,6 +40,7 @@ async fn take_in(shared: &Shared, database: &mut Option<Database>, batch: &[Mess
         let start = Instant::now();
         match try_once(shared, database, batch).await {
             Ok(counts) => {
+                shared.works(End::Database);
                 shared.tally.taken_in(counts, start.elapsed(), batch);
                 tracing::debug!(
                     messages = batch.len(),
@@ -73,7 +74,7 @@ async fn try_once(
 ) -> Result<Counts, Error> {
     let connected = match database {
         Some(connected) => connected,
-        None => database.insert(Database::open_in_time(&shared.connection).await?.0),
+        None => database.insert(Database::open(&shared.connection).await?.0),
     };
     match tokio::time::timeout(shared.statement_timeout, connected.take_in(batch)).await {
         Ok(counts) => counts,

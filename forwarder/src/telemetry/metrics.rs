@@ -155,8 +155,10 @@ impl Served {
         let Some(shared) = self.shared.get().and_then(Weak::upgrade) else {
             return Err("the queue and the database have not been reached yet".to_owned());
         };
-        let both = async { tokio::try_join!(shared.queue.depth(), Database::open(&shared.connection)) };
-        match tokio::time::timeout(PATIENCE, both).await {
+        // It gives up by itself, so that it leaves nothing behind at the server.
+        let database = Database::open_within(&shared.connection, PATIENCE);
+        let both = async { tokio::try_join!(shared.queue.depth(), database) };
+        match tokio::time::timeout(2 * PATIENCE, both).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("the queue or the database gave no answer within {PATIENCE:?}")),

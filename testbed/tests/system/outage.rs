@@ -203,3 +203,21 @@ async fn a_queue_that_is_deleted_and_made_again_is_served_again() {
     let ended = running.ended().await.unwrap();
     assert_eq!(ended.log.matches("Check the queue's name").count(), 1, "once a minute: {}", ended.log);
 }
+
+/// Whoever asks whether it is ready must not fill the server with sessions that wait for a lock.
+#[tokio::test]
+async fn a_locked_table_leaves_nothing_waiting_at_the_server() {
+    let way = Way::new("locked").await;
+    let running = Running::start(way.forwarder().await).unwrap();
+    let is_ready = || async { running.get("/readyz").await.contains("200 OK") };
+    wait_until("it is ready", is_ready).await.unwrap();
+    way.database.batch_execute("BEGIN; LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let is_not = || async { running.get("/readyz").await.contains("gave no answer") };
+    wait_until("it is not ready", is_not).await.unwrap();
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'locked' AND wait_event_type = 'Lock'";
+    let none = || async { way.count(waiting).await == 0 };
+    wait_until("nobody waits any more", none).await.unwrap();
+    way.database.batch_execute("ROLLBACK").await.unwrap();
+    wait_until("it is ready again", is_ready).await.unwrap();
+}

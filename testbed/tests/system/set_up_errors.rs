@@ -100,3 +100,29 @@ async fn wrong_usage_ends_with_2() {
     command.args(["--drain", "--queue-url=http://127.0.0.1/000000000000/no-such-queue"]);
     ends_with(command, 78, "The specified queue does not exist").await;
 }
+
+#[tokio::test]
+async fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let way = Way::new("empty_variables").await;
+    let mut command = way.drain().await;
+    for name in
+        ["FORWARDER_METRICS_LISTEN", "FORWARDER_RECEIVERS", "FORWARDER_BATCH_BYTES", "FORWARDER_LOG_FORMAT"]
+    {
+        command.env(name, "");
+    }
+    assert_eq!(forwarder::run(command).await.unwrap().code, Some(0));
+    let mut command = way.drain().await;
+    command.arg("--batch-linger=500000000000years");
+    assert_eq!(forwarder::run(command).await.unwrap().code, Some(2));
+}
+
+/// A drain that did everything must not look crashed because nobody reads what it says.
+#[tokio::test]
+async fn a_summary_that_nobody_takes_changes_nothing() {
+    let way = Way::new("full_disk").await;
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = way.drain().await;
+    command.stdout(full).stderr(std::process::Stdio::null());
+    let status = tokio::process::Command::from(command).status().await.unwrap();
+    assert_eq!(status.code(), Some(0));
+}

@@ -87,3 +87,45 @@ async fn a_long_poll_is_not_waited_for() {
     assert_eq!(running.ended().await.unwrap().code, Some(0));
     assert!(start.elapsed() < Duration::from_secs(10), "a long poll takes 20 s: {:?}", start.elapsed());
 }
+
+#[tokio::test]
+async fn a_batch_that_waits_for_more_is_visible_again() {
+    let way = Way::new("gathered").await;
+    let mut command = way.forwarder().await;
+    command.args(["--batch-linger=1h", "--shutdown-grace=0s"]);
+    let running = Running::start(command).unwrap();
+    way.queue.send(&logins(0..5)).await.unwrap();
+    let held = || async { running.metric("forwarder_in_flight_messages").await == 5 };
+    wait_until("all are held", held).await.unwrap();
+    running.signal(Signal::TERM).unwrap();
+    let ended = running.ended().await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(way.queue.depth().await.unwrap(), [5, 0, 0], "{}", ended.summary);
+}
+
+/// The table is locked, all room is taken, and more has come than there is room for.
+#[tokio::test]
+async fn what_waits_for_room_is_visible_again() {
+    let way = Way::new("no_room").await;
+    let mut command = way.forwarder().await;
+    command.args(["--max-in-flight-bytes=1MiB", "--receivers=8", "--shutdown-grace=1s"]);
+    let running = Running::start(command).unwrap();
+    way.queue.send(&logins(0..3)).await.unwrap();
+    let small = || async { running.metric("forwarder_deleted_total").await == 3 };
+    wait_until("what is small is carried", small).await.unwrap();
+    way.database.batch_execute("BEGIN; LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let large: Vec<String> =
+        (3..19).map(|n| format!(r#"{{"user_id":"user {n}","x":"{}"}}"#, "x".repeat(200_000))).collect();
+    for one in &large {
+        way.queue.send(std::slice::from_ref(one)).await.unwrap();
+    }
+    let full = || async { running.metric("forwarder_in_flight_bytes").await > 600_000 };
+    wait_until("room is short", full).await.unwrap();
+    running.signal(Signal::TERM).unwrap();
+    let ended = running.ended().await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(way.queue.depth().await.unwrap(), [16, 0, 0], "{}", ended.summary);
+    way.database.batch_execute("COMMIT").await.unwrap();
+    way.drained().await;
+    way.holds_each_once(19).await;
+}
