@@ -2,7 +2,7 @@
 PG_CONFIG ?=
 export PG_CONFIG
 
-.PHONY: setup demo test lint install
+.PHONY: setup demo test compose-test lint install
 setup:
 	@testbed/setup.sh
 
@@ -13,6 +13,10 @@ demo:
 test:
 	@testbed/setup.sh test && testbed/build.sh all
 	testbed/test.sh
+
+# docker-compose.yaml, tried for real. Needs a Docker engine.
+compose-test:
+	@testbed/compose_test.sh
 
 lint:
 	@testbed/setup.sh build
