@@ -122,7 +122,8 @@ says() { compose logs --since=30s "$1" | grep -qF "$2"; }
 
 # The backup becomes the data volume, as PostgreSQL's own user.
 restore() {
-    compose run --rm --no-deps -T --entrypoint=tar postgres --extract --directory=/var/lib/postgresql/data <"$work/backup.tar"
+    compose run --rm --no-deps -T --entrypoint=bash postgres -c 'chmod 0700 "$PGDATA" && tar --extract --directory="$PGDATA"' \
+        <"$work/backup.tar"
 }
 
 started_after() { [ "$(state "$1" StartedAt)" != "$2" ]; }
