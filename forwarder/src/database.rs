@@ -1,8 +1,8 @@
 //! The database: one connection, and the one function that takes messages in.
 //!
 //! [`parameters`] are read once into what [`connection`] connects with, over [`mod@tls`] where asked for;
-//! [`certificate`] tells the right server, [`pgpass`] may know the password, [`refusal`] knows what to
-//! do when a server does not take us. [`rehearsal`] is for `forwarder check`.
+//! [`certificate`] tells the right server, [`pgpass`] or [`secret_file`] may know the password,
+//! [`refusal`] knows what to do when a server does not take us. [`rehearsal`] is for `forwarder check`.
 
 mod certificate;
 mod connection;
@@ -10,6 +10,7 @@ mod parameters;
 mod pgpass;
 mod refusal;
 mod rehearsal;
+mod secret_file;
 mod tls;
 
 pub(crate) use connection::{Connected, DatabaseUrl, Settings};

@@ -3,6 +3,7 @@
 use super::parameters::{Parameters, not_a};
 use super::pgpass::{self, Login};
 use super::refusal;
+use super::secret_file;
 use super::tls::{Protection, Tls, Way};
 use crate::error::{End, Error};
 use clap::Args;
@@ -19,7 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Args)]
 pub(crate) struct DatabaseUrl {
     /// `postgresql://user@host:port/database?sslmode=verify-full`; what it leaves open, PGHOST, PGUSER,
-    /// PGSSLMODE and so on say. A password is better kept in PGPASSWORD or ~/.pgpass.
+    /// PGSSLMODE and so on say. A password is better kept in PGPASSWORD, ~/.pgpass, or a file that
+    /// PGPASSWORD_FILE names.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 
@@ -58,6 +60,7 @@ pub(crate) struct Settings {
     servers: Vec<Server>,
     tls: Tls,
     password_file: Option<PathBuf>,
+    secret_file: Option<PathBuf>,
     patience: Option<Duration>,
 }
 
@@ -106,6 +109,7 @@ impl Settings {
         let tls = Tls::read(&mut given, home.as_deref())?;
         let password_file =
             given.take("passfile").map(PathBuf::from).or_else(|| Some(home.as_deref()?.join(".pgpass")));
+        let secret_file = variable("PGPASSWORD_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
         // Writes go to a primary. A standby that was one is found out here, not by the next batch.
         let target = match given.take("target_session_attrs").as_deref() {
             None | Some("read-write" | "primary") => TargetSessionAttrs::ReadWrite,
@@ -135,7 +139,7 @@ impl Settings {
         }
         let patience = common.get_connect_timeout().copied();
         let servers = servers(&hosts, &addresses, &ports, &common)?;
-        Ok(Self { servers, tls, password_file, patience })
+        Ok(Self { servers, tls, password_file, secret_file, patience })
     }
 
     fn has_password(&self) -> bool {
@@ -157,7 +161,7 @@ impl Settings {
     }
 
     async fn connect_to(&self, mut server: Server) -> Result<Connected, Error> {
-        let password_from = self.find_password(&mut server);
+        let password_from = self.find_password(&mut server)?;
         let on_socket = server.host.starts_with('/');
         // A socket has no use for TLS, and libpq has none on it.
         let ways = if on_socket { &[Way::Plain] } else { self.tls.ways() };
@@ -202,23 +206,27 @@ impl Settings {
         })
     }
 
-    /// Gives a server its password from the file, if it needs one; says where it comes from. The file
-    /// is read for each connection: it may be renewed meanwhile.
-    fn find_password(&self, server: &mut Server) -> String {
+    /// Gives a server its password from a file, if it needs one; says where it comes from. Files are read
+    /// for each connection: passwords may be renewed meanwhile.
+    fn find_password(&self, server: &mut Server) -> Result<String, Error> {
         if server.config.get_password().is_some() {
-            return "from the URL or PGPASSWORD".to_owned();
+            return Ok("from the URL or PGPASSWORD".to_owned());
         }
-        let Some(file) = &self.password_file else { return "none was given".to_owned() };
+        if let Some(file) = &self.secret_file {
+            server.config.password(secret_file::password(file)?);
+            return Ok(format!("from {}", file.display()));
+        }
+        let Some(file) = &self.password_file else { return Ok("none was given".to_owned()) };
         let user = server.config.get_user().unwrap_or_default().to_owned();
         let database = server.config.get_dbname().unwrap_or(&user).to_owned();
         let login = Login { host: &server.host, port: server.port, database: &database, user: &user };
-        match pgpass::password(file, login) {
+        Ok(match pgpass::password(file, login) {
             Some(password) => {
                 server.config.password(password);
                 format!("from {}", file.display())
             }
             None => format!("none was given, and {} has none for it", file.display()),
-        }
+        })
     }
 }
 

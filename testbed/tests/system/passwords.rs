@@ -56,6 +56,11 @@ async fn come_from_the_environment_the_url_or_a_file() {
     let home = home.to_str().unwrap();
     ends(&with(&[("HOME", home)]).await, 0, "over TLS");
     ends(&with(&[("HOME", home), ("PGPASSWORD", "canary-wrong")]).await, 78, "Check the password (from");
+    // As containers have it: a file with the password alone, open to all in there.
+    let secret = file(folder.path(), &format!("{PASSWORD}\n"), 0o644);
+    ends(&with(&[("PGPASSWORD_FILE", &secret)]).await, 0, "over TLS");
+    ends(&with(&[("PGPASSWORD_FILE", "/no/such/secret")]).await, 78, "(PGPASSWORD_FILE) can't be read");
+    ends(&with(&[("PGPASSWORD_FILE", &file(folder.path(), "\n", 0o600))]).await, 78, "is empty");
 
     let url = format!("postgresql://password_only:canary%3Apass%5Cword@127.0.0.1:{}/secured", server.port());
     ends(&forwarder::run(command(&url, &[TLS]).await).await.unwrap(), 0, "over TLS");

@@ -1,0 +1,21 @@
+//! The password from a file that `PGPASSWORD_FILE` names, as containers are given secrets: nothing else
+//! is in it. Such files are often open to every user of the container, so their mode is nobody's fault.
+
+use crate::error::Error;
+use std::path::Path;
+
+/// The password in a file; a line's end after it is none of it.
+pub(super) fn password(file: &Path) -> Result<Vec<u8>, Error> {
+    let wrong = |why: &str| Error::SetUp {
+        what: format!(
+            "the password file {} (PGPASSWORD_FILE) {why}. Put the password there.",
+            file.display()
+        ),
+    };
+    let text = std::fs::read(file).map_err(|error| wrong(&format!("can't be read: {error}")))?;
+    let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    if end == 0 {
+        return Err(wrong("is empty"));
+    }
+    Ok(text[..end].to_vec())
+}
