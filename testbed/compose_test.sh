@@ -104,18 +104,17 @@ under_load() {
 }
 some_rows_of() { [ "$(rows_of "$1")" -gt 0 ]; }
 
-# One of the forwarder's metrics, asked for from another container.
-metric() {
+# What the forwarder answers over HTTP, asked from another container.
+ask() {
     compose exec -T postgres bash -c \
-        'exec 3<>/dev/tcp/forwarder/9464 && printf "GET /metrics HTTP/1.0\r\n\r\n" >&3 && cat <&3' |
-        awk -v name="forwarder_$1" '$1 == name { print $2 }'
+        "exec 3<>/dev/tcp/forwarder/9464 && printf 'GET /$1 HTTP/1.0\r\n\r\n' >&3 && cat <&3"
 }
+metric() { awk -v name="forwarder_$1" '$1 == name { print $2 }' "$work/metrics"; }
 
 # All that this forwarder ever received is stored, or was made visible again.
 has_settled_all() {
-    local received
-    received=$(metric received_total)
-    [ "$received" = $(($(metric inserted_total) + $(metric duplicate_total) + $(metric quarantined_total) + $(metric released_total))) ]
+    ask metrics >"$work/metrics" &&
+        [ "$(metric received_total)" = $(($(metric inserted_total) + $(metric duplicate_total) + $(metric quarantined_total) + $(metric released_total))) ]
 }
 
 says() { compose logs --since=30s "$1" | grep -qF "$2"; }
@@ -181,6 +180,7 @@ quietly compose build
 
 step "everything comes up and is healthy"
 quietly compose up --detach --wait
+ask readyz | grep -q "200 OK" || fail "the forwarder is not ready: $(ask readyz)"
 
 step "all sample logins arrive"
 all_is_there_once
@@ -194,7 +194,7 @@ for service in passwords postgres forwarder; do
         "$(docker inspect --format '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$(id $service)")" "true [ALL]"
 done
 for service in postgres forwarder; do
-    ! docker top "$(id $service)" -eo uid | grep -qw 0 || fail "a process of $service is root"
+    ! docker top "$(id $service)" -eo pid,uid | awk 'NR > 1 && $2 == 0 { root = 1 } END { exit !root }' || fail "a process of $service is root"
 done
 
 step "passwords and keys are where they belong"
@@ -215,9 +215,12 @@ equal "keyrings in the data directory" \
 
 # --- stopped and killed -----------------------------------------------------------------------------
 step "stop and start in the midst of a load"
-under_load load-stop 4000
-wait $sender || fail "$(cat "$work/send")"
+quietly compose pause forwarder
+quietly send load-stop 4000
+quietly compose unpause forwarder
+wait_until "the first rows are there" some_rows_of load-stop
 left=$(waiting)
+[ "$left" -gt 0 ] || fail "all of the load was through too soon to try anything"
 quietly compose stop
 equal "the forwarder's exit code" "$(state forwarder ExitCode)" 0
 quietly compose start
@@ -268,6 +271,9 @@ quietly compose stop postgres
 quietly send load-waits 500
 quietly compose restart forwarder
 wait_until "it says what it waits for" says forwarder "the database"
+check=0
+compose exec -T forwarder forwarder check >"$work/check" || check=$?
+equal "what forwarder check says" "$check" 69
 equal "the forwarder runs, restarts" "$(state forwarder Status) $(docker inspect --format '{{.RestartCount}}' "$(id forwarder)")" "running 0"
 quietly compose start postgres
 SENT=$((SENT + 500))
