@@ -214,7 +214,7 @@ async fn each_case_is_alone_in_its_fate() {
 #[tokio::test]
 async fn the_largest_bodies_are_read_in_linear_time() {
     const MIB: usize = 1 << 20;
-    let client = cluster().await.database("large_bodies").await.unwrap();
+    let client = cluster().await.database("linear_time").await.unwrap();
     let fill = |start: &str, unit: &str, end: &str| {
         let room = (MIB - start.len() - end.len()) / unit.len();
         format!("{start}{}{end}", unit.repeat(room))
