@@ -2,7 +2,7 @@
 PG_CONFIG ?=
 export PG_CONFIG
 
-.PHONY: setup demo test compose-test lint install
+.PHONY: setup demo test compose-test bench lint install
 setup:
 	@testbed/setup.sh
 
@@ -17,6 +17,11 @@ test:
 # docker-compose.yaml, tried for real. Needs a Docker engine.
 compose-test:
 	@testbed/compose_test.sh
+
+# BENCH=mask|ingest|e2e|scale for a part
+bench:
+	@testbed/setup.sh bench && testbed/build.sh bench
+	@target/release/testbed bench $(BENCH)
 
 lint:
 	@testbed/setup.sh build

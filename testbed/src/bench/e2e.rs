@@ -1,0 +1,233 @@
+//! Messages a second from a full queue to durable rows and an empty queue.
+
+use super::report::{Bound, Report, Table};
+use super::{SETTINGS, load};
+use crate::cluster::Cluster;
+use crate::emulator::Emulator;
+use crate::guardian::wait_until;
+use crate::queue::Queue;
+use crate::{Result, cache, forwarder, root};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// How many messages each gets: enough for seconds of work at its own pace.
+struct Amounts {
+    forwarder: u64,
+    tuned: u64,
+    typical: u64,
+}
+
+/// Receives under way at once, of the ceiling.
+const TASKS: usize = 16;
+
+pub(super) async fn run(report: &mut Report) -> Result<()> {
+    let rustack = Emulator::rustack().await?;
+    let fast = Amounts { forwarder: 400_000, tuned: 40_000, typical: 3_000 };
+    let (rate, bounds) = ("rustack", [0.7, 100.0, 6.0]);
+    compare(report, &rustack, rate, &fast, bounds, Some(40_000.0)).await?;
+    drop(rustack);
+    let localstack = Emulator::localstack().await?;
+    let slow = Amounts { forwarder: 30_000, tuned: 15_000, typical: 1_000 };
+    compare(report, &localstack, "LocalStack", &slow, [0.95, 0.0, 0.0], None).await
+}
+
+async fn compare(
+    report: &mut Report,
+    emulator: &Emulator,
+    name: &str,
+    amounts: &Amounts,
+    [of_ceiling, of_typical, of_tuned]: [f64; 3],
+    absolute: Option<f64>,
+) -> Result<()> {
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.database("bench").await?;
+    client.batch_execute("SELECT pg_mask.maintain()").await?;
+    let mut table = Table::new(format!("e2e: from a full queue to durable rows, on {name}"), "messages/s");
+
+    let mut best: Option<Run> = None;
+    for round in 0..2 {
+        let queue = filled(emulator, &format!("forwarder-{round}"), amounts.forwarder).await?;
+        let url = cluster.url("mask_forwarder", "bench");
+        let mut command = forwarder::command(emulator, &queue.name, &url)?;
+        command.arg("--drain");
+        let run = carry(vec![command], &queue, amounts.forwarder).await?;
+        let rows: i64 = client.query_one("SELECT count(*) FROM user_logins", &[]).await?.get(0);
+        if rows as u64 != amounts.forwarder {
+            return Err(format!("{rows} rows of {} messages", amounts.forwarder).into());
+        }
+        client.batch_execute("TRUNCATE user_logins, pg_mask.ledger").await?;
+        best = best.filter(|best| best.rate > run.rate).or(Some(run));
+    }
+    if let Some(best) = best {
+        table.figure("forwarder", best.rate, best.note());
+    }
+
+    let queue = filled(emulator, "ceiling", amounts.forwarder).await?;
+    let start = Instant::now();
+    receive_and_delete(&queue).await?;
+    table.figure(
+        "ceiling",
+        amounts.forwarder as f64 / start.elapsed().as_secs_f64(),
+        format!("receive and delete alone, the same SDK, {TASKS} at once"),
+    );
+
+    for (figure, script, processes, messages) in [
+        ("tuned predecessor", "tuned.py", 2, amounts.tuned),
+        ("typical predecessor", "typical.py", 1, amounts.typical),
+    ] {
+        let queue = filled(emulator, script.trim_end_matches(".py"), messages).await?;
+        let commands = (0..processes).map(|_| predecessor(emulator, script, &queue, &cluster)).collect();
+        let run = carry(commands, &queue, messages).await?;
+        table.figure(figure, run.rate, run.note());
+    }
+    if let Some(absolute) = absolute {
+        table.absolute("forwarder", Bound::AtLeast(absolute));
+    }
+    table.goal("forwarder", "ceiling", Bound::AtLeast(of_ceiling));
+    if of_typical > 0.0 {
+        table.goal("forwarder", "typical predecessor", Bound::AtLeast(of_typical));
+        table.goal("forwarder", "tuned predecessor", Bound::AtLeast(of_tuned));
+    }
+    report.add(table);
+    Ok(())
+}
+
+/// A queue with so many messages in it.
+pub(super) async fn filled(emulator: &Emulator, name: &str, messages: u64) -> Result<Queue> {
+    const SENDERS: u64 = 8;
+    let queue = Queue::create(emulator, name).await?;
+    let mut senders = JoinSet::new();
+    for sender in 0..SENDERS {
+        let queue = queue.clone();
+        let bodies: Vec<String> = (0..messages).filter(|n| n % SENDERS == sender).map(load::body).collect();
+        senders.spawn(async move { queue.send(&bodies).await });
+    }
+    while let Some(sent) = senders.join_next().await {
+        sent??;
+    }
+    Ok(queue)
+}
+
+/// What it took to carry messages.
+pub(super) struct Run {
+    pub(super) rate: f64,
+    /// Of the carrying processes, for a million messages.
+    cpu_seconds: f64,
+    peak_mib: f64,
+}
+
+impl Run {
+    pub(super) fn note(&self) -> String {
+        format!("{:.0} CPU seconds a million, at most {:.0} MiB", self.cpu_seconds, self.peak_mib)
+    }
+}
+
+/// Runs programs until the queue is empty.
+pub(super) async fn carry(commands: Vec<Command>, queue: &Queue, messages: u64) -> Result<Run> {
+    let start = Instant::now();
+    let mut running = Vec::new();
+    for mut command in commands {
+        running.push(Carrier(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?));
+    }
+    let is_empty = || async { queue.depth().await.is_ok_and(|depth| depth == [0, 0, 0]) };
+    wait_until("the queue is empty", is_empty).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let used: Vec<(f64, f64)> = running.iter().map(|carrier| used(carrier.0.id())).collect();
+    for carrier in &mut running {
+        let pid = carrier.0.id();
+        // A drain ends by itself; predecessors don't know when they are done.
+        let ended = || async {
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), wait_until("it ends", ended)).await;
+    }
+    Ok(Run {
+        rate: messages as f64 / seconds,
+        cpu_seconds: used.iter().map(|(cpu, _)| cpu).sum::<f64>() * 1e6 / messages as f64,
+        peak_mib: used.iter().map(|(_, peak)| peak).sum(),
+    })
+}
+
+/// A process that ends with its value.
+pub(super) struct Carrier(pub(super) Child);
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// CPU seconds that a process has used, and the most memory it had, in MiB.
+pub(super) fn used(pid: u32) -> (f64, f64) {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let stat = read("stat");
+    // utime and stime, in ticks of 10 ms (proc(5), fields 14 and 15).
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
+    let status = read("status");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
+    (ticks / 100.0, peak.unwrap_or(0.0) / 1024.0)
+}
+
+/// The most that the SDK and the queue give.
+async fn receive_and_delete(queue: &Queue) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..TASKS {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            loop {
+                let answer = queue
+                    .client
+                    .receive_message()
+                    .queue_url(&queue.url)
+                    .max_number_of_messages(10)
+                    .message_system_attribute_names("All".into())
+                    .send()
+                    .await?;
+                let messages = answer.messages.unwrap_or_default();
+                if messages.is_empty() {
+                    return Result::Ok(());
+                }
+                let entry = |(place, message): (usize, aws_sdk_sqs::types::Message)| {
+                    aws_sdk_sqs::types::DeleteMessageBatchRequestEntry::builder()
+                        .id(place.to_string())
+                        .receipt_handle(message.receipt_handle.unwrap_or_default())
+                        .build()
+                };
+                let entries = messages
+                    .into_iter()
+                    .enumerate()
+                    .map(entry)
+                    .collect::<std::result::Result<Vec<_>, _>>()?;
+                queue
+                    .client
+                    .delete_message_batch()
+                    .queue_url(&queue.url)
+                    .set_entries(Some(entries))
+                    .send()
+                    .await?;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// A predecessor as its authors describe it.
+fn predecessor(emulator: &Emulator, script: &str, queue: &Queue, cluster: &Cluster) -> Command {
+    let mut command = Command::new(cache().join("predecessors-1/bin/python"));
+    command
+        .arg(root().join("testbed/bench").join(script))
+        .env_clear()
+        .envs(emulator.environment())
+        .env("AWS_DEFAULT_REGION", crate::emulator::REGION)
+        .env("QUEUE_URL", &queue.url)
+        .env("DATABASE_URL", cluster.url("postgres", "bench"));
+    command
+}

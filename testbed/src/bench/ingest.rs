@@ -1,0 +1,153 @@
+//! Rows a second of one backend, in batches of several sizes: pg_mask, the same in plain SQL, and the
+//! limit: COPY of ready rows and of ready ledger entries. Each batch is a transaction, and durable.
+
+use super::load::{self, Message};
+use super::report::{Bound, Report, Table};
+use super::{SETTINGS, best};
+use crate::Result;
+use crate::cluster::Cluster;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, CopyInSink};
+
+/// The size of a batch, and how many rows are taken in by batches of that size.
+const SIZES: [(usize, u64); 5] =
+    [(1, 2_000), (10, 20_000), (100, 100_000), (1_000, 200_000), (10_000, 200_000)];
+const ROUNDS: u64 = 3;
+
+/// What somebody would write without an extension: a key in a setting, a ledger, one statement.
+const PLAIN: &str = "CREATE TABLE plain_logins (LIKE user_logins);
+    CREATE TABLE plain_ledger (sent_day date, message_id uuid, PRIMARY KEY (sent_day, message_id));
+    SET plain.key = 'a key of thirty-two characters!!'";
+const PLAIN_INGEST: &str = "WITH given AS (
+        SELECT id::uuid AS id, body::jsonb AS body, (sent_at AT TIME ZONE 'UTC')::date AS day
+        FROM unnest($1, $2, $3) AS given(id, body, sent_at)
+    ), fresh AS (
+        INSERT INTO plain_ledger SELECT day, id FROM given ON CONFLICT DO NOTHING RETURNING message_id
+    )
+    INSERT INTO plain_logins
+    SELECT body->>'user_id', body->>'device_type',
+        encode(hmac(body->>'ip', current_setting('plain.key'), 'sha256'), 'hex'),
+        encode(hmac(body->>'device_id', current_setting('plain.key'), 'sha256'), 'hex'),
+        body->>'locale',
+        split_part(body->>'app_version', '.', 1)::int * 1000000 + split_part(body->>'app_version', '.', 2)::int * 1000
+            + coalesce(nullif(split_part(body->>'app_version', '.', 3), '')::int, 0),
+        day
+    FROM given JOIN fresh ON fresh.message_id = given.id";
+
+const INGEST: &str = "SELECT inserted FROM ingest_login_batch($1, $2, $3, $4)";
+const COPY_ROWS: &str = "COPY copied_logins FROM STDIN";
+const COPY_LEDGER: &str = "COPY copied_ledger FROM STDIN";
+
+pub(super) async fn run(report: &mut Report) -> Result<()> {
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.database("bench").await?;
+    client
+        .batch_execute(
+            "SELECT pg_mask.maintain(); CREATE EXTENSION pgcrypto; CREATE TABLE copied_logins (LIKE user_logins);
+             CREATE TABLE copied_ledger (LIKE pg_mask.ledger, PRIMARY KEY (message_id)); SET jit = off",
+        )
+        .await?;
+    client.batch_execute(PLAIN).await?;
+    for (size, rows) in SIZES {
+        let [mut ours, mut plain, mut limit] = [const { Vec::new() }; 3];
+        for round in 0..ROUNDS {
+            client
+                .batch_execute("TRUNCATE user_logins, pg_mask.ledger, plain_logins, plain_ledger, copied_logins, copied_ledger; CHECKPOINT")
+                .await?;
+            let messages: Vec<Message> = (0..rows).map(|n| load::message(round, n)).collect();
+            ours.push(ingest(&client, &messages, size).await?);
+            plain.push(plain_sql(&client, &messages, size).await?);
+            // Ready rows: those that were just made.
+            let ready = ready(&client, rows).await?;
+            limit.push(copy(&client, &ready, size).await?);
+        }
+        let mut table = Table::new(format!("ingest: one backend, batches of {size}"), "rows/s");
+        let rate = |times: &[Duration]| rows as f64 / best(times).as_secs_f64();
+        table.figure("ingest_login_batch()", rate(&ours), "parse, mask twice, ledger, quarantine");
+        table.figure("plain SQL", rate(&plain), "jsonb, pgcrypto hmac twice, ON CONFLICT ledger");
+        table.figure("limit", rate(&limit), "COPY of ready rows, COPY into the ledger");
+        if size == 1_000 {
+            table.goal("ingest_login_batch()", "limit", Bound::AtLeast(0.9));
+            table.goal("ingest_login_batch()", "plain SQL", Bound::AtLeast(1.5));
+        }
+        report.add(table);
+    }
+    Ok(())
+}
+
+/// How long it takes to take messages in, batch by batch.
+pub(super) async fn ingest(client: &Client, messages: &[Message], size: usize) -> Result<Duration> {
+    let statement = client.prepare(INGEST).await?;
+    let sent_at = vec![load::sent_at(); size];
+    let counts = vec![1i32; size];
+    let start = Instant::now();
+    for batch in messages.chunks(size) {
+        let (ids, bodies) = columns(batch);
+        let inserted: i64 = client
+            .query_one(&statement, &[&ids, &bodies, &&sent_at[..batch.len()], &&counts[..batch.len()]])
+            .await?
+            .get(0);
+        if inserted != batch.len() as i64 {
+            return Err(format!("{inserted} of {} were inserted", batch.len()).into());
+        }
+    }
+    Ok(start.elapsed())
+}
+
+async fn plain_sql(client: &Client, messages: &[Message], size: usize) -> Result<Duration> {
+    let types = [Type::TEXT_ARRAY, Type::TEXT_ARRAY, Type::TIMESTAMPTZ_ARRAY];
+    let statement = client.prepare_typed(PLAIN_INGEST, &types).await?;
+    let sent_at = vec![load::sent_at(); size];
+    let start = Instant::now();
+    for batch in messages.chunks(size) {
+        let (ids, bodies) = columns(batch);
+        let arguments: [&(dyn ToSql + Sync); 3] = [&ids, &bodies, &&sent_at[..batch.len()]];
+        client.execute(&statement, &arguments).await?;
+    }
+    Ok(start.elapsed())
+}
+
+fn columns(batch: &[Message]) -> (Vec<&str>, Vec<&str>) {
+    batch.iter().map(|message| (message.id.as_str(), message.body.as_str())).unzip()
+}
+
+/// Rows and ledger entries as COPY's text, a line each.
+async fn ready(client: &Client, rows: u64) -> Result<(Vec<String>, Vec<String>)> {
+    let text = async |sql: &str| -> Result<Vec<String>> {
+        let found = client.query(sql, &[]).await?;
+        if found.len() as u64 != rows {
+            return Err(format!("{} rows where {rows} were expected", found.len()).into());
+        }
+        Ok(found.iter().map(|row| row.get(0)).collect())
+    };
+    let logins = "SELECT concat_ws(E'\\t', user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date) || E'\\n' FROM user_logins";
+    let ledger = "SELECT concat_ws(E'\\t', message_id, sent_day, taken_day) || E'\\n' FROM pg_mask.ledger";
+    Ok((text(logins).await?, text(ledger).await?))
+}
+
+async fn copy(client: &Client, (rows, ledger): &(Vec<String>, Vec<String>), size: usize) -> Result<Duration> {
+    let (copy_rows, copy_ledger) = (client.prepare(COPY_ROWS).await?, client.prepare(COPY_LEDGER).await?);
+    let start = Instant::now();
+    for (rows, ledger) in rows.chunks(size).zip(ledger.chunks(size)) {
+        client.batch_execute("BEGIN").await?;
+        for (statement, lines) in [(&copy_rows, rows), (&copy_ledger, ledger)] {
+            let mut text = String::new();
+            for line in lines {
+                write!(text, "{line}")?;
+            }
+            send(client.copy_in(statement).await?, text).await?;
+        }
+        client.batch_execute("COMMIT").await?;
+    }
+    Ok(start.elapsed())
+}
+
+async fn send(sink: CopyInSink<bytes::Bytes>, text: String) -> Result<()> {
+    use futures_util::SinkExt;
+    let mut sink = std::pin::pin!(sink);
+    sink.send(text.into()).await?;
+    sink.finish().await?;
+    Ok(())
+}

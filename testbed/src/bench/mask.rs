@@ -1,0 +1,114 @@
+//! What masking costs a row over a bare scan, beside what people do instead.
+
+use super::report::{Bound, Report, Table};
+use super::{SETTINGS, best};
+use crate::Result;
+use crate::cluster::Cluster;
+use pg_mask_core::keyring::Keyring;
+use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker};
+use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
+
+const ROWS: u32 = 1_000_000;
+const ROUNDS: usize = 5;
+
+/// A masking extension as there are many: a salt from a setting, a digest of both, encoded.
+const USUAL: &str = "CREATE FUNCTION usual_digest(seed text, salt text) RETURNS text LANGUAGE sql IMMUTABLE AS
+        $$ SELECT pg_catalog.encode(public.digest(pg_catalog.concat(seed, salt), 'sha256'), 'hex') $$;
+    CREATE FUNCTION usual_mask(seed text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
+        $$ SELECT public.usual_digest(seed, pg_catalog.current_setting('usual.salt')) $$;
+    SET usual.salt = 'a salt of thirty-two characters!'";
+
+const EXPRESSIONS: [(&str, &str); 7] = [
+    ("scan", "v"),
+    ("mask_pii(text)", "mask_pii(v)"),
+    ("mask_pii(inet)", "mask_pii(i)"),
+    ("encode(sha256(), 'hex')", "encode(sha256(v::bytea), 'hex')"),
+    (
+        "pgcrypto encode(hmac(), 'hex')",
+        "encode(hmac(v, 'a key of thirty-two characters!!', 'sha256'), 'hex')",
+    ),
+    ("md5()", "md5(v)"),
+    ("the usual masking function", "usual_mask(v)"),
+];
+
+pub(super) async fn run(report: &mut Report) -> Result<()> {
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.connect("postgres").await?;
+    client
+        .batch_execute(
+            "CREATE EXTENSION pg_mask; CREATE EXTENSION pgcrypto; SET client_min_messages = warning",
+        )
+        .await?;
+    client.batch_execute(USUAL).await?;
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE ips AS SELECT host(i) AS v, i FROM (SELECT '10.0.0.0'::inet + n AS i FROM generate_series(1, {ROWS}) n) s"
+        ))
+        .await?;
+    client.batch_execute("VACUUM (FREEZE, ANALYZE) ips").await?;
+    for (workers, title) in [(0, "one backend"), (2, "two parallel workers")] {
+        client
+            .batch_execute(&format!(
+                "SET max_parallel_workers_per_gather = {workers}; SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0"
+            ))
+            .await?;
+        let mut times = [const { Vec::new() }; EXPRESSIONS.len()];
+        for round in 0..ROUNDS {
+            for ((_, expression), times) in EXPRESSIONS.iter().zip(&mut times) {
+                // It is twenty times slower: once is enough to know.
+                if round > 0 && expression.starts_with("usual") {
+                    continue;
+                }
+                let start = Instant::now();
+                client.query_one(&format!("SELECT count({expression}) FROM ips"), &[]).await?;
+                times.push(start.elapsed());
+            }
+        }
+        let scan = best(&times[0]);
+        let mut table =
+            Table::new(format!("mask: cost of a row over a bare scan, {ROWS} rows, {title}"), "ns");
+        for ((name, _), times) in EXPRESSIONS.iter().zip(&times).skip(1) {
+            let cost = best(times).saturating_sub(scan).as_secs_f64() * 1e9 / f64::from(ROWS);
+            table.figure(*name, cost, "");
+        }
+        if workers == 0 {
+            table.figure("floor: three SHA-256 blocks", floor(), "in a loop, without any server");
+            table.figure("floor: pg_mask's core", core()?, "canonical form and both hashes, the same");
+            table.goal("mask_pii(text)", "encode(sha256(), 'hex')", Bound::AtMost(0.30));
+            table.goal("mask_pii(text)", "pgcrypto encode(hmac(), 'hex')", Bound::AtMost(0.18));
+        }
+        report.add(table);
+    }
+    Ok(())
+}
+
+/// The time of one hash of a value, and of the two blocks that a keyed hash with prepared keys adds.
+fn floor() -> f64 {
+    per_call(|n| {
+        let block = n.to_ne_bytes();
+        let mut hash = Sha256::digest(block);
+        hash = Sha256::digest(hash);
+        Sha256::digest(hash)[0]
+    })
+}
+
+fn core() -> Result<f64> {
+    let masker = Masker::new(&Keyring::generate("2026-11-21T00:00:00Z")?.0, DEFAULT_DOMAIN);
+    let ips: Vec<String> = (0..1000).map(|n| format!("10.0.{}.{}", n / 256, n % 256)).collect();
+    Ok(per_call(|n| masker.hash(ips[n as usize % ips.len()].as_bytes()).map_or(0, |hash| hash[0])))
+}
+
+fn per_call(mut call: impl FnMut(u32) -> u8) -> f64 {
+    let mut times: Vec<Duration> = Vec::new();
+    let mut sum = 0u8;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for n in 0..ROWS {
+            sum = sum.wrapping_add(std::hint::black_box(call(n)));
+        }
+        times.push(start.elapsed());
+    }
+    std::hint::black_box(sum);
+    best(&times).as_secs_f64() * 1e9 / f64::from(ROWS)
+}

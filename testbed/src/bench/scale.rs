@@ -1,0 +1,149 @@
+//! What changes when there is more of everything.
+
+use super::e2e::{Carrier, carry, filled, used};
+use super::load::{self, Message};
+use super::report::{Bound, Report, Table};
+use super::{SETTINGS, best, ingest};
+use crate::cluster::Cluster;
+use crate::emulator::Emulator;
+use crate::guardian::wait_until;
+use crate::queue::Queue;
+use crate::{Result, forwarder};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+pub(super) async fn run(report: &mut Report) -> Result<()> {
+    ledger(report).await?;
+    masking(report).await?;
+    forwarders(report).await?;
+    starting(report).await
+}
+
+/// Ingest while the ledger of the day grows; and into a partitioned table.
+async fn ledger(report: &mut Report) -> Result<()> {
+    const ROWS: u64 = 200_000;
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.database("bench").await?;
+    client.batch_execute("SELECT pg_mask.maintain()").await?;
+    let mut table = Table::new("scale: ingest, one backend, batches of 1000", "rows/s");
+    let mut run = 0;
+    let mut rate = async |before: &str| -> Result<f64> {
+        client.batch_execute(before).await?;
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            run += 1;
+            client.batch_execute("TRUNCATE user_logins; CHECKPOINT").await?;
+            let messages: Vec<Message> = (0..ROWS).map(|n| load::message(run, n)).collect();
+            times.push(ingest::ingest(&client, &messages, 1000).await?);
+        }
+        Ok(ROWS as f64 / best(&times).as_secs_f64())
+    };
+    let grow = |rows: u64| {
+        format!(
+            "INSERT INTO pg_mask.ledger SELECT gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date
+             FROM generate_series(1, {rows} - (SELECT count(*) FROM pg_mask.ledger))"
+        )
+    };
+    table.figure("ledger of 0", rate("TRUNCATE pg_mask.ledger").await?, "");
+    table.figure("ledger of 1 million", rate(&grow(1_000_000)).await?, "");
+    table.figure("ledger of 10 million", rate(&grow(10_000_000)).await?, "all of one day");
+    let partitioned = "ALTER TABLE user_logins RENAME TO plain_logins;
+        CREATE TABLE user_logins (LIKE plain_logins) PARTITION BY HASH (user_id);
+        DO $$ BEGIN FOR n IN 0..7 LOOP
+            EXECUTE format('CREATE TABLE user_logins_%s PARTITION OF user_logins FOR VALUES WITH (MODULUS 8, REMAINDER %s)', n, n);
+        END LOOP; END $$; TRUNCATE pg_mask.ledger";
+    table.figure("user_logins in 8 partitions", rate(partitioned).await?, "");
+    table.goal("ledger of 10 million", "ledger of 0", Bound::AtLeast(0.9));
+    report.add(table);
+    Ok(())
+}
+
+/// A large table, masked.
+async fn masking(report: &mut Report) -> Result<()> {
+    const ROWS: u32 = 10_000_000;
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.connect("postgres").await?;
+    client
+        .batch_execute(&format!(
+            "CREATE EXTENSION pg_mask; CREATE UNLOGGED TABLE ips AS SELECT host('10.0.0.0'::inet + n) AS v FROM generate_series(1, {ROWS}) n"
+        ))
+        .await?;
+    client.batch_execute("VACUUM (FREEZE, ANALYZE) ips").await?;
+    let mut table = Table::new(format!("scale: SELECT count(mask_pii(v)) over {ROWS} rows"), "rows/s");
+    for workers in [0, 1, 2] {
+        client.batch_execute(&format!("SET max_parallel_workers_per_gather = {workers}")).await?;
+        let mut times = Vec::new();
+        for _ in 0..2 {
+            let start = Instant::now();
+            client.query_one("SELECT count(mask_pii(v)) FROM ips", &[]).await?;
+            times.push(start.elapsed());
+        }
+        table.figure(
+            format!("{workers} workers"),
+            f64::from(ROWS) / best(&times).as_secs_f64(),
+            "and the leader",
+        );
+    }
+    report.add(table);
+    Ok(())
+}
+
+/// Several forwarders on one queue.
+async fn forwarders(report: &mut Report) -> Result<()> {
+    const MESSAGES: u64 = 200_000;
+    let emulator = Emulator::rustack().await?;
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.database("bench").await?;
+    client.batch_execute("SELECT pg_mask.maintain()").await?;
+    let mut table = Table::new("scale: forwarders on one queue, on rustack", "messages/s");
+    for count in [1, 2, 4] {
+        let queue = filled(&emulator, &format!("{count}-forwarders"), MESSAGES).await?;
+        let url = cluster.url("mask_forwarder", "bench");
+        let mut commands = Vec::new();
+        for _ in 0..count {
+            let mut command = forwarder::command(&emulator, &queue.name, &url)?;
+            command.arg("--drain");
+            commands.push(command);
+        }
+        let run = carry(commands, &queue, MESSAGES).await?;
+        table.figure(format!("{count}"), run.rate, run.note());
+    }
+    report.add(table);
+    Ok(())
+}
+
+/// From the start of the process to the first row; and what it costs to wait.
+async fn starting(report: &mut Report) -> Result<()> {
+    const IDLE: Duration = Duration::from_secs(20);
+    let emulator = Emulator::rustack().await?;
+    let cluster = Cluster::start(SETTINGS).await?;
+    let client = cluster.database("bench").await?;
+    let queue = Queue::create(&emulator, "starting").await?;
+    queue.send(&[load::body(0)]).await?;
+    let mut command = forwarder::command(&emulator, &queue.name, &cluster.url("mask_forwarder", "bench"))?;
+    let start = Instant::now();
+    let carrier = Carrier(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let there = || async {
+        client
+            .query_one("SELECT count(*) FROM user_logins", &[])
+            .await
+            .is_ok_and(|row| row.get::<_, i64>(0) == 1)
+    };
+    wait_until("the first row is there", there).await?;
+    let mut table = Table::new("scale: starting and waiting", "ms");
+    table.figure(
+        "from start to the first row",
+        start.elapsed().as_secs_f64() * 1000.0,
+        "a batch waits 50 ms for more",
+    );
+    let (before, _) = used(carrier.0.id());
+    tokio::time::sleep(IDLE).await; // this is what is measured
+    let (after, peak) = used(carrier.0.id());
+    table.figure(
+        "CPU of an idle minute",
+        (after - before) * 1000.0 * 60.0 / IDLE.as_secs_f64(),
+        format!("at most {peak:.0} MiB"),
+    );
+    report.add(table);
+    Ok(())
+}
