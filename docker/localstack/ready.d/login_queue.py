@@ -1,13 +1,14 @@
 """Runs when LocalStack is ready: makes login-queue, with a dead-letter queue behind it.
 
 LocalStack keeps queues in memory alone. The first time, the sample logins are sent; after that, what
-waited when LocalStack was last stopped (shutdown.d keeps it). After a crash there is nothing to send.
+waited when LocalStack was last stopped is put back (shutdown.d keeps it). After a crash there is nothing.
 """
 
 import json
 import os
 
 import boto3
+from localstack.services.sqs.models import sqs_stores
 
 QUEUE = "login-queue"
 DEAD_LETTERS = "login-queue-dead-letters"
@@ -41,25 +42,32 @@ def send(url, bodies):
             raise RuntimeError(f"{len(failed)} messages were not sent")
 
 
-def keep(bodies_by_queue):
-    """Writes whole or not at all what is to be sent the next time."""
+def put_back(name, messages):
+    """Puts kept messages into a queue with the ids and times of sending that they had. SQS has no request
+    for that, so this goes where LocalStack has its queues (as version 4.14 does)."""
+    queue = sqs_stores["000000000000"]["us-east-1"].queues[name]
+    for message in messages:
+        queue.put(message)
+
+
+def keep(messages_by_queue):
+    """Writes whole or not at all what is to be put back the next time."""
     with open(KEPT + ".new", "w") as file:
-        json.dump(bodies_by_queue, file)
+        json.dump(messages_by_queue, file)
     os.replace(KEPT + ".new", KEPT)
 
-
-if os.path.exists(KEPT):
-    with open(KEPT) as file:
-        waiting = json.load(file)
-else:
-    with open(SAMPLES) as file:
-        waiting = {QUEUE: file.read().splitlines()}
 
 dead_letters = make(DEAD_LETTERS)
 arn = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 policy = {"deadLetterTargetArn": arn, "maxReceiveCount": MOST_RECEIVES}
 login_queue = make(QUEUE, RedrivePolicy=json.dumps(policy))
 
-send(dead_letters, waiting.get(DEAD_LETTERS, []))
-send(login_queue, waiting.get(QUEUE, []))
+if os.path.exists(KEPT):
+    with open(KEPT) as file:
+        kept = json.load(file)
+    for name in (QUEUE, DEAD_LETTERS):
+        put_back(name, kept.get(name, []))
+else:
+    with open(SAMPLES) as file:
+        send(login_queue, file.read().splitlines())
 keep({})
