@@ -34,9 +34,11 @@ fn make_and_record() -> Result<(), Error> {
                     format!("pg_mask made a new keyring with random keys: \"{}\"", path.display()),
                     "",
                 )
-                .set_hint(
-                    "Back it up apart from the database: without it tokens can't be continued. In production, move it out of the data directory and let pg_mask.keyring_file name its new place.",
-                )
+                .set_hint(if path.starts_with(settings::data_directory()) {
+                    "Back it up apart from the database: without it tokens can't be continued. In production, move it out of the data directory and let pg_mask.keyring_file name its new place."
+                } else {
+                    "Back it up apart from the database: without it tokens can't be continued."
+                })
                 .report(PgLogLevel::NOTICE);
             }
         }

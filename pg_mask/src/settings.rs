@@ -60,9 +60,14 @@ fn ledger_days() -> i32 {
 /// The keyring's path, absolute.
 pub(crate) fn keyring_file() -> PathBuf {
     let setting = KEYRING_FILE.get().unwrap_or_default();
+    data_directory().join(OsStr::from_bytes(setting.to_bytes()))
+}
+
+/// The server's data directory, absolute.
+pub(crate) fn data_directory() -> &'static Path {
     // SAFETY: DataDir is set once, before any backend starts, and never freed.
-    let data_directory = unsafe { CStr::from_ptr(pg_sys::DataDir) };
-    Path::new(OsStr::from_bytes(data_directory.to_bytes())).join(OsStr::from_bytes(setting.to_bytes()))
+    let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
 /// `pg_mask.login_table`, in the server's encoding.
