@@ -15,6 +15,7 @@ readonly SAMPLES=300 BAD_SAMPLES=3
 SENT=$((SAMPLES - BAD_SAMPLES)) # logins that have to be in the table
 work=$(mktemp -d)
 step=
+replaced_image=
 
 # --- small tools -----------------------------------------------------------------------------------
 step() {
@@ -117,12 +118,23 @@ has_settled_all() {
         [ "$(metric received_total)" = $(($(metric inserted_total) + $(metric duplicate_total) + $(metric quarantined_total) + $(metric released_total))) ]
 }
 
-says() { compose logs --since=30s "$1" | grep -qF "$2"; }
+says() { compose logs "${@:3}" "$1" | grep -F "$2" >/dev/null; }
 
 # The backup becomes the data volume, as PostgreSQL's own user.
 restore() {
-    compose run --rm --no-deps -T --entrypoint=bash postgres -c 'chmod 0700 "$PGDATA" && tar --extract --directory="$PGDATA"' \
-        <"$work/backup.tar"
+    compose run --rm --no-deps -T --entrypoint=bash postgres -c 'mkdir -m 700 "$PGDATA" && tar -x -C "$PGDATA"' <"$work/backup.tar"
+}
+
+keep_keyring() { (umask 077 && compose exec -T postgres cat /var/lib/pg_mask/pg_mask.keyring >"$work/keyring"); }
+put_keyring_back() {
+    compose exec -T postgres bash -c 'umask 077 && cat >/var/lib/pg_mask/pg_mask.keyring' <"$work/keyring"
+}
+is_unhealthy() { [ "$(state "$1" Health.Status)" = unhealthy ]; }
+
+# The server makes its database; nobody can log in yet.
+makes_its_database() { compose exec -T postgres bash -c 'test -s "$PGDATA/PG_VERSION"'; }
+first_start_is_done() {
+    compose run --rm --no-deps -T --entrypoint=bash postgres -c 'test ! -e /var/lib/postgresql/data/first-start-not-done'
 }
 
 started_after() { [ "$(state "$1" StartedAt)" != "$2" ]; }
@@ -155,7 +167,8 @@ clean_up() {
         compose logs --tail=15 >&2 || true
     fi
     compose --profile '*' down --volumes --remove-orphans --timeout=5 >"$work/down" 2>&1 || cat "$work/down" >&2
-    docker image rm --force "$POSTGRES_IMAGE" "$FORWARDER_IMAGE" >/dev/null 2>&1 || true
+    # shellcheck disable=SC2086
+    docker image rm --force "$POSTGRES_IMAGE" "$FORWARDER_IMAGE" $replaced_image >/dev/null 2>&1 || true
     rm -rf "$work"
     exit $code
 }
@@ -178,8 +191,16 @@ done
 step "images are built"
 quietly compose build
 
+step "the first start is killed half way"
+quietly compose up --detach postgres
+wait_until "it makes its database" makes_its_database
+quietly compose kill --signal=KILL postgres
+! first_start_is_done || fail "the first start was done too soon to try anything"
+
 step "everything comes up and is healthy"
 quietly compose up --detach --wait
+first_start_is_done || fail "the first start is not done"
+says postgres "the first start was interrupted" || fail "nothing says that the database was made anew"
 ask readyz | grep -q "200 OK" || fail "the forwarder is not ready: $(ask readyz)"
 
 step "all sample logins arrive"
@@ -229,6 +250,19 @@ SENT=$((SENT + 4000))
 all_is_there_once
 printf '         %s messages were waiting when it stopped\n' "$left"
 
+# What the forwarder has stored by then it can't delete any more: it comes again, as a duplicate.
+step "LocalStack alone is stopped in the midst of a load, and comes back with what it had"
+quietly compose pause forwarder
+quietly send load-stop-localstack 4000
+quietly compose unpause forwarder
+wait_until "the first rows are there" some_rows_of load-stop-localstack
+quietly compose stop localstack
+[ "$(rows_of load-stop-localstack)" -lt 4000 ] || fail "all of the load was through too soon to try anything"
+quietly compose start localstack
+wait_until "localstack is healthy" is_healthy localstack
+SENT=$((SENT + 4000))
+all_is_there_once
+
 for victim in forwarder postgres; do
     step "kill -s KILL $victim in the midst of a load"
     under_load "load-kill-$victim" 4000
@@ -270,7 +304,7 @@ step "the forwarder is started while PostgreSQL is down, and waits"
 quietly compose stop postgres
 quietly send load-waits 500
 quietly compose restart forwarder
-wait_until "it says what it waits for" says forwarder "the database"
+wait_until "it says what it waits for" says forwarder "the database" --since=30s
 check=0
 compose exec -T forwarder forwarder check >"$work/check" || check=$?
 equal "what forwarder check says" "$check" 69
@@ -281,10 +315,10 @@ all_is_there_once
 
 step "a rebuilt image: data and keys stay"
 token=$(sql "SELECT mask_pii('203.0.113.7')")
-image=$(docker inspect --format '{{.Image}}' "$(id postgres)")
+replaced_image=$(docker inspect --format '{{.Image}}' "$(id postgres)")
 quietly docker build --file pg_mask/Dockerfile --build-arg "PG_MAJOR=${PG_MAJOR:-17}" --label rebuilt=yes --tag "$POSTGRES_IMAGE" .
 quietly compose up --detach --wait
-[ "$(docker inspect --format '{{.Image}}' "$(id postgres)")" != "$image" ] || fail "the container still runs the old image"
+[ "$(docker inspect --format '{{.Image}}' "$(id postgres)")" != "$replaced_image" ] || fail "the container still runs the old image"
 equal "the token of an address" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
 quietly send load-rebuilt 100
 SENT=$((SENT + 100))
@@ -300,6 +334,28 @@ quietly compose up --detach --wait
 equal "the token of an address" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
 equal "keys that fit" "$(sql "SELECT bool_and(state = 'ok') FROM pg_mask.key_status()")" t
 quietly send load-restored 100
+SENT=$((SENT + 100))
+all_is_there_once
+
+step "the keyring is lost: the server says so, takes nothing in, and goes on when it is back"
+keep_keyring
+quietly compose exec -T postgres rm /var/lib/pg_mask/pg_mask.keyring
+quietly send load-keyring 100
+wait_until "postgres is unhealthy" is_unhealthy postgres
+quietly compose restart postgres
+wait_until "it says what is missing" says postgres "error: /var/lib/pg_mask/pg_mask.keyring is missing"
+equal "rows without a key" "$(rows_of load-keyring)" 0
+put_keyring_back
+wait_until "postgres is healthy" is_healthy postgres
+SENT=$((SENT + 100))
+all_is_there_once
+
+step "the forwarder gets another password"
+quietly compose run --rm --no-deps -T --entrypoint=bash passwords -c 'rm /run/passwords/forwarder/password && make_passwords.sh'
+ends_with 78 "Check the password (from /run/passwords/forwarder/password)" docker compose run --rm --no-deps -T forwarder
+quietly compose exec -T postgres /docker-entrypoint-initdb.d/04_forwarder_password.sh
+quietly compose restart forwarder
+quietly send load-password 100
 SENT=$((SENT + 100))
 all_is_there_once
 
