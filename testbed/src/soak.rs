@@ -11,11 +11,13 @@ use crate::forwarder;
 use crate::guardian::wait_until;
 use crate::proxy::{Fault, Proxy};
 use crate::queue::Queue;
+use aws_sdk_sqs::config::retry::RetryConfig;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::process::Child;
+use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
 const NAME: &str = "soak";
@@ -29,10 +31,13 @@ pub async fn run(minutes: f64, localstack: bool, forwarders: usize) -> Result<()
     let mut cluster = Cluster::start(&["fsync = on", "max_wal_size = 4GB"]).await?;
     drop(cluster.database(NAME).await?);
     let emulator = if localstack { Emulator::localstack().await? } else { Emulator::rustack().await? };
-    let queue = Queue::create(&emulator, NAME).await?;
+    let mut queue = Queue::create(&emulator, NAME).await?;
+    // A call that is not answered and made again sends its messages twice.
+    let once = queue.client.config().to_builder().retry_config(RetryConfig::disabled()).build();
+    queue.client = aws_sdk_sqs::Client::from_conf(once);
     let proxy = Proxy::before(emulator.port()).await?;
 
-    let sent = Arc::new(AtomicU64::new(0));
+    let sent = Arc::new(Sent::default());
     let enough = Arc::new(AtomicBool::new(false));
     let senders: Vec<_> =
         (0..SENDERS).map(|_| tokio::spawn(send(queue.clone(), sent.clone(), enough.clone()))).collect();
@@ -76,7 +81,7 @@ pub async fn run(minutes: f64, localstack: bool, forwarders: usize) -> Result<()
             told = Instant::now();
             let client = cluster.connect(NAME).await?;
             let rows: i64 = client.query_one("SELECT count(*) FROM user_logins", &[]).await?.get(0);
-            let sent = sent.load(Relaxed);
+            let sent = sent.number.load(Relaxed);
             println!("{:.0} s: {sent} sent, {rows} rows", begun.elapsed().as_secs_f64());
         }
     }
@@ -84,20 +89,24 @@ pub async fn run(minutes: f64, localstack: bool, forwarders: usize) -> Result<()
     for sender in senders {
         sender.await??;
     }
-    println!("{} sent; waiting until all of it is deleted", sent.load(Relaxed));
+    let unsure = std::mem::take(&mut *sent.unsure.lock().await);
+    let sure = sent.number.load(Relaxed) - CALL * unsure.len() as u64;
+    println!("{sure} sent; waiting until all of it is deleted");
     wait_until_empty(&queue).await?;
     for mut forwarder in running {
         forwarder.kill().await?;
     }
 
-    let (rows, users) = rows(&cluster.connect(NAME).await?).await?;
-    let sent = sent.load(Relaxed);
     for (event, times) in EVENTS.iter().zip(happened) {
         println!("{event}: {times} times");
     }
-    let rate = sent as f64 / begun.elapsed().as_secs_f64();
-    println!("{sent} sent, {rows} rows of {users} messages; {rate:.0} a second");
-    if (rows, users) != (sent, sent) {
+    let client = cluster.connect(NAME).await?;
+    let ([rows, users], [more_rows, more_users]) =
+        (count(&client, "<> ALL", &unsure).await?, count(&client, "= ANY", &unsure).await?);
+    let rate = sure as f64 / begun.elapsed().as_secs_f64();
+    println!("{sure} sent, {rows} rows of {users} messages; {rate:.0} a second");
+    println!("{} calls to send were not answered: {more_rows} rows of {more_users} messages", unsure.len());
+    if (rows, users, more_rows) != (sure, sure, more_users) {
         return Err("messages were lost or doubled".into());
     }
     println!("nothing lost, nothing doubled");
@@ -121,16 +130,27 @@ fn start(emulator: &Emulator, proxy: &Proxy, cluster: &Cluster) -> Result<Child>
     Ok(tokio::process::Command::from(command).kill_on_drop(true).spawn()?)
 }
 
+/// How many messages a call sends.
+const CALL: u64 = 10;
+
+/// What was sent: messages are numbered.
+#[derive(Default)]
+struct Sent {
+    number: AtomicU64,
+    /// The calls that were not answered, each by its first message divided by ten: who knows whether
+    /// their messages are in the queue.
+    unsure: Mutex<Vec<i64>>,
+}
+
 /// Sends logins, each of a user of its own, and keeps a backlog in the queue.
-async fn send(queue: Queue, sent: Arc<AtomicU64>, enough: Arc<AtomicBool>) -> Result<()> {
+async fn send(queue: Queue, sent: Arc<Sent>, enough: Arc<AtomicBool>) -> Result<()> {
     while !enough.load(Relaxed) {
-        let [visible, ..] = queue.depth().await?;
-        if visible > BACKLOG {
+        if !queue.depth().await.is_ok_and(|[visible, ..]| visible <= BACKLOG) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         }
         for _ in 0..50 {
-            let first = sent.fetch_add(10, Relaxed);
+            let first = sent.number.fetch_add(CALL, Relaxed);
             let body = |n| {
                 format!(
                     r#"{{"user_id":"{n}","app_version":"2.3.{}","device_type":"ios","ip":"198.51.100.{}","locale":"DE","device_id":"device-{}"}}"#,
@@ -139,7 +159,10 @@ async fn send(queue: Queue, sent: Arc<AtomicU64>, enough: Arc<AtomicBool>) -> Re
                     n % 5000
                 )
             };
-            queue.send(&(first..first + 10).map(body).collect::<Vec<_>>()).await?;
+            if let Err(error) = queue.send(&(first..first + CALL).map(body).collect::<Vec<_>>()).await {
+                println!("a call to send was not answered: {error}");
+                sent.unsure.lock().await.push((first / CALL).cast_signed());
+            }
         }
     }
     Ok(())
@@ -156,11 +179,13 @@ async fn wait_until_empty(queue: &Queue) -> Result<()> {
     Err(format!("the queue does not get empty: {:?}", queue.depth().await?).into())
 }
 
-/// How many rows there are, of how many messages.
-async fn rows(client: &Client) -> Result<(u64, u64)> {
-    let sql = "SELECT count(*), count(DISTINCT user_id) FROM user_logins";
-    let row = client.query_one(sql, &[]).await?;
-    Ok((row.get::<_, i64>(0).cast_unsigned(), row.get::<_, i64>(1).cast_unsigned()))
+/// How many rows there are of the messages of some calls, or of all but these, and of how many messages.
+async fn count(client: &Client, which: &str, calls: &[i64]) -> Result<[u64; 2]> {
+    let sql = format!(
+        "SELECT count(*), count(DISTINCT user_id) FROM user_logins WHERE user_id::bigint / {CALL} {which} ($1)"
+    );
+    let row = client.query_one(&sql, &[&calls]).await?;
+    Ok([0, 1].map(|column| row.get::<_, i64>(column).cast_unsigned()))
 }
 
 /// Numbers without a pattern (Marsaglia, "Xorshift RNGs").
