@@ -185,7 +185,8 @@ async fn receive_and_delete(queue: &Queue) -> Result<()> {
                     .receive_message()
                     .queue_url(&queue.url)
                     .max_number_of_messages(10)
-                    .message_system_attribute_names("All".into())
+                    .message_system_attribute_names("SentTimestamp".into())
+                    .message_system_attribute_names("ApproximateReceiveCount".into())
                     .send()
                     .await?;
                 let messages = answer.messages.unwrap_or_default();

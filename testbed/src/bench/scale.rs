@@ -29,12 +29,17 @@ async fn ledger(report: &mut Report) -> Result<()> {
     let mut run = 0;
     let mut rate = async |before: &str| -> Result<f64> {
         client.batch_execute(before).await?;
+        client.batch_execute("CHECKPOINT").await?;
         let mut times = Vec::new();
-        for _ in 0..3 {
+        for round in 0..4 {
             run += 1;
-            client.batch_execute("TRUNCATE user_logins; CHECKPOINT").await?;
+            client.batch_execute("TRUNCATE user_logins").await?;
             let messages: Vec<Message> = (0..ROWS).map(|n| load::message(run, n)).collect();
-            times.push(ingest::ingest(&client, &messages, 1000).await?);
+            let time = ingest::ingest(&client, &messages, 1000).await?;
+            // The first is not counted: pages are written to the log whole once after a checkpoint.
+            if round > 0 {
+                times.push(time);
+            }
         }
         Ok(ROWS as f64 / best(&times).as_secs_f64())
     };
