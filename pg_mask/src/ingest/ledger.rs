@@ -15,11 +15,13 @@ const UNIQUE_VIOLATION: &[u8; 5] = b"23505";
 
 /// In the order of the arguments: two batches with the same ids claim them in the same order and
 /// never wait for each other in a circle.
+///
+/// A row is made as it is inserted; with unnest() after FROM all of them would be stored first.
 const CLAIM: &str = "INSERT INTO pg_mask.ledger (sent_day, message_id, taken_day)
-    SELECT day, id, $3 FROM unnest($1, $2) AS claimed(day, id)";
+    SELECT unnest($1), unnest($2), $3";
 
 const CLAIM_NEW: &str = "INSERT INTO pg_mask.ledger (sent_day, message_id, taken_day)
-    SELECT day, id, $3 FROM unnest($1, $2) AS claimed(day, id)
+    SELECT unnest($1), unnest($2), $3
     ON CONFLICT DO NOTHING
     RETURNING sent_day, message_id";
 

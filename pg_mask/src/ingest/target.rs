@@ -51,10 +51,10 @@ impl Target {
             if !matches!(class.relkind as u8, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE) {
                 return Err(Error::NotATable(shown.to_owned()));
             }
-            let columns = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
+            let found = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
             let mut limits = [None; COLUMNS.len()];
             for (name, limit) in COLUMNS.into_iter().zip(&mut limits) {
-                let column = columns.iter().find(|column| !column.attisdropped && column.name() == name);
+                let column = found.iter().find(|column| !column.attisdropped && column.name() == name);
                 let Some(column) = column else {
                     return Err(Error::NoColumn { table: shown.to_owned(), column: name });
                 };
@@ -63,11 +63,9 @@ impl Target {
             let schema = CStr::from_ptr(pg_sys::get_namespace_name(class.relnamespace));
             let table = CStr::from_ptr(class.relname.data.as_ptr());
             let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema.as_ptr(), table.as_ptr()));
-            let insert = format!(
-                "INSERT INTO {} ({}) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
-                name.to_string_lossy(),
-                COLUMNS.join(", ")
-            );
+            let values: Vec<String> = (1..=COLUMNS.len()).map(|n| format!("unnest(${n})")).collect();
+            let (name, columns) = (name.to_string_lossy(), COLUMNS.join(", "));
+            let insert = format!("INSERT INTO {name} ({columns}) SELECT {}", values.join(", "));
             let triggers = match (*relation).trigdesc.as_ref() {
                 Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
                 None => &[],
