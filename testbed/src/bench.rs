@@ -1,10 +1,10 @@
 //! `make bench`: everything side by side in one run on one machine, ratios first, raw figures kept.
 //!
-//! - [`mask`]: what masking costs a row, beside what people do instead
-//! - [`ingest`]: rows a second of one backend, beside plain SQL and the limit
-//! - [`e2e`]: from a full queue to durable rows and an empty queue, beside predecessors and the ceiling
-//! - [`scale`]: what changes when there is more of everything
-//! - [`report`]: tables for people, JSON for machines
+//! - `mask`: what masking costs a row, beside what people do instead
+//! - `ingest`: rows a second of one backend, beside plain SQL and the limit
+//! - `e2e`: from a full queue to durable rows and an empty queue, beside predecessors and the ceiling
+//! - `scale`: what changes when there is more of everything
+//! - `report`: tables for people, JSON for machines
 
 mod e2e;
 mod ingest;

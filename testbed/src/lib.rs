@@ -13,7 +13,7 @@
 //! - [`sample`]: logins to show what the system does
 //! - [`soak`]: full speed while everything is killed, and a sum
 //! - [`demo`]: `make demo`
-//! - [`bench`]: `make bench`
+//! - [`mod@bench`]: `make bench`
 #![forbid(unsafe_code)]
 
 pub mod bench;
