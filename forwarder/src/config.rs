@@ -62,7 +62,7 @@ pub(crate) struct Config {
     #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE")]
     pub(crate) max_in_flight_bytes: ByteSize,
 
-    /// For how long a received message is hidden from other receivers, 0 to 12 hours; renewed at
+    /// For how long a received message is hidden from other receivers, 1 s to 12 hours; renewed at
     /// half time while it is held.
     #[arg(long, env = "FORWARDER_VISIBILITY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = visibility_timeout)]
     pub(crate) visibility_timeout: Duration,
@@ -72,7 +72,7 @@ pub(crate) struct Config {
     pub(crate) sqs_protocol: Choice,
 
     /// How long the database may take for a batch before the connection counts as lost.
-    #[arg(long, env = "FORWARDER_STATEMENT_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "FORWARDER_STATEMENT_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = statement_timeout)]
     pub(crate) statement_timeout: Duration,
 
     /// Where to serve /metrics, /healthz and /readyz, as in 127.0.0.1:9090. Off unless given.
@@ -181,9 +181,21 @@ fn batch_linger(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// SQS: "0 to 43,200 seconds", that is 12 hours.
+/// No time at all would make every batch an outage.
+fn statement_timeout(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("more than 0".to_owned());
+    }
+    Ok(time)
+}
+
+/// SQS: "0 to 43,200 seconds", that is 12 hours. A message that is not hidden at all comes again at once.
 fn visibility_timeout(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < Duration::from_secs(1) {
+        return Err("a second at least".to_owned());
+    }
     if time > Duration::from_secs(43_200) {
         return Err("SQS hides a message for 12 hours at most".to_owned());
     }
