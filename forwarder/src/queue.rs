@@ -25,11 +25,18 @@ use std::time::Duration;
 
 /// The most messages in one call, of any kind (SQS developer guide, "Amazon SQS message quotas").
 pub(crate) const CALL_MESSAGES: usize = 10;
+/// What is asked of a message beside itself.
+const ATTRIBUTES: [MessageSystemAttributeName; 2] =
+    [MessageSystemAttributeName::SentTimestamp, MessageSystemAttributeName::ApproximateReceiveCount];
 /// SQS: the longest wait of a long poll.
 pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
 /// How long a connection may take, and an answer once it is due.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
+
+/// A connection that has no use for so long is closed, before the server does that: a call that is just
+/// being sent then fails.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// A queue, ready to use.
 #[derive(Clone)]
@@ -72,6 +79,7 @@ impl Queue {
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+            .pool_idle_timeout(IDLE)
             .build_https();
         let settings = aws_config::defaults(aws_sdk_sqs::config::BehaviorVersion::latest())
             .http_client(Gate(http))
@@ -132,7 +140,7 @@ impl Queue {
             .max_number_of_messages(most as i32)
             .wait_time_seconds(wait.as_secs() as i32)
             .visibility_timeout(self.visibility_timeout)
-            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .set_message_system_attribute_names(Some(ATTRIBUTES.to_vec()))
             .send();
         let answer = gate::with_room(room, receive)
             .await
@@ -238,10 +246,9 @@ fn is_lost(entry: &BatchResultErrorEntry) -> bool {
 /// A message without an id or a receipt handle is none that can be settled; no SQS gives one.
 fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name));
-    let sent_at =
-        attribute(MessageSystemAttributeName::SentTimestamp).and_then(|text| message::sent_at(text));
-    let receive_count =
-        attribute(MessageSystemAttributeName::ApproximateReceiveCount).and_then(|text| text.parse().ok());
+    let [sent_at, receive_count] = ATTRIBUTES.map(attribute);
+    let sent_at = sent_at.and_then(|text| message::sent_at(text));
+    let receive_count = receive_count.and_then(|text| text.parse().ok());
     Some(Message {
         id: message.message_id?,
         receipt_handle: message.receipt_handle?.into(),
