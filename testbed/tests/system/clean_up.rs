@@ -39,7 +39,10 @@ async fn when_a_test_panics() {
 async fn demo(temporary: &Path) -> Child {
     std::fs::set_permissions(temporary, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = testbed::forwarder::program().unwrap().with_file_name("testbed");
-    let demo = Command::new(program)
+    // Whoever runs the tests in the background may have them, and so the demo, ignore SIGINT.
+    let demo = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(program)
         .args(["demo", "--keep"])
         .env("TMPDIR", temporary)
         .stdin(Stdio::null())
