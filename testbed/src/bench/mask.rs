@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
 const ROWS: u32 = 1_000_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
 /// A masking extension as there are many: a salt from a setting, a digest of both, encoded.
 const USUAL: &str = "CREATE FUNCTION usual_digest(seed text, salt text) RETURNS text LANGUAGE sql IMMUTABLE AS
