@@ -21,7 +21,7 @@ use std::time::Duration;
 const SETTINGS: &[&str] =
     &["shared_buffers = 1GB", "max_wal_size = 8GB", "fsync = on", "checkpoint_timeout = 30min"];
 
-/// Runs one part, or all; writes `target/testbed/bench.json`.
+/// Runs one part, or all; writes `target/testbed/bench.json`, or `bench-<part>.json`.
 pub async fn run(part: Option<&str>) -> Result<()> {
     if cfg!(debug_assertions) {
         return Err("benchmarks need a release build: make bench".into());
@@ -38,8 +38,10 @@ pub async fn run(part: Option<&str>) -> Result<()> {
             "e2e" => e2e::run(&mut report).await?,
             _ => scale::run(&mut report).await?,
         }
+        // What was measured stays, whatever fails later.
+        report.write(part)?;
     }
-    report.write()
+    Ok(())
 }
 
 /// The best of several times: the work costs; the rest is what disturbed it.

@@ -13,17 +13,18 @@ const ROWS: u32 = 1_000_000;
 const ROUNDS: usize = 7;
 
 /// A masking extension as there are many: a salt from a setting, a digest of both, encoded.
-const USUAL: &str = "CREATE FUNCTION usual_digest(seed text, salt text) RETURNS text LANGUAGE sql IMMUTABLE AS
+const USUAL: &str = "CREATE FUNCTION usual_digest(seed text, salt text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
         $$ SELECT pg_catalog.encode(public.digest(pg_catalog.concat(seed, salt), 'sha256'), 'hex') $$;
-    CREATE FUNCTION usual_mask(seed text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
+    CREATE FUNCTION usual_mask(seed text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS
         $$ SELECT public.usual_digest(seed, pg_catalog.current_setting('usual.salt')) $$;
     SET usual.salt = 'a salt of thirty-two characters!'";
 
-const EXPRESSIONS: [(&str, &str); 7] = [
+const EXPRESSIONS: [(&str, &str); 8] = [
     ("scan", "v"),
     ("mask_pii(text)", "mask_pii(v)"),
     ("mask_pii(inet)", "mask_pii(i)"),
-    ("encode(sha256(), 'hex')", "encode(sha256(v::bytea), 'hex')"),
+    ("encode(sha256(bytea), 'hex')", "encode(sha256(b), 'hex')"),
+    ("encode(sha256(text::bytea), 'hex')", "encode(sha256(v::bytea), 'hex')"),
     (
         "pgcrypto encode(hmac(), 'hex')",
         "encode(hmac(v, 'a key of thirty-two characters!!', 'sha256'), 'hex')",
@@ -43,7 +44,7 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
     client.batch_execute(USUAL).await?;
     client
         .batch_execute(&format!(
-            "CREATE TABLE ips AS SELECT host(i) AS v, i FROM (SELECT '10.0.0.0'::inet + n AS i FROM generate_series(1, {ROWS}) n) s"
+            "CREATE TABLE ips AS SELECT host(i) AS v, i, host(i)::bytea AS b FROM (SELECT '10.0.0.0'::inet + n AS i FROM generate_series(1, {ROWS}) n) s"
         ))
         .await?;
     client.batch_execute("VACUUM (FREEZE, ANALYZE) ips").await?;
@@ -75,7 +76,7 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
         if workers == 0 {
             table.figure("floor: three SHA-256 blocks", floor(), "in a loop, without any server");
             table.figure("floor: pg_mask's core", core()?, "canonical form and both hashes, the same");
-            table.goal("mask_pii(text)", "encode(sha256(), 'hex')", Bound::AtMost(0.30));
+            table.goal("mask_pii(text)", "encode(sha256(bytea), 'hex')", Bound::AtMost(0.30));
             table.goal("mask_pii(text)", "pgcrypto encode(hmac(), 'hex')", Bound::AtMost(0.18));
         }
         report.add(table);

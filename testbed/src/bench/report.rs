@@ -111,8 +111,9 @@ impl Report {
     }
 
     /// Writes what was kept as JSON.
-    pub(super) fn write(&self) -> Result<()> {
-        let path = root().join("target/testbed/bench.json");
+    pub(super) fn write(&self, part: Option<&str>) -> Result<()> {
+        let name = part.map_or("bench.json".to_owned(), |part| format!("bench-{part}.json"));
+        let path = root().join("target/testbed").join(name);
         let tables: Vec<Value> = self.0.iter().map(Table::json).collect();
         std::fs::write(&path, serde_json::to_string_pretty(&tables)? + "\n")?;
         println!("\nAll figures: {}", path.display());
