@@ -66,7 +66,7 @@ pub async fn run(minutes: f64, localstack: bool, forwarders: usize) -> Result<()
             }
             "PostgreSQL killed" => {
                 cluster.stop("KILL")?;
-                // Its orphans end by themselves, and have to before it starts again.
+                // An outage of any length; whether its server processes have ended is seen to by restart.
                 tokio::time::sleep(Duration::from_millis(1000 + random.below(3000))).await;
                 cluster.restart().await?;
             }

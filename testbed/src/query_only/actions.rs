@@ -111,15 +111,15 @@ async fn receive_message(state: &State, mut call: Call) -> Result<String, Refusa
     loop {
         let received = lock(&state.store).receive(most as usize, hidden_for);
         if !received.is_empty() || Instant::now() >= until {
-            let mut manners = *lock(&state.manners);
-            manners.no_attributes |= !attributes.iter().any(|name| name == "All");
-            return Ok(received.iter().map(|stored| message(stored, manners)).collect());
+            let manners = *lock(&state.manners);
+            return Ok(received.iter().map(|stored| message(stored, manners, &attributes)).collect());
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-fn message(stored: &Stored, manners: Manners) -> String {
+/// A message with those of its attributes that were asked for.
+fn message(stored: &Stored, manners: Manners, asked: &[String]) -> String {
     let mut message = format!(
         "<Message><MessageId>{}</MessageId><ReceiptHandle>{}</ReceiptHandle><MD5OfBody>{}</MD5OfBody><Body>{}</Body>",
         stored.id,
@@ -130,8 +130,12 @@ fn message(stored: &Stored, manners: Manners) -> String {
     if !manners.no_attributes {
         let sent = stored.sent_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let sent = if manners.seconds { sent.as_secs().into() } else { sent.as_millis() };
-        message.push_str(&attribute("SentTimestamp", &sent.to_string()));
-        message.push_str(&attribute("ApproximateReceiveCount", &stored.receive_count.to_string()));
+        let count = stored.receive_count.to_string();
+        for (name, value) in [("SentTimestamp", sent.to_string()), ("ApproximateReceiveCount", count)] {
+            if asked.iter().any(|asked| asked == name || asked == "All") {
+                message.push_str(&attribute(name, &value));
+            }
+        }
     }
     message.push_str("</Message>");
     message

@@ -61,7 +61,6 @@ async fn postgresql_is_out_for_a_second() {
 }
 
 #[tokio::test]
-#[ignore = "takes two minutes"]
 async fn postgresql_is_out_for_ninety_seconds() {
     postgresql_is_out_for("out_90_s", Duration::from_secs(90)).await;
 }

@@ -141,6 +141,17 @@ async fn times_of_another_unit_or_none_at_all() {
 }
 
 #[tokio::test]
+async fn when_it_was_sent_and_how_often_received_reaches_the_database() {
+    let way = OldWay::new("query_attributes", Manners::default()).await;
+    way.server.send(&["no login".to_owned()]);
+    let ended = forwarder::run(way.drain().await).await.unwrap();
+    assert_eq!(counts(&ended.summary), [1, 0, 0, 1, 1], "{}", ended.log);
+    let told = "SELECT count(*) FROM pg_mask.quarantine
+                WHERE receive_count = 1 AND sent_at BETWEEN now() - interval '10 minutes' AND now()";
+    assert_eq!(count(&way.database, told).await, 1);
+}
+
+#[tokio::test]
 async fn what_is_held_is_made_visible_again_and_comes_again() {
     let way = OldWay::new("query_release", Manners::default()).await;
     way.database
