@@ -8,8 +8,8 @@ use crate::config::Receivers;
 use crate::error::Error;
 use crate::message::Message;
 use crate::queue::LONG_POLL;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -17,6 +17,9 @@ use tokio::sync::{Semaphore, mpsc};
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// The most receivers that `auto` has at work.
 const AUTO_MOST: usize = 64;
+/// After an error no receiver is added for so long: what cuts connections when there are many would cut
+/// them again at once.
+const NO_MORE_FOR: Duration = Duration::from_secs(5);
 /// A receive that took longer and was not full has waited for messages: the queue was empty.
 const WAITED: Duration = Duration::from_millis(250);
 /// A queue that holds messages answers sooner than this, also when it is slow.
@@ -24,12 +27,14 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many receivers are at work: those that have a turn. There is one at least. Each that gets a full
 /// answer lets one more begin, so that they double with every round while the queue is full; each that
-/// finds the queue empty, or out of order, rests. So an idle queue has one long poll at a time.
+/// finds the queue empty, or out of order, rests, and after an error none begins for a while. So an idle
+/// queue has one long poll at a time.
 pub(crate) struct Turns {
     waiting: Semaphore,
     at_work: AtomicUsize,
     least: usize,
     most: usize,
+    failed_at: Mutex<Option<Instant>>,
 }
 
 impl Turns {
@@ -38,7 +43,13 @@ impl Turns {
             Receivers::Auto => (1, AUTO_MOST),
             Receivers::Fixed(number) => (number, number),
         };
-        Self { waiting: Semaphore::new(least), at_work: AtomicUsize::new(least), least, most }
+        Self {
+            waiting: Semaphore::new(least),
+            at_work: AtomicUsize::new(least),
+            least,
+            most,
+            failed_at: Mutex::default(),
+        }
     }
 
     /// The most receivers that can have a turn.
@@ -53,10 +64,18 @@ impl Turns {
     }
 
     fn one_more(&self) {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed_at.is_some_and(|at| at.elapsed() < NO_MORE_FOR) {
+            return;
+        }
         let more = |at_work| (at_work < self.most).then_some(at_work + 1);
         if self.at_work.fetch_update(Relaxed, Relaxed, more).is_ok() {
             self.waiting.add_permits(1);
         }
+    }
+
+    fn failed(&self) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Whether this one rests.
@@ -106,6 +125,7 @@ impl Receiver {
                         number == 0 || (number < self.most && start.elapsed() > WAITED)
                     }
                     Came::Error => {
+                        self.turns.failed();
                         stop.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
                         true
                     }
@@ -194,6 +214,9 @@ mod tests {
         (0..1000).for_each(|_| turns.one_more());
         assert_eq!(turns.waiting.available_permits(), AUTO_MOST);
         assert_eq!((0..1000).filter(|_| turns.one_less()).count(), AUTO_MOST - 1);
+        turns.failed();
+        turns.one_more();
+        assert_eq!(turns.at_work.load(Relaxed), 1);
         let turns = Turns::new(Receivers::Fixed(3));
         turns.one_more();
         assert_eq!((turns.waiting.available_permits(), turns.one_less()), (3, false));

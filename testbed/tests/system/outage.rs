@@ -192,6 +192,8 @@ async fn a_queue_that_is_deleted_and_made_again_is_served_again() {
     let running = Running::start(way.forwarder().await).unwrap();
     way.queue.send(&logins(0..10)).await.unwrap();
     way.rows(10).await;
+    // What is still being deleted would be told, too.
+    way.drained().await;
     way.queue.client.delete_queue().queue_url(&way.queue.url).send().await.unwrap();
     let fails = || async { running.metric("forwarder_receive_errors_total").await > 0 };
     wait_until("a receive fails", fails).await.unwrap();
