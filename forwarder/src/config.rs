@@ -34,7 +34,7 @@ pub(crate) struct Config {
     pub(crate) drain: bool,
 
     /// How many receives are under way at once, 1 to 1000; auto: one while the queue is empty, up to
-    /// 64 while it is not.
+    /// 64 while it is not and more of them help.
     #[arg(long, env = "FORWARDER_RECEIVERS", default_value = "auto", value_name = "N")]
     pub(crate) receivers: Receivers,
 

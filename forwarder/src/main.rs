@@ -24,6 +24,10 @@ use telemetry::log;
 use telemetry::progress::Progress;
 use telemetry::summary::Tally;
 
+/// The SDK allocates much, and frees on other threads.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let config = Config::read();
     let tally = Arc::new(Tally::new());

@@ -1,7 +1,7 @@
 //! The way of a message, from the queue to the database and out of the queue.
 //!
 //! 1. [`room`]: there has to be room before anything is received, in messages and in bytes.
-//! 2. [`receive`]: a receiver takes up to ten messages off the queue. From here on [`held`] knows them,
+//! 2. [`receive`]: a receiver that has its turn ([`turns`]) takes up to ten messages off the queue. From here on [`held`] knows them,
 //!    and [`renew`] keeps them hidden from other receivers.
 //! 3. [`batch`]: they are put together with others.
 //! 4. [`mod@write`]: a writer hands the batch to the database, and keeps at it until it is committed.
@@ -24,6 +24,7 @@ mod retry;
 mod room;
 mod shared;
 pub(crate) mod shutdown;
+mod turns;
 mod write;
 
 pub(crate) use held::Hold;
@@ -39,7 +40,7 @@ use crate::telemetry::progress::Progress;
 use crate::telemetry::report::Reports;
 use crate::telemetry::summary::Tally;
 use batch::{Batches, Limits};
-use receive::{Receiver, Turns};
+use receive::Receiver;
 use retry::Backoff;
 use room::Room;
 use shutdown::Stop;
@@ -47,6 +48,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use turns::Turns;
 
 /// Carries messages until told to stop, or, draining, until the queue is empty.
 pub(crate) async fn run(

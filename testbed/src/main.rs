@@ -3,6 +3,10 @@
 
 use clap::{Parser, Subcommand};
 
+/// The forwarder's, or the benchmark would not be fair to the SDK alone.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Real servers for the demo, the tests and the benchmarks.
 #[derive(Parser)]
 struct Args {
