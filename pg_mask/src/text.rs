@@ -134,7 +134,7 @@ impl NewText {
         let size = pg_sys::VARHDRSZ + len;
         // SAFETY: `size` bytes are ours, and all of them are written before they are read.
         unsafe {
-            let value: *mut pg_sys::varlena = pg_sys::palloc(size).cast();
+            let value: *mut pg_sys::varlena = allocate(size).cast();
             varlena::set_varsize_4b(value, i32::try_from(size).unwrap_or(i32::MAX));
             let data: *mut u8 = value.cast::<u8>().add(pg_sys::VARHDRSZ);
             data.write_bytes(0, len);
@@ -142,6 +142,32 @@ impl NewText {
             Self(value)
         }
     }
+}
+
+mod unguarded {
+    unsafe extern "C" {
+        /// Declared here because pgrx's own declaration sets up a `sigsetjmp` around every call.
+        pub(super) fn palloc_extended(size: usize, flags: std::ffi::c_int) -> *mut std::ffi::c_void;
+    }
+}
+
+/// `palloc`, at less cost where `size` is small. It raises an error where memory is out.
+///
+/// # Safety
+/// As for `palloc`.
+#[inline]
+unsafe fn allocate(size: usize) -> *mut std::ffi::c_void {
+    const SMALL: usize = 1024;
+    if size <= SMALL {
+        // SAFETY: with this flag NULL says that memory is out; the only error besides is a size that no
+        // memory context takes (mcxt.c).
+        let small = unsafe { unguarded::palloc_extended(size, pg_sys::MCXT_ALLOC_NO_OOM as i32) };
+        if !small.is_null() {
+            return small;
+        }
+    }
+    // SAFETY: by the caller.
+    unsafe { pg_sys::palloc(size) }
 }
 
 // SAFETY: the pointer is to a complete varlena in the memory context of the call.

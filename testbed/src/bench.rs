@@ -15,7 +15,6 @@ mod scale;
 
 use crate::Result;
 use report::Report;
-use std::time::Duration;
 
 /// What a DBA would set for a machine like this, and nothing else.
 const SETTINGS: &[&str] =
@@ -42,9 +41,4 @@ pub async fn run(part: Option<&str>) -> Result<()> {
         report.write(part)?;
     }
     Ok(())
-}
-
-/// The best of several times: the work costs; the rest is what disturbed it.
-fn best(times: &[Duration]) -> Duration {
-    times.iter().copied().min().unwrap_or_default()
 }

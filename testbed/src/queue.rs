@@ -50,6 +50,11 @@ impl Queue {
         let call = self.client.get_queue_attributes().queue_url(&self.url);
         let answer = call.set_attribute_names(Some(names.to_vec())).send().await?;
         let attributes = answer.attributes.unwrap_or_default();
-        Ok(names.map(|name| attributes.get(&name).and_then(|n| n.parse().ok()).unwrap_or(0)))
+        let number = |name| attributes.get(&name).and_then(|n| n.parse().ok());
+        // What is not said is not 0.
+        match names.map(number) {
+            [Some(visible), Some(in_flight), Some(delayed)] => Ok([visible, in_flight, delayed]),
+            _ => Err("the queue does not say how many messages it has".into()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Result, root};
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// Everything that was measured.
 #[derive(Default)]
@@ -17,7 +18,9 @@ pub(super) struct Table {
 
 struct Figure {
     name: String,
+    /// The best of the rounds: the work costs; the rest is what disturbed it.
     value: f64,
+    rounds: Vec<f64>,
     note: String,
 }
 
@@ -58,8 +61,11 @@ impl Table {
         Self { title: title.into(), unit, figures: Vec::new(), goals: Vec::new() }
     }
 
-    pub(super) fn figure(&mut self, name: impl Into<String>, value: f64, note: impl Into<String>) {
-        self.figures.push(Figure { name: name.into(), value, note: note.into() });
+    /// A figure and the rounds that it is the best of: the highest rate, or the shortest time.
+    pub(super) fn figure(&mut self, name: impl Into<String>, rounds: &[f64], note: impl Into<String>) {
+        let best = if self.unit.ends_with("/s") { f64::max } else { f64::min };
+        let Some(value) = rounds.iter().copied().reduce(best) else { return };
+        self.figures.push(Figure { name: name.into(), value, rounds: rounds.to_vec(), note: note.into() });
     }
 
     /// A figure is to be `bound` times another (of this table, by name).
@@ -86,14 +92,17 @@ impl Table {
             println!("  {mark} {what:width$}  {:>9}  goal {bound}", rounded(*ratio));
         }
         let width = self.figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or(0);
-        for Figure { name, value, note } in &self.figures {
+        for Figure { name, value, note, .. } in &self.figures {
             println!("    {name:width$}  {:>10} {}  {note}", rounded(*value), self.unit);
         }
     }
 
     fn json(&self) -> Value {
-        let figures: Vec<Value> =
-            self.figures.iter().map(|f| json!({"name": f.name, "value": f.value, "note": f.note})).collect();
+        let figures: Vec<Value> = self
+            .figures
+            .iter()
+            .map(|f| json!({"name": f.name, "value": f.value, "rounds": f.rounds, "note": f.note}))
+            .collect();
         let goals: Vec<Value> = self
             .goals
             .iter()
@@ -115,10 +124,33 @@ impl Report {
         let name = part.map_or("bench.json".to_owned(), |part| format!("bench-{part}.json"));
         let path = root().join("target/testbed").join(name);
         let tables: Vec<Value> = self.0.iter().map(Table::json).collect();
-        std::fs::write(&path, serde_json::to_string_pretty(&tables)? + "\n")?;
+        let all = json!({"measured": measured(), "tables": tables});
+        std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")?;
         println!("\nAll figures: {}", path.display());
         Ok(())
     }
+}
+
+/// When, what and where.
+fn measured() -> Value {
+    let told = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(root()).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let of_file = |path: &str, key: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.trim_start_matches([':', ' ', '\t']).to_owned())
+    };
+    json!({
+        "date": told("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"]),
+        "commit": told("git", &["describe", "--always", "--dirty"]),
+        "cpu": of_file("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism().ok().map(usize::from),
+        "memory": of_file("/proc/meminfo", "MemTotal"),
+        "kernel": told("uname", &["-r"]),
+        "postgresql": std::fs::read_to_string(root().join("target/testbed/major")).ok().map(|major| major.trim().to_owned()),
+    })
 }
 
 /// Three digits that count.
