@@ -159,8 +159,8 @@ mod unguarded {
 unsafe fn allocate(size: usize) -> *mut std::ffi::c_void {
     const SMALL: usize = 1024;
     if size <= SMALL {
-        // SAFETY: with this flag NULL says that memory is out; the only error besides is a size that no
-        // memory context takes (mcxt.c).
+        // SAFETY: with this flag NULL says that memory is out. The only error besides is for a size that
+        // the context refuses, and the one of a call takes any that is small (mcxt.c, aset.c).
         let small = unsafe { unguarded::palloc_extended(size, pg_sys::MCXT_ALLOC_NO_OOM as i32) };
         if !small.is_null() {
             return small;

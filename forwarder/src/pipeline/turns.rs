@@ -1,10 +1,10 @@
 //! How many receivers are at work: those that have a turn.
 //!
-//! `auto` begins with one. Each full answer that comes quickly lets one more begin, so that they double
-//! with every round. Where more of them only make the server, or this machine, slower, answers take a
-//! multiple of the quickest: then no more begin, and some rest (the idea of TCP Vegas: Brakmo and
-//! Peterson, 1995). So a queue in AWS gets many receivers, an emulator on a desk a few. One that finds the
-//! queue empty, or out of order, rests too: an idle queue has one long poll at a time.
+//! `auto` begins with one. Each full answer lets one more begin, so that they double with every round.
+//! Where many of them only make the server, or this machine, slower, answers take a multiple of the
+//! quickest: then no more than a few are kept (the idea of TCP Vegas: Brakmo and Peterson, 1995). So a
+//! queue in AWS gets many receivers, an emulator on a desk a few. One that finds the queue empty, or gets
+//! an error, rests: an idle queue has one long poll at a time.
 
 use crate::config::Receivers;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,15 +14,17 @@ use tokio::sync::Semaphore;
 
 /// The most receivers that `auto` has at work.
 const AUTO_MOST: usize = 64;
+/// As many may be at work however slow the answers are: it may be the distance that takes the time.
+const AUTO_FEW: usize = 16;
 /// An answer that takes so many times as long as the quickest is slow enough: no more receivers.
 const NO_MORE_AT: u32 = 10;
 /// And at so many times, fewer.
 const FEWER_AT: u32 = 20;
-/// For how long the quickest answer is remembered, at least; twice as long at most.
+/// For how long the quickest answer is remembered, at least; for twice as long at most.
 const REMEMBERED: Duration = Duration::from_secs(300);
-/// After an error no receiver is added for so long: what cuts connections when there are many would cut
-/// them again at once.
-const NO_MORE_FOR: Duration = Duration::from_secs(5);
+/// After an error there are no more than a few for so long: what cuts connections when there are many
+/// would cut them again at once.
+const FEW_FOR: Duration = Duration::from_secs(5);
 
 /// Who may receive.
 pub(super) struct Turns {
@@ -64,43 +66,46 @@ impl Turns {
         }
     }
 
-    /// An answer was full, after so long.
+    /// An answer was full, after so long. Whether this receiver rests now.
+    #[must_use]
     pub(super) fn full(&self, took: Duration) -> bool {
         let quickest = self.pace().quickest(took);
-        if took >= quickest.saturating_mul(FEWER_AT) {
-            return self.one_less();
+        let slow = |times| took >= quickest.saturating_mul(times);
+        if slow(FEWER_AT) && self.one_less(AUTO_FEW.max(self.least)) {
+            return true;
         }
-        if took < quickest.saturating_mul(NO_MORE_AT) && !self.has_failed_lately() {
-            self.one_more();
-        }
+        let few = slow(NO_MORE_AT) || self.has_failed_lately();
+        self.one_more(if few { AUTO_FEW } else { self.most });
         false
     }
 
-    /// The queue was empty.
+    /// The queue was empty. Whether this receiver rests now.
+    #[must_use]
     pub(super) fn empty(&self) -> bool {
-        self.one_less()
+        self.one_less(self.least)
     }
 
-    /// A receive failed.
+    /// A receive failed. Whether this receiver rests now.
+    #[must_use]
     pub(super) fn failed(&self) -> bool {
         self.pace().failed_at = Some(Instant::now());
-        self.one_less()
+        self.one_less(self.least)
     }
 
     fn has_failed_lately(&self) -> bool {
-        self.pace().failed_at.is_some_and(|at| at.elapsed() < NO_MORE_FOR)
+        self.pace().failed_at.is_some_and(|at| at.elapsed() < FEW_FOR)
     }
 
-    fn one_more(&self) {
-        let more = |at_work| (at_work < self.most).then_some(at_work + 1);
+    fn one_more(&self, most: usize) {
+        let more = |at_work| (at_work < most.min(self.most)).then_some(at_work + 1);
         if self.at_work.fetch_update(Relaxed, Relaxed, more).is_ok() {
             self.waiting.add_permits(1);
         }
     }
 
     /// Whether there was one too many.
-    fn one_less(&self) -> bool {
-        let less = |at_work| (at_work > self.least).then(|| at_work - 1);
+    fn one_less(&self, least: usize) -> bool {
+        let less = |at_work| (at_work > least).then(|| at_work - 1);
         self.at_work.fetch_update(Relaxed, Relaxed, less).is_ok()
     }
 
@@ -112,8 +117,10 @@ impl Turns {
 impl Pace {
     /// The quickest answer that is remembered, with one that took so long.
     fn quickest(&mut self, took: Duration) -> Duration {
-        if self.since.elapsed() > REMEMBERED {
-            self.quickest = [Duration::MAX, self.quickest[0]];
+        let ago = self.since.elapsed();
+        if ago > REMEMBERED {
+            let before = if ago > 2 * REMEMBERED { Duration::MAX } else { self.quickest[0] };
+            self.quickest = [Duration::MAX, before];
             self.since = Instant::now();
         }
         self.quickest[0] = self.quickest[0].min(took);
@@ -156,19 +163,33 @@ mod tests {
         assert_eq!(at_work(&turns), AUTO_MOST - 2);
         assert!(!turns.full(QUICK));
         assert_eq!(at_work(&turns), AUTO_MOST - 1);
+        (0..1000).for_each(|_| _ = turns.full(QUICK * FEWER_AT));
+        assert_eq!(at_work(&turns), AUTO_FEW);
+    }
+
+    /// However much slower it has become.
+    #[test]
+    fn auto_gives_a_slow_queue_a_few() {
+        let turns = Turns::new(Receivers::Auto);
+        assert!(!turns.full(QUICK));
+        (0..1000).for_each(|_| _ = turns.full(QUICK * 10_000));
+        assert_eq!(at_work(&turns), AUTO_FEW);
     }
 
     #[test]
-    fn auto_does_not_grow_soon_after_an_error() {
+    fn auto_has_a_few_soon_after_an_error() {
         let turns = grown();
         assert!(turns.failed() && !turns.full(QUICK));
         assert_eq!(at_work(&turns), AUTO_MOST - 1);
+        assert!((0..1000).filter(|_| turns.failed()).count() > 0);
+        (0..1000).for_each(|_| _ = turns.full(QUICK));
+        assert_eq!(at_work(&turns), AUTO_FEW);
     }
 
     #[test]
     fn a_fixed_number_stays() {
         let turns = Turns::new(Receivers::Fixed(3));
-        assert!(!turns.full(QUICK) && !turns.full(QUICK * 100) && !turns.failed() && !turns.empty());
+        assert!(!turns.full(QUICK) && !turns.full(QUICK * 10_000) && !turns.failed() && !turns.empty());
         assert_eq!((at_work(&turns), turns.waiting.available_permits()), (3, 3));
     }
 }

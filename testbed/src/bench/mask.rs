@@ -83,7 +83,7 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
             table.figure(*name, &times.iter().map(cost).collect::<Vec<f64>>(), "");
         }
         if workers == 0 {
-            table.figure("floor: three SHA-256 blocks", &floor(), "in a loop, without any server");
+            table.figure("floor: three times SHA-256", &floor(), "in a loop, without any server");
             table.figure("floor: pg_mask's core", &core()?, "canonical form and both hashes, the same");
             table.goal("mask_pii(text)", "encode(sha256(bytea), 'hex')", Bound::AtMost(0.30));
             table.goal("mask_pii(text)", "pgcrypto encode(hmac(), 'hex')", Bound::AtMost(0.18));

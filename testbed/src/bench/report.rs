@@ -64,7 +64,7 @@ impl Table {
     /// A figure and the rounds that it is the best of: the highest rate, or the shortest time.
     pub(super) fn figure(&mut self, name: impl Into<String>, rounds: &[f64], note: impl Into<String>) {
         let best = if self.unit.ends_with("/s") { f64::max } else { f64::min };
-        let Some(value) = rounds.iter().copied().reduce(best) else { return };
+        let value = rounds.iter().copied().reduce(best).unwrap_or(f64::NAN);
         self.figures.push(Figure { name: name.into(), value, rounds: rounds.to_vec(), note: note.into() });
     }
 

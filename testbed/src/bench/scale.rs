@@ -64,7 +64,7 @@ async fn ledger(report: &mut Report) -> Result<()> {
         END LOOP; END $$";
     // Once more, as the machine may have become slower or quicker meanwhile.
     empty.extend(rate(all, all).await?);
-    table.figure("ledger of 0", &empty, "the better of before and after");
+    table.figure("ledger of 0", &empty, "before and after the others");
     table.figure("ledger of 1 million", &million, "");
     table.figure("ledger of 10 million", &ten_million, "all of one day");
     table.figure("user_logins in 8 partitions", &rate(partitioned, all).await?, "");
