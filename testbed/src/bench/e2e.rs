@@ -26,12 +26,12 @@ const TASKS: [usize; 3] = [16, 64, 16];
 
 pub(super) async fn run(report: &mut Report) -> Result<()> {
     let rustack = Emulator::rustack().await?;
-    let fast = Amounts { forwarder: 300_000, tuned: 80_000, typical: 6_000 };
+    let fast = Amounts { forwarder: 300_000, tuned: 80_000, typical: 2_000 };
     let (rate, bounds) = ("rustack", [0.7, 100.0, 6.0]);
     compare(report, &rustack, rate, &fast, bounds, Some(40_000.0)).await?;
     drop(rustack);
     let localstack = Emulator::localstack().await?;
-    let slow = Amounts { forwarder: 20_000, tuned: 10_000, typical: 1_000 };
+    let slow = Amounts { forwarder: 20_000, tuned: 10_000, typical: 500 };
     compare(report, &localstack, "LocalStack", &slow, [0.95, 0.0, 0.0], None).await
 }
 
@@ -67,12 +67,13 @@ async fn compare(
         tuned.push(carry(commands, &queue, amounts.tuned).await?);
         has_rows(&client, amounts.tuned).await?;
         client.batch_execute(truncate).await?;
-    }
-    let queue = filled(emulator, "typical", amounts.typical).await?;
-    let command = predecessor(emulator, "typical.py", &queue, &cluster);
-    typical.push(carry(vec![command], &queue, amounts.typical).await?);
-    has_rows(&client, amounts.typical).await?;
 
+        let queue = filled(emulator, &format!("typical-{round}"), amounts.typical).await?;
+        let command = predecessor(emulator, "typical.py", &queue, &cluster);
+        typical.push(carry(vec![command], &queue, amounts.typical).await?);
+        has_rows(&client, amounts.typical).await?;
+        client.batch_execute(truncate).await?;
+    }
     for (figure, runs) in [
         ("forwarder", forwarder),
         ("ceiling", ceiling),
