@@ -1,8 +1,8 @@
 //! The way of a message, from the queue to the database and out of the queue.
 //!
 //! 1. [`room`]: there has to be room before anything is received, in messages and in bytes.
-//! 2. [`receive`]: a receiver that has its turn ([`turns`]) takes up to ten messages off the queue. From here on [`held`] knows them,
-//!    and [`renew`] keeps them hidden from other receivers.
+//! 2. [`receive`]: a receiver that has its turn ([`turns`]) takes up to ten messages off the queue. From
+//!    here on [`held`] knows them, and [`renew`] keeps them hidden from other receivers.
 //! 3. [`batch`]: they are put together with others.
 //! 4. [`mod@write`]: a writer hands the batch to the database, and keeps at it until it is committed.
 //! 5. [`delete`]: only now they are deleted from the queue.
