@@ -28,6 +28,7 @@ mod settings;
 mod statement;
 mod subtransaction;
 mod text;
+mod unguarded;
 
 use pgrx::prelude::*;
 

@@ -1,5 +1,6 @@
 //! `text` arguments read in place, and UTF-8 from and to the server's encoding.
 
+use crate::unguarded;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::prelude::*;
@@ -141,13 +142,6 @@ impl NewText {
             fill(std::slice::from_raw_parts_mut(data, len));
             Self(value)
         }
-    }
-}
-
-mod unguarded {
-    unsafe extern "C" {
-        /// Declared here because pgrx's own declaration sets up a `sigsetjmp` around every call.
-        pub(super) fn palloc_extended(size: usize, flags: std::ffi::c_int) -> *mut std::ffi::c_void;
     }
 }
 
