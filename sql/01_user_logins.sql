@@ -1,6 +1,6 @@
 -- The table that logins are written to. Apply it to each database that takes in logins; applying it
 -- again changes nothing. A table that is already there may have more columns, keys, constraints,
--- triggers and partitions; pg_mask.login_table names it if it is not public.user_logins.
+-- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
 CREATE EXTENSION IF NOT EXISTS pg_mask;
 
 CREATE TABLE IF NOT EXISTS public.user_logins (

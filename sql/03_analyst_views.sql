@@ -19,4 +19,4 @@ CREATE OR REPLACE VIEW public.shared_devices WITH (security_invoker = true) AS
 COMMENT ON VIEW public.shared_ips IS 'addresses that more than one user logged in from';
 COMMENT ON VIEW public.shared_devices IS 'devices that more than one user logged in on: they changed hands';
 
-GRANT SELECT ON public.shared_ips, public.shared_devices TO mask_analyst;
+GRANT SELECT ON public.shared_ips, public.shared_devices TO pgmask_analyst;

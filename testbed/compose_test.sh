@@ -90,10 +90,10 @@ queue_is_empty() { [ "$(waiting 2>/dev/null)" = 0 ]; }
 all_is_there_once() {
     wait_until "the queue is empty" queue_is_empty
     equal "rows" "$(rows)" "$SENT"
-    equal "different messages" "$(sql "SELECT count(*) FROM pg_mask.ledger")" "$((SENT + BAD_SAMPLES))"
+    equal "different messages" "$(sql "SELECT count(*) FROM pgmask.ledger")" "$((SENT + BAD_SAMPLES))"
     equal "users of the load" "$(sql "SELECT count(DISTINCT user_id) FROM user_logins WHERE user_id LIKE 'load%'")" \
         "$((SENT - SAMPLES + BAD_SAMPLES))"
-    equal "quarantined messages" "$(sql "SELECT sum(messages) FROM pg_mask.quarantine_summary")" $BAD_SAMPLES
+    equal "quarantined messages" "$(sql "SELECT sum(messages) FROM pgmask.quarantine_summary")" $BAD_SAMPLES
 }
 
 # under_load NAME COUNT: a load of its own, sent in the background; returns in the midst of it.
@@ -332,7 +332,7 @@ quietly docker volume rm "${COMPOSE_PROJECT_NAME}_data"
 quietly restore
 quietly compose up --detach --wait
 equal "the token of an address" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
-equal "keys that fit" "$(sql "SELECT bool_and(state = 'ok') FROM pg_mask.key_status()")" t
+equal "keys that fit" "$(sql "SELECT bool_and(state = 'ok') FROM pgmask.key_status()")" t
 quietly send load-restored 100
 SENT=$((SENT + 100))
 all_is_there_once

@@ -138,7 +138,7 @@ fn compare(findings: &mut Findings, retention: Option<Duration>, ledger_days: Op
     let needed = retention.as_secs().div_ceil(DAY) + 1;
     if ledger_days < needed {
         findings.warning(CHECK, format!(
-            "the queue keeps messages for {kept}, the ledger knows them for {ledger_days} days: one that comes again after that is taken in twice. Set pg_mask.ledger_days to {needed} in postgresql.conf, or more."
+            "the queue keeps messages for {kept}, the ledger knows them for {ledger_days} days: one that comes again after that is taken in twice. Set pgmask.ledger_days to {needed} in postgresql.conf, or more."
         ));
     } else {
         findings.passed(

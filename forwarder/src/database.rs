@@ -61,7 +61,7 @@ const OPEN: Duration = Duration::from_secs(30);
 /// How long to try to tell the server that nobody waits any more.
 const CANCEL: Duration = Duration::from_secs(5);
 
-const FIND_EXTENSION: &str = "SELECT pg_catalog.quote_ident(n.nspname),
+const FIND_EXTENSION: &str = "SELECT 'pgmask'::pg_catalog.text,
     pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
     (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER ROLE %I SET %s = %s;', current_user, setting, safe), ' ')
         FROM (VALUES ('log_parameter_max_length', '0'), ('log_parameter_max_length_on_error', '0'),
@@ -185,7 +185,7 @@ impl Database {
         let sorted = Error::of_database(error);
         match error.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => sorted
-                .with_cure("Grant the role what sql/02_roles.sql grants: GRANT mask_ingester TO the role."),
+                .with_cure("Grant the role what sql/02_roles.sql grants: GRANT pgmask_ingester TO the role."),
             Some(&SqlState::UNDEFINED_FUNCTION) => {
                 sorted.with_cure("Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;")
             }

@@ -22,7 +22,7 @@ pub(crate) enum Error {
         "generation {generation} of the server's keyring is not the key that this database was masked with"
     )]
     KeyDiffers { generation: i32 },
-    #[error("pg_mask's own table pg_mask.key_check is not there or not as pg_mask made it")]
+    #[error("pg_mask's own table pgmask.key_check is not there or not as pg_mask made it")]
     KeyCheckTable,
     #[error("table \"{0}\", where logins are written, does not exist")]
     NoLoginTable(String),
@@ -84,24 +84,24 @@ impl Error {
     fn hint(&self) -> &'static str {
         match self {
             Self::KeyFile { error: KeyFileError::Missing, .. } => {
-                "Put the keyring back from your backup of it; without it, tokens can't be continued. SHOW pg_mask.keyring_file tells a superuser where it belongs."
+                "Put the keyring back from your backup of it; without it, tokens can't be continued. SHOW pgmask.keyring_file tells a superuser where it belongs."
             }
             Self::KeyFile { error: KeyFileError::Mode(_) | KeyFileError::Owner { .. }, .. } => {
                 "Give the file to the server's user and to nobody else: chown postgres, chmod 600."
             }
             Self::KeyFile { .. } => {
-                "pg_mask.keyring_file has to name a regular file that belongs to the server's user, with mode 600."
+                "pgmask.keyring_file has to name a regular file that belongs to the server's user, with mode 600."
             }
             Self::Keyring { .. } => "Put the keyring back from your backup of it.",
             Self::KeyMissing { .. } | Self::KeyDiffers { .. } => {
-                "Put the keyring of the server that this database comes from in place of this server's; no restart is needed. SELECT * FROM pg_mask.key_status() shows a superuser which key differs."
+                "Put the keyring of the server that this database comes from in place of this server's; no restart is needed. SELECT * FROM pgmask.key_status() shows a superuser which key differs."
             }
             Self::KeyCheckTable => "Restore it from a backup, or drop and create the extension.",
             Self::NoLoginTable(_) => {
-                "Apply sql/01_user_logins.sql to this database, or let pg_mask.login_table name the table."
+                "Apply sql/01_user_logins.sql to this database, or let pgmask.login_table name the table."
             }
             Self::NotATable(_) | Self::NoColumn { .. } => {
-                "Compare it with sql/01_user_logins.sql, or let pg_mask.login_table name another table."
+                "Compare it with sql/01_user_logins.sql, or let pgmask.login_table name another table."
             }
             Self::NarrowColumn { .. } => "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256).",
             Self::ForeignCode { .. } => {
@@ -123,10 +123,10 @@ impl Error {
             }
             Self::NotInThisEncoding { .. } => "Open it in a database with the encoding UTF8.",
             Self::NotInQuarantine(_) => {
-                "Maybe it was taken in meanwhile. SELECT id, reason FROM pg_mask.quarantine shows a superuser what there is."
+                "Maybe it was taken in meanwhile. SELECT id, reason FROM pgmask.quarantine shows a superuser what there is."
             }
             Self::NoReason => {
-                "Write it as the second argument; it is kept in pg_mask.audit and in the server's log, with your name."
+                "Write it as the second argument; it is kept in pgmask.audit and in the server's log, with your name."
             }
             Self::Seal(_) => "The keyring needs a list \"seal\" with at least one key.",
         }

@@ -24,7 +24,7 @@ use pgrx::prelude::*;
 use rows::{Outcome, Row};
 use target::Target;
 
-#[pg_extern(volatile, parallel_unsafe, security_definer)]
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_login_batch(
     message_ids: Option<Array<'_, Text<'_>>>,
@@ -76,7 +76,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     Ok((inserted, duplicate, quarantined))
 }
 
-#[pg_extern(volatile, parallel_unsafe, security_definer)]
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NULL")) {
     must_write(c"ingest_login()");

@@ -1,6 +1,6 @@
 //! Does the server's keyring hold the keys that this database was masked with?
 //!
-//! `pg_mask.key_check` travels with every dump and says so. It is read directly, with the newest
+//! `pgmask.key_check` travels with every dump and says so. It is read directly, with the newest
 //! catalog snapshot: whoever masks needs no right on it, it works in parallel workers and on
 //! standbys, and it costs a microsecond.
 
@@ -10,11 +10,11 @@ use pg_mask_core::keyring::Keyring;
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
 
-/// The columns of `pg_mask.key_check`.
+/// The columns of `pgmask.key_check`.
 const GENERATION: i32 = 1;
 const CHECK_VALUE: i32 = 2;
 
-const RECORD: &str = "INSERT INTO pg_mask.key_check (generation, check_value, created_at) VALUES ($1, $2, $3)
+const RECORD: &str = "INSERT INTO pgmask.key_check (generation, check_value, created_at) VALUES ($1, $2, $3)
     ON CONFLICT (generation) DO NOTHING";
 
 /// Compares every row with the keyring's check values, generation 1 first.
@@ -54,7 +54,7 @@ pub(crate) fn recorded() -> Result<Vec<(i32, String)>, Error> {
     // An error on the way closes all of it, as for any C code. The tuple descriptor is compared
     // with what is read before anything is.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"pg_mask".as_ptr(), true);
+        let schema = pg_sys::get_namespace_oid(c"pgmask".as_ptr(), true);
         let table = pg_sys::get_relname_relid(c"key_check".as_ptr(), schema);
         if table == pg_sys::InvalidOid {
             return Err(Error::KeyCheckTable);

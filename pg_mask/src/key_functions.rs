@@ -14,7 +14,7 @@ const NOW: &str = r#"SELECT pg_catalog.to_char(
 
 /// Makes the server's keyring if it has none, and records its keys' check values. For
 /// `CREATE EXTENSION` alone, which drops it at its end.
-#[pg_extern(schema = "pg_mask", volatile, parallel_unsafe)]
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 fn create_keyring() {
     make_and_record().or_raise();
 }
@@ -35,7 +35,7 @@ fn make_and_record() -> Result<(), Error> {
                     "",
                 )
                 .set_hint(if path.starts_with(settings::data_directory()) {
-                    "Back it up apart from the database: without it tokens can't be continued. In production, move it out of the data directory and let pg_mask.keyring_file name its new place."
+                    "Back it up apart from the database: without it tokens can't be continued. In production, move it out of the data directory and let pgmask.keyring_file name its new place."
                 } else {
                     "Back it up apart from the database: without it tokens can't be continued."
                 })
@@ -51,7 +51,7 @@ fn make_and_record() -> Result<(), Error> {
 
 /// The keys of the server and of this database, a row each. `state` is "ok", or "not recorded" (masked
 /// with by nobody here yet), "differs" or "missing": with these two nothing is masked.
-#[pg_extern(schema = "pg_mask", stable, parallel_safe)]
+#[pg_extern(schema = "pgmask", stable, parallel_safe)]
 #[allow(clippy::type_complexity)] // pgrx reads the columns from the type itself, not from an alias
 fn key_status() -> TableIterator<
     'static,

@@ -34,13 +34,13 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
 
-/// Everything but the functions for users is in the schema `pg_mask`, which schema.sql makes.
+/// Everything but the functions for users is in the schema `pgmask`, which schema.sql makes.
 #[pg_schema]
-mod pg_mask {}
+mod pgmask {}
 
 // SQL that can't be generated: tables, what keeps them in shape, and at the end rights and comments.
 extension_sql_file!("sql/schema.sql", name = "schema", bootstrap);
-extension_sql_file!("sql/tables.sql", name = "tables", requires = [pg_mask]);
+extension_sql_file!("sql/tables.sql", name = "tables", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 

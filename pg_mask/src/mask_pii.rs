@@ -13,13 +13,13 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
-#[pg_extern(name = "mask_pii", stable, strict, parallel_safe)]
+#[pg_extern(schema = "pgmask", name = "mask_pii", stable, strict, parallel_safe)]
 fn mask_pii_text(value: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Option<NewText> {
     let site = call_site(fcinfo).or_raise();
     mask(&site.keys.pii, site.utf8(value))
 }
 
-#[pg_extern(name = "mask_pii", stable, strict, parallel_safe)]
+#[pg_extern(schema = "pgmask", name = "mask_pii", stable, strict, parallel_safe)]
 fn mask_pii_domain(value: Text<'_>, domain: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Option<NewText> {
     let site = call_site(fcinfo).or_raise();
     let domain = domain.to_utf8();
@@ -29,7 +29,7 @@ fn mask_pii_domain(value: Text<'_>, domain: Text<'_>, fcinfo: pg_sys::FunctionCa
     site.last_domain.as_ref().and_then(|(_, masker)| mask(masker, site.utf8(value)))
 }
 
-#[pg_extern(name = "mask_pii", stable, strict, parallel_safe)]
+#[pg_extern(schema = "pgmask", name = "mask_pii", stable, strict, parallel_safe)]
 fn mask_pii_inet(value: InetArg, fcinfo: pg_sys::FunctionCallInfo) -> Option<NewText> {
     let site = call_site(fcinfo).or_raise();
     let mut text = String::with_capacity(43);

@@ -16,7 +16,7 @@ static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
 /// Defines the settings and reserves their prefix, so that a misspelt one is an error.
 pub(crate) fn define() {
     GucRegistry::define_string_guc(
-        c"pg_mask.keyring_file",
+        c"pgmask.keyring_file",
         c"The file that holds the server's masking keys.",
         c"A relative path starts at the data directory. Only the server's user may have rights to the file.",
         &KEYRING_FILE,
@@ -24,7 +24,7 @@ pub(crate) fn define() {
         GucFlags::SUPERUSER_ONLY,
     );
     GucRegistry::define_string_guc(
-        c"pg_mask.login_table",
+        c"pgmask.login_table",
         c"The table that logins are written to, with its schema.",
         c"",
         &LOGIN_TABLE,
@@ -32,7 +32,7 @@ pub(crate) fn define() {
         GucFlags::SUPERUSER_ONLY,
     );
     GucRegistry::define_int_guc(
-        c"pg_mask.ledger_days",
+        c"pgmask.ledger_days",
         c"For how many days the ledger remembers which messages were taken in.",
         c"SQS keeps a message for 14 days at most; after that it can't come again.",
         &LEDGER_DAYS,
@@ -48,11 +48,11 @@ pub(crate) fn define() {
 #[cfg(not(feature = "pg14"))]
 fn reserve_prefix() {
     // SAFETY: a plain call with a static string, during _PG_init as PostgreSQL asks for.
-    unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_mask".as_ptr()) };
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"pgmask".as_ptr()) };
 }
 
-/// `pg_mask.ledger_days`, in range: what `current_setting` says before the library is loaded may not be.
-#[pg_extern(schema = "pg_mask", stable, parallel_safe)]
+/// `pgmask.ledger_days`, in range: what `current_setting` says before the library is loaded may not be.
+#[pg_extern(schema = "pgmask", stable, parallel_safe)]
 fn ledger_days() -> i32 {
     LEDGER_DAYS.get()
 }
@@ -70,7 +70,7 @@ pub(crate) fn data_directory() -> &'static Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
-/// `pg_mask.login_table`, in the server's encoding.
+/// `pgmask.login_table`, in the server's encoding.
 pub(crate) fn login_table() -> CString {
     LOGIN_TABLE.get().unwrap_or_default()
 }

@@ -37,7 +37,7 @@ FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7');",
 /// What a DBA asks.
 const QUARANTINED: (&str, &str) = (
     "Messages that are no logins: kept, sealed, and why",
-    "SELECT reason, messages FROM pg_mask.quarantine_summary;",
+    "SELECT reason, messages FROM pgmask.quarantine_summary;",
 );
 
 /// Runs it; with `keep`, the servers stay up until Ctrl-C.
@@ -49,13 +49,13 @@ pub async fn run(keep: bool) -> Result<()> {
     queue.send(&sample::bodies()).await?;
     eprintln!("{} messages wait in {QUEUE}. Running: forwarder --drain", sample::MESSAGES);
 
-    let mut command = forwarder::command(&emulator, QUEUE, &cluster.url("mask_forwarder", "demo"))?;
+    let mut command = forwarder::command(&emulator, QUEUE, &cluster.url("pgmask_forwarder", "demo"))?;
     let status = command.arg("--drain").env("TERM", std::env::var_os("TERM").unwrap_or_default()).status()?;
     if !status.success() {
         return Err(format!("the forwarder ended with {status}").into());
     }
     for (title, sql) in QUESTIONS {
-        show(&cluster, "SET ROLE mask_analyst", title, sql)?;
+        show(&cluster, "SET ROLE pgmask_analyst", title, sql)?;
     }
     show(&cluster, "RESET ROLE", QUARANTINED.0, QUARANTINED.1)?;
 
@@ -65,7 +65,7 @@ pub async fn run(keep: bool) -> Result<()> {
         println!("  export AWS_ENDPOINT_URL={} AWS_REGION=us-east-1 \\", emulator.endpoint());
         println!("         AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
         println!("  {} --queue-name {QUEUE} \\", forwarder::program()?.display());
-        println!("    --database-url {}", cluster.url("mask_forwarder", "demo"));
+        println!("    --database-url {}", cluster.url("pgmask_forwarder", "demo"));
         tokio::signal::ctrl_c().await?;
     } else {
         println!("\nThat was all, and it is gone. To keep the servers up and look around: make demo KEEP=1");

@@ -61,7 +61,7 @@ pub async fn run(minutes: f64, localstack: bool, forwarders: usize) -> Result<()
                 running[one] = start(&emulator, &proxy, &cluster)?;
             }
             "server process killed" => {
-                let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'mask_forwarder'";
+                let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'pgmask_forwarder'";
                 cluster.connect(NAME).await?.query_one(kill, &[]).await?;
             }
             "PostgreSQL killed" => {
@@ -123,7 +123,7 @@ const EVENTS: [&str; 6] = [
 ];
 
 fn start(emulator: &Emulator, proxy: &Proxy, cluster: &Cluster) -> Result<Child> {
-    let mut command = forwarder::command(emulator, NAME, &cluster.url("mask_forwarder", NAME))?;
+    let mut command = forwarder::command(emulator, NAME, &cluster.url("pgmask_forwarder", NAME))?;
     command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", proxy.port()));
     // What a killed one held should come again soon.
     command.args(["--visibility-timeout=10s", "--log-level=error"]).stdout(Stdio::null());

@@ -42,7 +42,7 @@ impl Way {
 
     /// A forwarder that drains the queue into the database.
     pub(crate) async fn drain(&self) -> Command {
-        let url = cluster().await.url("mask_forwarder", self.name);
+        let url = cluster().await.url("pgmask_forwarder", self.name);
         let mut command = forwarder::command(localstack().await, self.name, &url).unwrap();
         command.arg("--drain");
         command
@@ -50,7 +50,7 @@ impl Way {
 
     /// A forwarder that runs until it is told to stop.
     pub(crate) async fn forwarder(&self) -> Command {
-        let url = cluster().await.url("mask_forwarder", self.name);
+        let url = cluster().await.url("pgmask_forwarder", self.name);
         forwarder::command(localstack().await, self.name, &url).unwrap()
     }
 

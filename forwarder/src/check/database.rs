@@ -18,7 +18,7 @@ const ABOUT: &str = "SELECT pg_catalog.current_setting('server_version'),
 const RIGHTS: &str = "SELECT c.oid::pg_catalog.regclass::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema'
-        AND (n.nspname = 'pg_mask' OR n.nspname NOT LIKE 'pg\\_%')
+        AND (n.nspname = 'pgmask' OR n.nspname NOT LIKE 'pg\\_%')
         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
         AND pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
@@ -122,7 +122,7 @@ fn server(findings: &mut Findings, connected: &Connected, about: &About) {
 /// What the role may do that it need not.
 async fn too_much(client: &Client, about: &About) -> Result<Option<String>, Error> {
     let role = &about.role;
-    let cure = "Let the forwarder log in as mask_forwarder of sql/02_roles.sql, or as another member of mask_ingester alone.";
+    let cure = "Let the forwarder log in as pgmask_forwarder of sql/02_roles.sql, or as another member of pgmask_ingester alone.";
     if about.superuser {
         return Ok(Some(format!(
             "{role} is a superuser: whoever gets hold of the forwarder has the server. {cure}"

@@ -33,7 +33,7 @@ impl Database {
             client.batch_execute("BEGIN").await?;
             self.call(&[]).await?;
             // Only now does the session know the setting's default.
-            let setting = "SELECT pg_catalog.current_setting('pg_mask.ledger_days', true)::bigint";
+            let setting = "SELECT pg_catalog.current_setting('pgmask.ledger_days', true)::bigint";
             let days: Option<i64> = match client.query_typed(setting, &[]).await?.first() {
                 Some(row) => row.try_get(0)?,
                 None => None,
@@ -60,7 +60,7 @@ fn sort(error: &tokio_postgres::Error) -> Rehearsal {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Rehearsal::NoRight(sorted),
         Some(code) if code.code().starts_with("F0") => Rehearsal::Keys(sorted),
         // pg_mask's own table that tells the keys.
-        Some(code) if code.code().starts_with("42") && sorted.to_string().contains("pg_mask.key_check") => {
+        Some(code) if code.code().starts_with("42") && sorted.to_string().contains("pgmask.key_check") => {
             Rehearsal::Keys(sorted)
         }
         Some(code) if code.code().starts_with("42") => Rehearsal::Table(sorted),

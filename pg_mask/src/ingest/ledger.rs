@@ -17,10 +17,10 @@ const UNIQUE_VIOLATION: &[u8; 5] = b"23505";
 /// never wait for each other in a circle.
 ///
 /// A row is made as it is inserted; with unnest() after FROM all of them would be stored first.
-const CLAIM: &str = "INSERT INTO pg_mask.ledger (sent_day, message_id, taken_day)
+const CLAIM: &str = "INSERT INTO pgmask.ledger (sent_day, message_id, taken_day)
     SELECT unnest($1), unnest($2), $3";
 
-const CLAIM_NEW: &str = "INSERT INTO pg_mask.ledger (sent_day, message_id, taken_day)
+const CLAIM_NEW: &str = "INSERT INTO pgmask.ledger (sent_day, message_id, taken_day)
     SELECT unnest($1), unnest($2), $3
     ON CONFLICT DO NOTHING
     RETURNING sent_day, message_id";

@@ -11,11 +11,11 @@ use pg_mask_core::seal::{self, SealError};
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
-const NEXT_IDS: &str = "SELECT pg_catalog.nextval('pg_mask.quarantine_id_seq')
+const NEXT_IDS: &str = "SELECT pg_catalog.nextval('pgmask.quarantine_id_seq')
     FROM pg_catalog.generate_series(1, $1)";
 
 const KEEP: &str =
-    "INSERT INTO pg_mask.quarantine (id, message_id, sent_at, receive_count, reason, sealed_body)
+    "INSERT INTO pgmask.quarantine (id, message_id, sent_at, receive_count, reason, sealed_body)
     OVERRIDING SYSTEM VALUE
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6)";
 
@@ -57,7 +57,7 @@ pub(super) fn open(
 
 /// What binds a sealed body to its row: the row's id and its message id.
 fn identity(id: i64, message_id: Text<'_>) -> Vec<u8> {
-    [b"pg_mask.quarantine", &id.to_be_bytes()[..], &message_id.to_utf8_if_it_can()].concat()
+    [b"pgmask.quarantine", &id.to_be_bytes()[..], &message_id.to_utf8_if_it_can()].concat()
 }
 
 /// Ids are needed before the rows are written: a body is sealed with its row's id.

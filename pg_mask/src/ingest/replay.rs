@@ -20,17 +20,17 @@ const AT_A_TIME: i64 = 100;
 const BYTES: i64 = 8 << 20;
 
 /// Whoever replays at the same time takes other messages.
-const NEXT: &str = "SELECT id, pg_catalog.octet_length(sealed_body)::bigint FROM pg_mask.quarantine
+const NEXT: &str = "SELECT id, pg_catalog.octet_length(sealed_body)::bigint FROM pgmask.quarantine
     WHERE id > $1 AND ($2 IS NULL OR reason = $2)
     ORDER BY id LIMIT $3
     FOR UPDATE SKIP LOCKED";
 
 const READ: &str = "SELECT id, message_id, sent_at, quarantined_at, reason, sealed_body
-    FROM pg_mask.quarantine WHERE id = ANY ($1) ORDER BY id";
+    FROM pgmask.quarantine WHERE id = ANY ($1) ORDER BY id";
 
-const REMOVE: &str = "DELETE FROM pg_mask.quarantine WHERE id = ANY ($1)";
+const REMOVE: &str = "DELETE FROM pgmask.quarantine WHERE id = ANY ($1)";
 
-const KEEP: &str = "UPDATE pg_mask.quarantine AS kept SET reason = found.reason
+const KEEP: &str = "UPDATE pgmask.quarantine AS kept SET reason = found.reason
     FROM unnest($1, $2) AS found(id, reason) WHERE kept.id = found.id";
 
 /// A quarantined message, opened.
@@ -42,7 +42,7 @@ struct Quarantined {
     body: Zeroizing<Vec<u8>>,
 }
 
-#[pg_extern(schema = "pg_mask", volatile, parallel_unsafe, security_definer)]
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn replay_quarantine(
     reason: default!(Option<Text<'_>>, "NULL"),

@@ -26,7 +26,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Finds `pg_mask.login_table` and compares it with what we write.
+    /// Finds `pgmask.login_table` and compares it with what we write.
     pub(super) fn find(masker: &Masker) -> Result<Self, Error> {
         let setting = settings::login_table();
         let shown = setting.to_string_lossy().into_owned();

@@ -9,13 +9,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::borrow::Cow;
 
-const FIND: &str = "SELECT message_id, sealed_body FROM pg_mask.quarantine WHERE id = $1";
+const FIND: &str = "SELECT message_id, sealed_body FROM pgmask.quarantine WHERE id = $1";
 
-const AUDIT: &str = "INSERT INTO pg_mask.audit (login_role, acting_role, action, quarantine_id, reason)
+const AUDIT: &str = "INSERT INTO pgmask.audit (login_role, acting_role, action, quarantine_id, reason)
     VALUES (session_user, $1, 'unseal_quarantine', $2, $3)
     RETURNING login_role::pg_catalog.text";
 
-#[pg_extern(schema = "pg_mask", volatile, parallel_unsafe, security_definer)]
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn unseal_quarantine(id: Option<i64>, reason: Option<Text<'_>>) -> NewText {
     super::must_write(c"unseal_quarantine()");

@@ -1,32 +1,65 @@
--- A function is everybody's when it is made. Ours are nobody's until a DBA grants them, as
--- sql/02_roles.sql does.
+-- What people call by a bare name is declared a second time, in the schema that CREATE EXTENSION was
+-- given: the same C functions.
+CREATE FUNCTION mask_pii(value text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_text_wrapper';
+CREATE FUNCTION mask_pii(value text, domain text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_domain_wrapper';
+CREATE FUNCTION mask_pii(value inet) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_inet_wrapper';
+CREATE FUNCTION app_version_text(app_version integer) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
+CREATE FUNCTION ingest_login(payload jsonb, create_date date DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'ingest_login_wrapper';
+
+-- A function is everybody's when it is made. Ours are nobody's until a DBA grants them, as sql/ does.
 REVOKE ALL ON FUNCTION
-    mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer),
-    ingest_login(jsonb, date), ingest_login_batch(text[], text[], timestamptz[], integer[]),
-    pg_mask.replace_key_check(), pg_mask.maintain(), pg_mask.ledger_days(), pg_mask.key_status(),
-    pg_mask.replay_quarantine(text), pg_mask.unseal_quarantine(bigint, text)
+    mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer), ingest_login(jsonb, date)
     FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
 
-COMMENT ON SCHEMA pg_mask IS 'pg_mask: key check, ledger, quarantine, audit';
-COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pg_mask.ledger, a day each';
-COMMENT ON TABLE pg_mask.key_check IS
+COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
+COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pgmask.ledger, a day each';
+COMMENT ON TABLE pgmask.key_check IS
     'which keys this database was masked with; travels with dumps, holds no key';
-COMMENT ON COLUMN pg_mask.key_check.check_value IS
+COMMENT ON COLUMN pgmask.key_check.check_value IS
     'first 8 bytes of HMAC-SHA-256(HKDF(key, "pg_mask/v1/check"), "pg_mask"), in hex';
-COMMENT ON COLUMN pg_mask.key_check.fresh IS 'written by CREATE EXTENSION: gives way to what a dump brings along';
-COMMENT ON TABLE pg_mask.ledger IS 'messages that were taken in: each has its effect once';
-COMMENT ON COLUMN pg_mask.ledger.message_id IS
+COMMENT ON COLUMN pgmask.key_check.fresh IS 'written by CREATE EXTENSION: gives way to what a dump brings along';
+COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
+COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
-COMMENT ON COLUMN pg_mask.ledger.sent_day IS 'UTC day of the message''s SentTimestamp, as it came';
-COMMENT ON COLUMN pg_mask.ledger.taken_day IS 'UTC day it was taken in';
-COMMENT ON TABLE pg_mask.quarantine IS 'messages that could not be taken in, sealed, and why';
-COMMENT ON COLUMN pg_mask.quarantine.sealed_body IS
+COMMENT ON COLUMN pgmask.ledger.sent_day IS 'UTC day of the message''s SentTimestamp, as it came';
+COMMENT ON COLUMN pgmask.ledger.taken_day IS 'UTC day it was taken in';
+COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';
+COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
     'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
-COMMENT ON VIEW pg_mask.quarantine_summary IS 'quarantined messages by reason and UTC day';
+COMMENT ON VIEW pgmask.quarantine_summary IS 'quarantined messages by reason and UTC day';
 
-COMMENT ON TABLE pg_mask.audit IS 'who opened which quarantined message, when and why';
-COMMENT ON COLUMN pg_mask.audit.login_role IS 'session_user';
-COMMENT ON COLUMN pg_mask.audit.acting_role IS 'the role that called, after SET ROLE';
+COMMENT ON TABLE pgmask.audit IS 'who opened which quarantined message, when and why';
+COMMENT ON COLUMN pgmask.audit.login_role IS 'session_user';
+COMMENT ON COLUMN pgmask.audit.acting_role IS 'the role that called, after SET ROLE';
+
+COMMENT ON FUNCTION pgmask.mask_pii(text) IS
+    'token of a value: equal values, and equal IP addresses however written, give equal tokens';
+COMMENT ON FUNCTION pgmask.mask_pii(inet) IS
+    'token of an address, or of the network if the netmask is not full length';
+COMMENT ON FUNCTION pgmask.mask_pii(text, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
+COMMENT ON FUNCTION ingest_login(jsonb, date) IS
+    'masks one login event and inserts it; raises an error if it is no login';
+COMMENT ON FUNCTION ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
+    'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
+COMMENT ON FUNCTION pgmask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
+COMMENT ON FUNCTION pgmask.key_status() IS
+    'the server''s keys and whether they are those that this database was masked with';
+COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
+    'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
+COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
+    'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
+COMMENT ON FUNCTION pgmask.maintain() IS
+    'makes ledger partitions for the days ahead and drops those older than pgmask.ledger_days';
 
 COMMENT ON FUNCTION mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
@@ -35,27 +68,13 @@ COMMENT ON FUNCTION mask_pii(inet) IS
 COMMENT ON FUNCTION mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
 COMMENT ON FUNCTION app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
-COMMENT ON FUNCTION ingest_login(jsonb, date) IS
-    'masks one login event and inserts it; raises an error if it is no login';
-COMMENT ON FUNCTION ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
-    'takes in message bodies, each message once; bad ones go to pg_mask.quarantine';
-COMMENT ON FUNCTION pg_mask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
-COMMENT ON FUNCTION pg_mask.key_status() IS
-    'the server''s keys and whether they are those that this database was masked with';
-COMMENT ON FUNCTION pg_mask.replay_quarantine(text) IS
-    'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
-COMMENT ON FUNCTION pg_mask.unseal_quarantine(bigint, text) IS
-    'the body of a quarantined message; who, when and why is kept in pg_mask.audit and the server''s log';
-COMMENT ON FUNCTION pg_mask.ledger_days() IS 'for how many days the ledger remembers messages: pg_mask.ledger_days';
-COMMENT ON FUNCTION pg_mask.maintain() IS
-    'makes ledger partitions for the days ahead and drops those older than pg_mask.ledger_days';
 
 -- Extension scripts run with warnings only, and a new keyring is worth more than that.
 SET LOCAL client_min_messages = notice;
-SELECT pg_mask.create_keyring();
+SELECT pgmask.create_keyring();
 SET LOCAL client_min_messages = warning;
-DROP FUNCTION pg_mask.create_keyring();
-UPDATE pg_mask.key_check SET fresh = true;
-CREATE TRIGGER replace_key_check BEFORE INSERT ON pg_mask.key_check
-    FOR EACH ROW EXECUTE FUNCTION pg_mask.replace_key_check();
-ALTER TABLE pg_mask.key_check ENABLE ALWAYS TRIGGER replace_key_check;
+DROP FUNCTION pgmask.create_keyring();
+UPDATE pgmask.key_check SET fresh = true;
+CREATE TRIGGER replace_key_check BEFORE INSERT ON pgmask.key_check
+    FOR EACH ROW EXECUTE FUNCTION pgmask.replace_key_check();
+ALTER TABLE pgmask.key_check ENABLE ALWAYS TRIGGER replace_key_check;

@@ -1,7 +1,5 @@
 -- The tables, and which of their rows a dump takes along.
-SET LOCAL allow_system_table_mods = off;
-
-CREATE TABLE pg_mask.key_check (
+CREATE TABLE pgmask.key_check (
     generation integer PRIMARY KEY CHECK (generation > 0),
     check_value text NOT NULL,
     created_at timestamptz NOT NULL,
@@ -10,20 +8,20 @@ CREATE TABLE pg_mask.key_check (
 
 -- What a dump brings along counts: where it differs, it replaces all that CREATE EXTENSION wrote a
 -- moment before. finish.sql makes the trigger, after that.
-CREATE FUNCTION pg_mask.replace_key_check() RETURNS trigger
+CREATE FUNCTION pgmask.replace_key_check() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_mask.key_check
+    IF EXISTS (SELECT FROM pgmask.key_check
                WHERE generation = NEW.generation AND check_value <> NEW.check_value) THEN
-        DELETE FROM pg_mask.key_check WHERE fresh;
+        DELETE FROM pgmask.key_check WHERE fresh;
     END IF;
-    DELETE FROM pg_mask.key_check WHERE generation = NEW.generation;
+    DELETE FROM pgmask.key_check WHERE generation = NEW.generation;
     NEW.fresh := false;
     RETURN NEW;
 END
 $$;
 
-CREATE TABLE pg_mask.ledger (
+CREATE TABLE pgmask.ledger (
     message_id uuid NOT NULL,
     sent_day date NOT NULL,
     taken_day date NOT NULL
@@ -31,12 +29,12 @@ CREATE TABLE pg_mask.ledger (
 -- The key is each partition's own. A day is in one partition, so that is as good as one for all; and
 -- a dump restores partitions with their keys, which fails where the whole has one already. The id
 -- comes first: it alone nearly always settles a comparison.
-CREATE TABLE pg_mask.ledger_default PARTITION OF pg_mask.ledger (PRIMARY KEY (message_id, sent_day)) DEFAULT;
+CREATE TABLE pgmask.ledger_default PARTITION OF pgmask.ledger (PRIMARY KEY (message_id, sent_day)) DEFAULT;
 -- The days' partitions come and go, so they are no part of the extension and a dump takes them along
 -- as it does any table; but none from a schema whose name starts with "pg_".
 CREATE SCHEMA mask_ledger;
 
-CREATE TABLE pg_mask.quarantine (
+CREATE TABLE pgmask.quarantine (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     message_id text NOT NULL,
     sent_at timestamptz,
@@ -46,14 +44,14 @@ CREATE TABLE pg_mask.quarantine (
     sealed_body bytea NOT NULL
 );
 
-CREATE VIEW pg_mask.quarantine_summary AS
+CREATE VIEW pgmask.quarantine_summary AS
     SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
-    FROM pg_mask.quarantine
+    FROM pgmask.quarantine
     GROUP BY 1, 2
     ORDER BY 3 DESC, 1, 2;
 
 -- Who was shown what that was never meant to be shown, and why.
-CREATE TABLE pg_mask.audit (
+CREATE TABLE pgmask.audit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     done_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     login_role text NOT NULL,
@@ -64,9 +62,9 @@ CREATE TABLE pg_mask.audit (
 );
 
 -- All of it belongs in a dump: keys are checked, messages are counted once, nothing is lost.
-SELECT pg_catalog.pg_extension_config_dump('pg_mask.key_check', '');
-SELECT pg_catalog.pg_extension_config_dump('pg_mask.ledger_default', '');
-SELECT pg_catalog.pg_extension_config_dump('pg_mask.quarantine', '');
-SELECT pg_catalog.pg_extension_config_dump('pg_mask.quarantine_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('pg_mask.audit', '');
-SELECT pg_catalog.pg_extension_config_dump('pg_mask.audit_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.key_check', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.ledger_default', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_id_seq', '');

@@ -45,14 +45,14 @@ async fn compare(
 ) -> Result<()> {
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute("SELECT pg_mask.maintain()").await?;
+    client.batch_execute("SELECT pgmask.maintain()").await?;
     let mut table = Table::new(format!("e2e: from a full queue to durable rows, on {name}"), "messages/s");
 
-    let truncate = "TRUNCATE user_logins, pg_mask.ledger";
+    let truncate = "TRUNCATE user_logins, pgmask.ledger";
     let [mut forwarder, mut ceiling, mut tuned, mut typical] = [const { Vec::new() }; 4];
     for (round, tasks) in TASKS.into_iter().enumerate() {
         let queue = filled(emulator, &format!("forwarder-{round}"), amounts.forwarder).await?;
-        let url = cluster.url("mask_forwarder", "bench");
+        let url = cluster.url("pgmask_forwarder", "bench");
         let mut command = forwarder::command(emulator, &queue.name, &url)?;
         command.arg("--drain");
         forwarder.push(carry(vec![command], &queue, amounts.forwarder).await?);

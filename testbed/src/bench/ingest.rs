@@ -46,12 +46,12 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
     let client = cluster.database("bench").await?;
     client
         .batch_execute(
-            "SELECT pg_mask.maintain(); CREATE EXTENSION pgcrypto; CREATE TABLE copied_logins (LIKE user_logins);
-             CREATE TABLE copied_ledger (LIKE pg_mask.ledger, PRIMARY KEY (message_id)); SET jit = off",
+            "SELECT pgmask.maintain(); CREATE EXTENSION pgcrypto; CREATE TABLE copied_logins (LIKE user_logins);
+             CREATE TABLE copied_ledger (LIKE pgmask.ledger, PRIMARY KEY (message_id)); SET jit = off",
         )
         .await?;
     client.batch_execute(PLAIN).await?;
-    const EMPTY: &str = "TRUNCATE user_logins, pg_mask.ledger, plain_logins, plain_ledger, copied_logins, copied_ledger; CHECKPOINT";
+    const EMPTY: &str = "TRUNCATE user_logins, pgmask.ledger, plain_logins, plain_ledger, copied_logins, copied_ledger; CHECKPOINT";
     for (size, rows) in SIZES {
         let messages = |run: u64| (0..rows).map(|n| load::message(run, n)).collect::<Vec<Message>>();
         client.batch_execute(EMPTY).await?;
@@ -133,7 +133,7 @@ async fn ready(client: &Client, rows: u64, size: usize) -> Result<Vec<[Bytes; 2]
         Ok(lines.chunks(size).map(|batch| batch.concat().into()).collect())
     };
     let logins = "SELECT concat_ws(E'\\t', user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date) || E'\\n' FROM user_logins";
-    let ledger = "SELECT concat_ws(E'\\t', message_id, sent_day, taken_day) || E'\\n' FROM pg_mask.ledger";
+    let ledger = "SELECT concat_ws(E'\\t', message_id, sent_day, taken_day) || E'\\n' FROM pgmask.ledger";
     let (logins, ledger) = (batches(logins).await?, batches(ledger).await?);
     Ok(logins.into_iter().zip(ledger).map(|(logins, ledger)| [logins, ledger]).collect())
 }

@@ -24,7 +24,7 @@ async fn ledger(report: &mut Report) -> Result<()> {
     const ROWS: u64 = 200_000;
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute("SELECT pg_mask.maintain()").await?;
+    client.batch_execute("SELECT pgmask.maintain()").await?;
     let mut table = Table::new("scale: ingest, one backend, batches of 1000", "rows/s");
     let mut run = 0;
     let mut rate = async |before: &str, each_time: &str| -> Result<Vec<f64>> {
@@ -43,11 +43,11 @@ async fn ledger(report: &mut Report) -> Result<()> {
         }
         Ok(rates)
     };
-    let (rows, all) = ("TRUNCATE user_logins", "TRUNCATE user_logins, pg_mask.ledger");
+    let (rows, all) = ("TRUNCATE user_logins", "TRUNCATE user_logins, pgmask.ledger");
     let grow = |rows: u64| {
         format!(
-            "INSERT INTO pg_mask.ledger SELECT gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date
-             FROM generate_series(1, {rows} - (SELECT count(*) FROM pg_mask.ledger))"
+            "INSERT INTO pgmask.ledger SELECT gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date
+             FROM generate_series(1, {rows} - (SELECT count(*) FROM pgmask.ledger))"
         )
     };
     // Not counted: the log's first files are made, which are used again later.
@@ -105,11 +105,11 @@ async fn forwarders(report: &mut Report) -> Result<()> {
     let emulator = Emulator::rustack().await?;
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute("SELECT pg_mask.maintain()").await?;
+    client.batch_execute("SELECT pgmask.maintain()").await?;
     let mut table = Table::new("scale: forwarders on one queue, on rustack", "messages/s");
     for count in [1, 2, 4] {
         let queue = filled(&emulator, &format!("{count}-forwarders"), MESSAGES).await?;
-        let url = cluster.url("mask_forwarder", "bench");
+        let url = cluster.url("pgmask_forwarder", "bench");
         let mut commands = Vec::new();
         for _ in 0..count {
             let mut command = forwarder::command(&emulator, &queue.name, &url)?;
@@ -118,7 +118,7 @@ async fn forwarders(report: &mut Report) -> Result<()> {
         }
         let run = carry(commands, &queue, MESSAGES).await?;
         has_rows(&client, MESSAGES).await?;
-        client.batch_execute("TRUNCATE user_logins, pg_mask.ledger").await?;
+        client.batch_execute("TRUNCATE user_logins, pgmask.ledger").await?;
         table.figure(format!("{count}"), &[run.rate], run.note());
     }
     report.add(table);
@@ -133,7 +133,7 @@ async fn starting(report: &mut Report) -> Result<()> {
     let client = cluster.database("bench").await?;
     let queue = Queue::create(&emulator, "starting").await?;
     queue.send(&[load::body(0)]).await?;
-    let mut command = forwarder::command(&emulator, &queue.name, &cluster.url("mask_forwarder", "bench"))?;
+    let mut command = forwarder::command(&emulator, &queue.name, &cluster.url("pgmask_forwarder", "bench"))?;
     let start = Instant::now();
     let carrier = Carrier(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let there = || async {

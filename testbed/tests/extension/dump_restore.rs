@@ -12,7 +12,7 @@ const INGEST: &str = "SELECT inserted + quarantined FROM ingest_login_batch('{a,
 async fn a_dump_is_worth_something_only_beside_its_keyring() {
     let old = Cluster::start(&[]).await.unwrap();
     let client = old.database("logins").await.unwrap();
-    client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
+    client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
     assert_eq!(count(&client, INGEST).await, 2);
     let token: String = client.query_one("SELECT mask_pii('203.0.113.7')", &[]).await.unwrap().get(0);
     let keyring = std::fs::read(old.data().join("pg_mask.keyring")).unwrap();
@@ -38,7 +38,7 @@ async fn a_dump_is_worth_something_only_beside_its_keyring() {
             write_keyring(&new.data().join("pg_mask.keyring"), &keyring);
         }
         new.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE logins").await.unwrap();
-        for role in ["mask_ingester", "mask_analyst", "mask_recoverer", "mask_forwarder"] {
+        for role in ["pgmask_ingester", "pgmask_analyst", "pgmask_recoverer", "pgmask_forwarder"] {
             let sql = format!("CREATE ROLE {role}");
             new.connect("postgres").await.unwrap().batch_execute(&sql).await.unwrap();
         }
@@ -58,21 +58,21 @@ async fn a_dump_is_worth_something_only_beside_its_keyring() {
         assert_eq!(again, token);
         // Ledger and quarantine came along: what was taken in is not taken in again.
         let again = INGEST
-            .replace("now()", "(SELECT sent_at FROM pg_mask.quarantine LIMIT 1)")
+            .replace("now()", "(SELECT sent_at FROM pgmask.quarantine LIMIT 1)")
             .replace("inserted + quarantined", "duplicate");
         assert_eq!(count(&client, &again).await, 2);
         let more = INGEST.replace("'{a, b}'", "'{c, d}'");
         assert_eq!(count(&client, &more).await, 2);
-        assert_eq!(count(&client, "SELECT count(*) FROM pg_mask.quarantine").await, 2);
-        assert_eq!(count(&client, "SELECT count(*) FROM pg_mask.ledger").await, 4);
-        client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.quarantine").await, 2);
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.ledger").await, 4);
+        client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn the_extension_goes_and_comes_back() {
     let client = crate::common::cluster().await.database("goes_and_comes").await.unwrap();
-    client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
+    client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
     let token: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     client.batch_execute("DROP EXTENSION pg_mask; CREATE EXTENSION pg_mask").await.unwrap();
     let again: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
@@ -111,11 +111,11 @@ async fn a_key_check_that_is_no_table_is_an_error() {
     let client = crate::common::cluster().await.database("no_table").await.unwrap();
     client
         .batch_execute(
-            "ALTER TABLE pg_mask.key_check RENAME TO moved;
-             SET allow_system_table_mods = on; CREATE VIEW pg_mask.key_check AS TABLE pg_mask.moved",
+            "ALTER TABLE pgmask.key_check RENAME TO moved;
+             CREATE VIEW pgmask.key_check AS TABLE pgmask.moved",
         )
         .await
         .unwrap();
     let error = message(&client.query("SELECT mask_pii('x')", &[]).await.unwrap_err());
-    assert!(error.contains("pg_mask.key_check is not there or not as pg_mask made it"), "{error}");
+    assert!(error.contains("pgmask.key_check is not there or not as pg_mask made it"), "{error}");
 }

@@ -40,13 +40,13 @@ async fn latin1() {
     assert_eq!(texts(&client, "SELECT mask_pii('é')").await, texts(&utf8, "SELECT mask_pii('é')").await);
 
     let kept =
-        "SELECT reason || ' ' || pg_mask.unseal_quarantine(id, 'só') FROM pg_mask.quarantine ORDER BY id";
+        "SELECT reason || ' ' || pgmask.unseal_quarantine(id, 'só') FROM pgmask.quarantine ORDER BY id";
     assert_eq!(
         texts(&client, kept).await,
         [r#"invalid:user_id {"user_id":"\u88c5"}"#, "invalid_json no jsön"]
     );
-    assert_eq!(texts(&client, "SELECT DISTINCT reason FROM pg_mask.audit").await, ["só"]);
-    let replayed = "SELECT inserted || ' ' || kept FROM pg_mask.replay_quarantine('invalid_json')";
+    assert_eq!(texts(&client, "SELECT DISTINCT reason FROM pgmask.audit").await, ["só"]);
+    let replayed = "SELECT inserted || ' ' || kept FROM pgmask.replay_quarantine('invalid_json')";
     assert_eq!(texts(&client, replayed).await, ["0 1"]);
 }
 
@@ -58,8 +58,8 @@ async fn sql_ascii() {
         r#"'{"user_id":"装"}', E'{"user_id":"\xff"}', E'{"user_id":"u","x":"\xff"}', E'no json \xfe\xff'"#;
     assert_eq!(take_in(&client, bodies).await, [1, 0, 3]);
     assert_eq!(count(&client, "SELECT count(*) FROM user_logins WHERE user_id = '装'").await, 1);
-    let same = r#"SELECT count(*) FROM pg_mask.quarantine WHERE reason = 'invalid_json'
-        AND pg_mask.unseal_quarantine(id, 'test') IN (E'{"user_id":"\xff"}', E'{"user_id":"u","x":"\xff"}', E'no json \xfe\xff')"#;
+    let same = r#"SELECT count(*) FROM pgmask.quarantine WHERE reason = 'invalid_json'
+        AND pgmask.unseal_quarantine(id, 'test') IN (E'{"user_id":"\xff"}', E'{"user_id":"u","x":"\xff"}', E'no json \xfe\xff')"#;
     assert_eq!(count(&client, same).await, 3);
 }
 
@@ -70,7 +70,7 @@ async fn what_has_no_unicode_character_is_kept_as_it_is() {
     client.batch_execute("SET client_encoding = 'SQL_ASCII'").await.unwrap();
     let bodies = r#"E'{"user_id":"\xa9\xa1"}', '{"user_id":"plain"}', E'{"user_id":"\xc6\xfc"}'"#;
     assert_eq!(take_in(&client, bodies).await, [2, 0, 1]);
-    let same = r#"SELECT count(*) FROM pg_mask.quarantine WHERE reason = 'invalid_json'
-        AND pg_mask.unseal_quarantine(id, 'test') = E'{"user_id":"\xa9\xa1"}'"#;
+    let same = r#"SELECT count(*) FROM pgmask.quarantine WHERE reason = 'invalid_json'
+        AND pgmask.unseal_quarantine(id, 'test') = E'{"user_id":"\xa9\xa1"}'"#;
     assert_eq!(count(&client, same).await, 1);
 }

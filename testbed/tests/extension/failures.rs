@@ -14,7 +14,7 @@ async fn an_error_of_the_server_undoes_it_all() {
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'as if' USING ERRCODE = 'disk_full'; END $$;
              CREATE TRIGGER fail BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION fail();
-             DROP ROLE IF EXISTS sees_failure; CREATE ROLE sees_failure LOGIN IN ROLE mask_ingester;",
+             DROP ROLE IF EXISTS sees_failure; CREATE ROLE sees_failure LOGIN IN ROLE pgmask_ingester;",
         )
         .await
         .unwrap();
@@ -29,7 +29,7 @@ async fn an_error_of_the_server_undoes_it_all() {
         ))
         .await
         .unwrap();
-    for table in ["user_logins", "pg_mask.ledger", "pg_mask.quarantine"] {
+    for table in ["user_logins", "pgmask.ledger", "pgmask.quarantine"] {
         assert_eq!(count(&admin, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
 }
@@ -43,7 +43,7 @@ async fn a_statement_timeout_leaves_the_session_as_it_was() {
             "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
              CREATE TRIGGER hang BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION hang();
-             DROP ROLE IF EXISTS times_out; CREATE ROLE times_out LOGIN IN ROLE mask_ingester;",
+             DROP ROLE IF EXISTS times_out; CREATE ROLE times_out LOGIN IN ROLE pgmask_ingester;",
         )
         .await
         .unwrap();
@@ -53,7 +53,7 @@ async fn a_statement_timeout_leaves_the_session_as_it_was() {
     assert_eq!(error.code().unwrap().code(), "57014");
     let who: String = client.query_one("SELECT current_user::text", &[]).await.unwrap().get(0);
     assert_eq!(who, "times_out");
-    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger").await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.ledger").await, 0);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn deferred_constraints_are_checked_row_by_row() {
         '{\"user_id\":1}', '{\"user_id\":2}', '{\"user_id\":3}'], array_fill(now(), ARRAY[4]), '{1, 1, 1, 1}')";
     let row = admin.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
-    let reasons = "SELECT count(DISTINCT reason) FROM pg_mask.quarantine WHERE reason IN ('rejected:23505', 'rejected:23503')";
+    let reasons = "SELECT count(DISTINCT reason) FROM pgmask.quarantine WHERE reason IN ('rejected:23505', 'rejected:23503')";
     assert_eq!(count(&admin, reasons).await, 2);
 }
 
@@ -88,7 +88,7 @@ async fn maintenance_and_ingest_do_not_disturb_each_other() {
     ingesting.batch_execute(&format!("SELECT * FROM {BATCH}")).await.unwrap();
     let maintaining = tokio::spawn(async move {
         let done = admin
-            .query_one("SELECT created FROM pg_mask.maintain()", &[])
+            .query_one("SELECT created FROM pgmask.maintain()", &[])
             .await
             .map(|row| row.get::<_, i32>(0));
         (admin, done)
@@ -101,8 +101,8 @@ async fn maintenance_and_ingest_do_not_disturb_each_other() {
     ingesting.batch_execute("COMMIT").await.unwrap();
     let (admin, done) = maintaining.await.unwrap();
     assert_eq!(done.unwrap(), 4);
-    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger").await, 4);
-    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.ledger_default").await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.ledger").await, 4);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.ledger_default").await, 0);
 }
 
 /// The table is exchanged for another while a batch waits for it: the row goes to the new one.

@@ -131,7 +131,7 @@ async fn what_is_no_login_is_quarantined_with_its_reason() {
     let client = cluster().await.database("no_login").await.unwrap();
     for (body, reason) in REFUSED {
         assert_eq!(ingest(&client, &[(*body, *body)]).await, [0, 0, 1], "{body}");
-        let found = texts(&client, "DELETE FROM pg_mask.quarantine RETURNING reason").await;
+        let found = texts(&client, "DELETE FROM pgmask.quarantine RETURNING reason").await;
         assert_eq!(found, [*reason], "{body}");
     }
 }

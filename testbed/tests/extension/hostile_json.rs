@@ -180,7 +180,7 @@ async fn each_case_is_alone_in_its_fate() {
     let [inserted, duplicate, quarantined] = ingest(&client, &messages).await;
     assert_eq!((inserted + quarantined, duplicate), (cases.len() as i64, 0));
     assert_eq!(count(&client, "SELECT count(*) FROM user_logins").await, inserted);
-    let kept = texts(&client, "SELECT message_id || ' ' || reason FROM pg_mask.quarantine").await;
+    let kept = texts(&client, "SELECT message_id || ' ' || reason FROM pgmask.quarantine").await;
     assert_eq!(kept.len() as i64, quarantined);
     let kept: BTreeSet<String> = kept.into_iter().collect();
     for (at, (body, reason)) in cases.iter().enumerate() {
@@ -199,7 +199,7 @@ async fn each_case_is_alone_in_its_fate() {
         }
     }
     // Alone, each has the same fate as among others.
-    client.batch_execute("TRUNCATE pg_mask.ledger, pg_mask.quarantine, user_logins").await.unwrap();
+    client.batch_execute("TRUNCATE pgmask.ledger, pgmask.quarantine, user_logins").await.unwrap();
     for (id, body) in &messages {
         let refused = kept.iter().any(|kept| kept.starts_with(&format!("{id} ")));
         assert_eq!(
@@ -253,7 +253,7 @@ async fn the_largest_bodies_are_read_in_linear_time() {
         let messages: Vec<(String, &str)> = (0..5).map(|n| (format!("{at}.{n}"), body.as_str())).collect();
         let expected = if *fate == "row" { [5, 0, 0] } else { [0, 0, 5] };
         assert_eq!(ingest(&client, &messages).await, expected, "{} … is no {fate}", &body[..30]);
-        let reasons = texts(&client, "DELETE FROM pg_mask.quarantine RETURNING reason").await;
+        let reasons = texts(&client, "DELETE FROM pgmask.quarantine RETURNING reason").await;
         assert!(reasons.iter().all(|reason| reason == fate), "{} … is {reasons:?}", &body[..30]);
     }
 }

@@ -25,7 +25,7 @@ async fn all_fails(client: &Client, expected: &str) {
         assert!(error.as_db_error().unwrap().hint().is_some(), "no hint: {text}");
         assert!(!text.contains("203.0.113.7"), "{text}");
     }
-    for table in ["user_logins", "pg_mask.ledger", "pg_mask.quarantine"] {
+    for table in ["user_logins", "pgmask.ledger", "pgmask.quarantine"] {
         assert_eq!(count(client, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
 }
@@ -126,14 +126,14 @@ async fn whatever_is_wrong_is_said_and_mended_without_restart() {
     changed(&|ring| ring["generations"].as_array_mut().unwrap().push(other(&second)));
     let newer: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert!(newer.starts_with("m2_"), "{newer}");
-    let states = "SELECT count(*) FROM pg_mask.key_status() WHERE (number, current, state) = (2, true, 'not recorded')";
+    let states = "SELECT count(*) FROM pgmask.key_status() WHERE (number, current, state) = (2, true, 'not recorded')";
     assert_eq!(count(&client, states).await, 1);
     client.batch_execute("SELECT * FROM ingest_login_batch('{}', '{}', '{}', '{}')").await.unwrap();
-    let states = "SELECT count(*) FROM pg_mask.key_status() WHERE kind = 'mask' AND state = 'ok'";
+    let states = "SELECT count(*) FROM pgmask.key_status() WHERE kind = 'mask' AND state = 'ok'";
     assert_eq!(count(&client, states).await, 2);
     write(&good);
     all_fails(&client, "has no generation 2").await;
-    let states = "SELECT count(*) FROM pg_mask.key_status() WHERE (number, state) = (2, 'missing')";
+    let states = "SELECT count(*) FROM pgmask.key_status() WHERE (number, state) = (2, 'missing')";
     assert_eq!(count(&client, states).await, 1);
 }
 
@@ -146,11 +146,11 @@ async fn may_lie_elsewhere_but_nowhere_odd() {
     let new = cluster.data().join("elsewhere.json");
     fs::rename(&old, &new).unwrap();
     let set = async |path: &Path| {
-        let sql = format!("ALTER SYSTEM SET pg_mask.keyring_file = '{}'", path.display());
+        let sql = format!("ALTER SYSTEM SET pgmask.keyring_file = '{}'", path.display());
         client.batch_execute(&sql).await.unwrap();
         client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
         let shown = || async {
-            let row = client.query_one("SHOW pg_mask.keyring_file", &[]).await.unwrap();
+            let row = client.query_one("SHOW pgmask.keyring_file", &[]).await.unwrap();
             row.get::<_, String>(0) == path.display().to_string()
         };
         testbed::guardian::wait_until("the setting is seen", shown).await.unwrap();
@@ -169,8 +169,8 @@ async fn may_lie_elsewhere_but_nowhere_odd() {
     all_fails(&client, "it does not exist").await;
 
     // Whoever is no superuser learns that it is wrong, not where it is.
-    client.batch_execute("SET ROLE mask_analyst").await.unwrap();
-    let analyst = cluster.connect_as("mask_forwarder", "elsewhere").await.unwrap();
+    client.batch_execute("SET ROLE pgmask_analyst").await.unwrap();
+    let analyst = cluster.connect_as("pgmask_forwarder", "elsewhere").await.unwrap();
     let error = message(
         &analyst.query("SELECT * FROM ingest_login_batch('{}','{}','{}','{}')", &[]).await.unwrap_err(),
     );

@@ -82,10 +82,10 @@ async fn maintenance_makes_days_ahead_and_drops_old_ones() {
     for (n, ago) in [(0, 0), (1, 10), (2, 20)] {
         assert_eq!(try_ingest(&client, &[login(n)], &day(ago).await).await.unwrap(), [1, 0, 0]);
     }
-    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'pg_mask.ledger'::regclass";
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'pgmask.ledger'::regclass";
     assert_eq!(count(&client, partitions).await, 1);
     let run = async || {
-        let row = client.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+        let row = client.query_one("SELECT created, dropped FROM pgmask.maintain()", &[]).await.unwrap();
         (row.get::<_, i32>(0), row.get::<_, i32>(1))
     };
     assert_eq!(run().await, (4, 0));
@@ -99,23 +99,23 @@ async fn maintenance_makes_days_ahead_and_drops_old_ones() {
         );
     }
     assert_eq!(try_ingest(&client, &[login(4)], &day(-1).await).await.unwrap(), [1, 0, 0]);
-    let in_default = "SELECT count(*) FROM pg_mask.ledger_default";
+    let in_default = "SELECT count(*) FROM pgmask.ledger_default";
     assert_eq!(count(&client, in_default).await, 2);
 
     // Days go by: as if all of it had been made and taken in 16 days earlier.
-    let rename = "SELECT format('ALTER TABLE pg_mask.ledger DETACH PARTITION mask_ledger.%1$I; DELETE FROM mask_ledger.%1$I;
+    let rename = "SELECT format('ALTER TABLE pgmask.ledger DETACH PARTITION mask_ledger.%1$I; DELETE FROM mask_ledger.%1$I;
             ALTER TABLE mask_ledger.%1$I RENAME TO %2$I;
-            ALTER TABLE pg_mask.ledger ATTACH PARTITION mask_ledger.%2$I FOR VALUES FROM (%3$L) TO (%4$L)',
+            ALTER TABLE pgmask.ledger ATTACH PARTITION mask_ledger.%2$I FOR VALUES FROM (%3$L) TO (%4$L)',
             relname, 'day_' || to_char(d - 16, 'YYYYMMDD'), d - 16, d - 15)
         FROM pg_class, LATERAL to_date(substr(relname, 5), 'YYYYMMDD') d
         WHERE relnamespace = 'mask_ledger'::regnamespace AND relkind = 'r' ORDER BY relname";
     for sql in texts(&client, rename).await {
         client.batch_execute(&sql).await.unwrap();
     }
-    client.batch_execute("UPDATE pg_mask.ledger_default SET taken_day = taken_day - 16").await.unwrap();
+    client.batch_execute("UPDATE pgmask.ledger_default SET taken_day = taken_day - 16").await.unwrap();
     assert_eq!(run().await, (4, 1)); // the day 16 ago; the one 15 ago may still be wanted
     assert_eq!(count(&client, in_default).await, 0);
-    client.batch_execute("SET pg_mask.ledger_days = 12").await.unwrap();
+    client.batch_execute("SET pgmask.ledger_days = 12").await.unwrap();
     assert_eq!(run().await, (0, 3));
     // A message of today is still known after all that, if it was taken in since.
     try_ingest(&client, &[login(5)], &day(0).await).await.unwrap();
@@ -128,23 +128,23 @@ async fn a_partition_that_could_not_tell_duplicates_is_found() {
     let client = cluster().await.database("loose_partition").await.unwrap();
     client
         .batch_execute(
-            "CREATE TABLE loose PARTITION OF pg_mask.ledger FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')",
+            "CREATE TABLE loose PARTITION OF pgmask.ledger FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')",
         )
         .await
         .unwrap();
-    let error = message(&client.batch_execute("SELECT pg_mask.maintain()").await.unwrap_err());
+    let error = message(&client.batch_execute("SELECT pgmask.maintain()").await.unwrap_err());
     assert!(
         error.contains("partition \"loose\"") && error.contains("primary key (message_id, sent_day)"),
         "{error}"
     );
     for useless in ["(message_id) WHERE false", "(message_id, taken_day)", "((message_id::text))"] {
         client.batch_execute(&format!("CREATE UNIQUE INDEX useless ON loose {useless}")).await.unwrap();
-        let error = message(&client.batch_execute("SELECT pg_mask.maintain()").await.unwrap_err());
+        let error = message(&client.batch_execute("SELECT pgmask.maintain()").await.unwrap_err());
         assert!(error.contains("partition \"loose\""), "{useless}: {error}");
         client.batch_execute("DROP INDEX useless").await.unwrap();
     }
     client.batch_execute("ALTER TABLE loose ADD PRIMARY KEY (message_id, sent_day)").await.unwrap();
-    client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
+    client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
 }
 
 /// Two forwarders carry the same messages in whatever order, and both go on at once.
@@ -156,7 +156,7 @@ async fn parallel_writers_never_double_and_never_deadlock() {
     let cluster = cluster().await;
     let admin = cluster.database("parallel_writers").await.unwrap();
     admin
-        .batch_execute("SELECT pg_mask.maintain(); ALTER TABLE user_logins ADD UNIQUE (user_id)")
+        .batch_execute("SELECT pgmask.maintain(); ALTER TABLE user_logins ADD UNIQUE (user_id)")
         .await
         .unwrap();
     let mut writers = JoinSet::new();
@@ -198,23 +198,23 @@ async fn maintenance_leaves_partitions_of_others_alone() {
             "DO $$ DECLARE p record; BEGIN
                  FOR p IN VALUES ('live', '2027-01-01', '2027-02-01'), ('odd99991231', '2027-02-01', '2027-02-02'),
                      ('month_202612', '2027-03-01', '2027-04-01'), ('day_20200101', '2027-04-01', '2027-04-02') LOOP
-                     EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pg_mask.ledger, PRIMARY KEY (message_id, sent_day));
-                         ALTER TABLE pg_mask.ledger ATTACH PARTITION mask_ledger.%1$I FOR VALUES FROM (%2$L) TO (%3$L)', p.column1, p.column2, p.column3);
+                     EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pgmask.ledger, PRIMARY KEY (message_id, sent_day));
+                         ALTER TABLE pgmask.ledger ATTACH PARTITION mask_ledger.%1$I FOR VALUES FROM (%2$L) TO (%3$L)', p.column1, p.column2, p.column3);
                  END LOOP; END $$",
         )
         .await
         .unwrap();
-    let row = client.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+    let row = client.query_one("SELECT created, dropped FROM pgmask.maintain()", &[]).await.unwrap();
     assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (4, 0));
     // One that covers days to come: those are left to it.
     client
         .batch_execute(
-            "DO $$ BEGIN EXECUTE format('ALTER TABLE pg_mask.ledger DETACH PARTITION mask_ledger.%I',
+            "DO $$ BEGIN EXECUTE format('ALTER TABLE pgmask.ledger DETACH PARTITION mask_ledger.%I',
         'day_' || to_char((now() AT TIME ZONE 'UTC')::date + 3, 'YYYYMMDD')); END $$",
         )
         .await
         .unwrap();
-    let row = client.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+    let row = client.query_one("SELECT created, dropped FROM pgmask.maintain()", &[]).await.unwrap();
     assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (0, 0));
 }
 
@@ -222,12 +222,12 @@ async fn maintenance_leaves_partitions_of_others_alone() {
 #[tokio::test]
 async fn a_setting_out_of_range_drops_nothing() {
     let client = cluster().await.database("odd_setting").await.unwrap();
-    client.batch_execute("SELECT pg_mask.maintain()").await.unwrap();
+    client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
     try_ingest(&client, &[login(1)], "now").await.unwrap();
     for odd in ["-3", "0", "x", "", "100000000"] {
         let cron = cluster().await.connect("odd_setting").await.unwrap();
-        cron.batch_execute(&format!("SET pg_mask.ledger_days = '{odd}'")).await.unwrap();
-        let row = cron.query_one("SELECT created, dropped FROM pg_mask.maintain()", &[]).await.unwrap();
+        cron.batch_execute(&format!("SET pgmask.ledger_days = '{odd}'")).await.unwrap();
+        let row = cron.query_one("SELECT created, dropped FROM pgmask.maintain()", &[]).await.unwrap();
         assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (0, 0), "{odd:?}");
     }
     assert_eq!(try_ingest(&client, &[login(1)], "now").await.unwrap(), [0, 1, 0]);

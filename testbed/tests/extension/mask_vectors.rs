@@ -47,7 +47,7 @@ async fn tokens_are_those_of_the_vectors() {
         }
         for (key, check_value) in vectors_check_values() {
             if let Some(at) = keys.iter().position(|other| *other == key) {
-                let sql = "SELECT check_value FROM pg_mask.key_check WHERE generation = $1";
+                let sql = "SELECT check_value FROM pgmask.key_check WHERE generation = $1";
                 if let Some(row) = client.query_opt(sql, &[&(at as i32 + 1)]).await.unwrap() {
                     assert_eq!(row.get::<_, &str>(0), check_value);
                 }
@@ -116,7 +116,7 @@ async fn long_and_stored_values_are_masked_whole() {
 async fn nobody_may_mask_unless_granted() {
     let cluster = crate::common::cluster().await;
     let client = cluster.database("not_granted").await.unwrap();
-    client.batch_execute("SET ROLE mask_ingester").await.unwrap();
+    client.batch_execute("SET ROLE pgmask_ingester").await.unwrap();
     let error = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap_err();
     assert!(message(&error).contains("42501 permission denied for function mask_pii"), "{error:?}");
 }

@@ -65,7 +65,7 @@ async fn one_of_each_kind_in_a_thousand() {
         "SELECT count(DISTINCT user_id) FROM user_logins WHERE user_id ~ '^u' AND masked_ip IS NOT NULL";
     assert_eq!(count(&client, good).await, 1000 - bad);
     let kept =
-        texts(&client, "SELECT message_id || ' ' || reason FROM pg_mask.quarantine ORDER BY message_id")
+        texts(&client, "SELECT message_id || ' ' || reason FROM pgmask.quarantine ORDER BY message_id")
             .await;
     let expected: Vec<String> = BAD.iter().map(|(at, _, reason)| format!("m{at:03} {reason}")).collect();
     assert_eq!(kept, expected);
@@ -110,6 +110,6 @@ async fn what_is_wrong_with_a_trigger_itself_fails_the_batch() {
         client.batch_execute(&sql).await.unwrap();
         let error = crate::common::try_ingest(&client, &[("a", r#"{"user_id":"u"}"#)], "2026-11-20").await;
         assert_eq!(error.unwrap_err().code().unwrap().code(), code, "{name}");
-        assert_eq!(count(&client, "SELECT count(*) FROM pg_mask.quarantine").await, 0, "{name}");
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.quarantine").await, 0, "{name}");
     }
 }

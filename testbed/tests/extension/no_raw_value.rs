@@ -91,14 +91,14 @@ async fn not_in_the_log_nor_in_views_nor_in_files() {
              CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN IF NEW.locale = 'refused by a trigger' THEN RAISE EXCEPTION 'no: %', NEW; END IF; RETURN NEW; END $$;
              CREATE TRIGGER refuse BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION refuse();
-             GRANT mask_analyst TO mask_forwarder;",
+             GRANT pgmask_analyst TO pgmask_forwarder;",
         )
         .await
         .unwrap();
     let slot = "SELECT pg_create_logical_replication_slot('canaries', 'pgoutput')";
     admin.batch_execute(slot).await.unwrap();
 
-    let client = cluster.connect_as("mask_forwarder", "canaries").await.unwrap();
+    let client = cluster.connect_as("pgmask_forwarder", "canaries").await.unwrap();
     let bodies = bodies();
     let ids: Vec<String> = (0..bodies.len()).map(|n| format!("m{n}")).collect();
     let sent = vec![SystemTime::now(); bodies.len()];

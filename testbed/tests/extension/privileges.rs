@@ -22,50 +22,50 @@ async fn nobody_gets_at_tables_keys_or_internals() {
     let cluster = cluster().await;
     let admin = cluster.database("privileges").await.unwrap();
     admin.batch_execute(INGEST).await.unwrap();
-    for group in ["mask_ingester", "mask_analyst", "mask_recoverer"] {
+    for group in ["pgmask_ingester", "pgmask_analyst", "pgmask_recoverer"] {
         let name = format!("try_{group}");
         member(&admin, &name, group).await;
         let client = cluster.connect_as(&name, "privileges").await.unwrap();
         // Settings are known once the library is loaded; whoever may call no function can't load it.
         let settings: &[&str] = match group {
-            "mask_recoverer" => &[],
+            "pgmask_recoverer" => &[],
             _ => &[
-                "SHOW pg_mask.keyring_file",
-                "SELECT current_setting('pg_mask.keyring_file')",
-                "SELECT current_setting('pg_mask.login_table')",
-                "SET pg_mask.keyring_file = 'mine.json'",
-                "SET pg_mask.login_table = 'public.mine'",
-                "SELECT set_config('pg_mask.login_table', 'public.mine', false)",
-                "SET pg_mask.ledger_days = 1",
+                "SHOW pgmask.keyring_file",
+                "SELECT current_setting('pgmask.keyring_file')",
+                "SELECT current_setting('pgmask.login_table')",
+                "SET pgmask.keyring_file = 'mine.json'",
+                "SET pgmask.login_table = 'public.mine'",
+                "SELECT set_config('pgmask.login_table', 'public.mine', false)",
+                "SET pgmask.ledger_days = 1",
             ],
         };
         match group {
-            "mask_ingester" => client.batch_execute("SELECT ingest_login('{\"user_id\": 1}')").await.unwrap(),
-            "mask_analyst" => client.batch_execute("SELECT mask_pii('x')").await.unwrap(),
+            "pgmask_ingester" => client.batch_execute("SELECT ingest_login('{\"user_id\": 1}')").await.unwrap(),
+            "pgmask_analyst" => client.batch_execute("SELECT mask_pii('x')").await.unwrap(),
             _ => {}
         }
         let others = [
-            "SELECT * FROM pg_mask.ledger",
-            "SELECT * FROM pg_mask.ledger_default",
-            "SELECT * FROM pg_mask.quarantine",
-            "SELECT * FROM pg_mask.quarantine_summary",
-            "SELECT * FROM pg_mask.key_check",
-            "INSERT INTO pg_mask.key_check VALUES (1, 'x', now())",
-            "DELETE FROM pg_mask.ledger",
-            "SELECT pg_mask.key_status()",
-            "SELECT pg_mask.maintain()",
-            "SELECT pg_mask.replace_key_check()",
+            "SELECT * FROM pgmask.ledger",
+            "SELECT * FROM pgmask.ledger_default",
+            "SELECT * FROM pgmask.quarantine",
+            "SELECT * FROM pgmask.quarantine_summary",
+            "SELECT * FROM pgmask.key_check",
+            "INSERT INTO pgmask.key_check VALUES (1, 'x', now())",
+            "DELETE FROM pgmask.ledger",
+            "SELECT pgmask.key_status()",
+            "SELECT pgmask.maintain()",
+            "SELECT pgmask.replace_key_check()",
             "INSERT INTO user_logins (user_id) VALUES ('forged')",
             "DELETE FROM user_logins",
             "SELECT pg_read_file('pg_mask.keyring')",
             "SELECT pg_read_binary_file(current_setting('data_directory') || '/pg_mask.keyring')",
             "SELECT lo_import('pg_mask.keyring')",
             "COPY (SELECT 1) TO PROGRAM 'cat'",
-            "ALTER SYSTEM SET pg_mask.keyring_file = 'mine.json'",
+            "ALTER SYSTEM SET pgmask.keyring_file = 'mine.json'",
             "ALTER EXTENSION pg_mask UPDATE",
             "DROP EXTENSION pg_mask",
             "ALTER FUNCTION ingest_login(jsonb, date) SECURITY INVOKER",
-            "CREATE TABLE pg_mask.mine ()",
+            "CREATE TABLE pgmask.mine ()",
             "CREATE TABLE mask_ledger.mine ()",
             "SET ROLE postgres",
         ];
@@ -73,7 +73,7 @@ async fn nobody_gets_at_tables_keys_or_internals() {
             is_refused(&client, sql).await;
         }
         let shown =
-            "SELECT count(*) FROM pg_settings WHERE name IN ('pg_mask.keyring_file', 'pg_mask.login_table')";
+            "SELECT count(*) FROM pg_settings WHERE name IN ('pgmask.keyring_file', 'pgmask.login_table')";
         assert_eq!(count(&client, shown).await, 0, "{group} sees paths");
     }
 }
@@ -82,7 +82,7 @@ async fn nobody_gets_at_tables_keys_or_internals() {
 async fn each_role_has_its_own_rights_and_no_other() {
     let cluster = cluster().await;
     let admin = cluster.database("own_rights").await.unwrap();
-    for group in ["mask_ingester", "mask_analyst", "mask_recoverer"] {
+    for group in ["pgmask_ingester", "pgmask_analyst", "pgmask_recoverer"] {
         member(&admin, &format!("own_{group}"), group).await;
     }
     let ingester = cluster.connect_as("own_mask_ingester", "own_rights").await.unwrap();
@@ -115,11 +115,11 @@ async fn each_role_has_its_own_rights_and_no_other() {
 async fn what_a_user_sets_before_the_library_is_loaded_does_not_count() {
     let cluster = cluster().await;
     let admin = cluster.database("set_before").await.unwrap();
-    member(&admin, "sets_before", "mask_ingester").await;
+    member(&admin, "sets_before", "pgmask_ingester").await;
     let client = cluster.connect_as("sets_before", "set_before").await.unwrap();
     // No session knows these settings until the library is loaded; then they are refused.
     client
-        .batch_execute("SET pg_mask.login_table = 'public.mine'; SET pg_mask.keyring_file = 'mine.json'")
+        .batch_execute("SET pgmask.login_table = 'public.mine'; SET pgmask.keyring_file = 'mine.json'")
         .await
         .unwrap();
     client.batch_execute(INGEST).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_search_path_full_of_traps_catches_nothing() {
     let cluster = cluster().await;
     let admin = cluster.database("search_path").await.unwrap();
     admin.batch_execute("CREATE SCHEMA traps; GRANT ALL ON SCHEMA traps TO PUBLIC; GRANT TEMP ON DATABASE search_path TO PUBLIC").await.unwrap();
-    member(&admin, "sets_traps", "mask_ingester").await;
+    member(&admin, "sets_traps", "pgmask_ingester").await;
     let client = cluster.connect_as("sets_traps", "search_path").await.unwrap();
     client
         .batch_execute(
@@ -157,7 +157,7 @@ async fn a_search_path_full_of_traps_catches_nothing() {
     client.batch_execute(sql).await.unwrap();
     client.batch_execute("SELECT public.ingest_login('{\"user_id\": 1}')").await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 2);
-    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.quarantine").await, 1);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.quarantine").await, 1);
     assert_eq!(count(&client, "SELECT count(*) FROM pg_temp.user_logins").await, 0);
 }
 
@@ -225,7 +225,7 @@ async fn a_deferred_trigger_of_the_callers_gains_nothing() {
         .batch_execute("ALTER TABLE user_logins ADD UNIQUE (user_id, create_date) DEFERRABLE")
         .await
         .unwrap();
-    member(&admin, "defers_trap", "mask_ingester").await;
+    member(&admin, "defers_trap", "pgmask_ingester").await;
     let client = cluster.connect_as("defers_trap", "deferred_trap").await.unwrap();
     client
         .batch_execute(
@@ -308,7 +308,7 @@ async fn code_that_is_not_the_owners_is_not_run() {
 async fn a_temporary_table_of_the_callers_does_not_mislead_a_trigger() {
     let cluster = cluster().await;
     let admin = cluster.database("misled").await.unwrap();
-    member(&admin, "misleads", "mask_ingester").await;
+    member(&admin, "misleads", "pgmask_ingester").await;
     admin
         .batch_execute(
             "GRANT TEMP ON DATABASE misled TO PUBLIC; CREATE TABLE login_counts (u text);

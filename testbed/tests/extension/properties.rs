@@ -7,8 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 const SHAPE: &str = "ALTER TABLE user_logins ADD CHECK (locale <> 'ZZ'), ADD CHECK (app_version <> 13000000)";
 const ROWS: &str = "SELECT row(l.*)::text FROM user_logins l ORDER BY 1";
-const KEPT: &str = "SELECT message_id || ' ' || reason FROM pg_mask.quarantine ORDER BY 1";
-const EMPTY: &str = "TRUNCATE user_logins, pg_mask.ledger, pg_mask.quarantine";
+const KEPT: &str = "SELECT message_id || ' ' || reason FROM pgmask.quarantine ORDER BY 1";
+const EMPTY: &str = "TRUNCATE user_logins, pgmask.ledger, pgmask.quarantine";
 
 fn body() -> impl Strategy<Value = String> {
     let locale = prop_oneof![Just("DE"), Just("ZZ"), Just("longer than thirty-two characters")];

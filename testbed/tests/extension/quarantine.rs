@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 async fn replay(client: &Client, reason: Option<&str>) -> (i64, i64) {
-    let sql = "SELECT inserted, kept FROM pg_mask.replay_quarantine($1)";
+    let sql = "SELECT inserted, kept FROM pgmask.replay_quarantine($1)";
     let row = client.query_one(sql, &[&reason]).await.unwrap_or_else(|error| panic!("{error:?}"));
     (row.get(0), row.get(1))
 }
@@ -43,7 +43,7 @@ async fn what_passes_is_taken_in_and_the_rest_is_kept() {
     assert_eq!(count(&client, masked).await, 1);
     // It was taken in, so it is a duplicate when it comes again.
     assert_eq!(ingest(&client, &messages).await, [0, 5, 0]);
-    assert_eq!(texts(&client, "SELECT message_id FROM pg_mask.quarantine ORDER BY 1").await, ["3", "5"]);
+    assert_eq!(texts(&client, "SELECT message_id FROM pgmask.quarantine ORDER BY 1").await, ["3", "5"]);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn the_reason_is_that_of_the_last_try() {
         .await
         .unwrap();
     assert_eq!(replay(&client, None).await, (0, 1));
-    let summary = "SELECT reason || ' ' || messages FROM pg_mask.quarantine_summary WHERE day = (now() AT TIME ZONE 'UTC')::date";
+    let summary = "SELECT reason || ' ' || messages FROM pgmask.quarantine_summary WHERE day = (now() AT TIME ZONE 'UTC')::date";
     assert_eq!(texts(&client, summary).await, ["too_long:locale 1"]);
 }
 
@@ -67,7 +67,7 @@ async fn a_replayed_login_has_the_date_it_would_have_had() {
     client.batch_execute("ALTER TABLE user_logins ADD CONSTRAINT c CHECK (false)").await.unwrap();
     crate::common::try_ingest(&client, &[("1", r#"{"user_id":"u"}"#)], "infinity").await.unwrap();
     client
-        .batch_execute("ALTER TABLE user_logins DROP CONSTRAINT c; UPDATE pg_mask.quarantine SET quarantined_at = '2026-11-03 12:00+00'")
+        .batch_execute("ALTER TABLE user_logins DROP CONSTRAINT c; UPDATE pgmask.quarantine SET quarantined_at = '2026-11-03 12:00+00'")
         .await
         .unwrap();
     assert_eq!(replay(&client, None).await, (1, 0));
@@ -96,7 +96,7 @@ async fn replays_at_once_take_each_message_once() {
     assert_eq!(done.iter().map(|(inserted, _)| inserted).sum::<i64>(), MESSAGES - 1, "{done:?}");
     assert_eq!(count(&admin, "SELECT count(DISTINCT user_id) FROM user_logins").await, MESSAGES - 1);
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, MESSAGES - 1);
-    assert_eq!(texts(&admin, "SELECT reason FROM pg_mask.quarantine").await, ["rejected:23514"]);
+    assert_eq!(texts(&admin, "SELECT reason FROM pgmask.quarantine").await, ["rejected:23514"]);
 }
 
 /// Any bit, the row's identity, another row's body: an error, not a row, and not a word of it.
@@ -108,7 +108,7 @@ async fn a_tampered_body_is_an_error_and_no_row() {
     ingest(&client, &messages).await;
     client
         .batch_execute(
-            "ALTER TABLE user_logins DROP CONSTRAINT c; CREATE TABLE saved AS TABLE pg_mask.quarantine",
+            "ALTER TABLE user_logins DROP CONSTRAINT c; CREATE TABLE saved AS TABLE pgmask.quarantine",
         )
         .await
         .unwrap();
@@ -124,19 +124,19 @@ async fn a_tampered_body_is_an_error_and_no_row() {
         "message_id = '3'",
         "id = DEFAULT",
     ] {
-        let sql = format!("UPDATE pg_mask.quarantine SET {tampering} WHERE id = {first}");
+        let sql = format!("UPDATE pgmask.quarantine SET {tampering} WHERE id = {first}");
         client.batch_execute(&sql).await.unwrap();
-        let error = message(&client.batch_execute("SELECT pg_mask.replay_quarantine()").await.unwrap_err());
+        let error = message(&client.batch_execute("SELECT pgmask.replay_quarantine()").await.unwrap_err());
         assert!(
             error.contains("of the quarantine can't be opened") && !error.contains("canary"),
             "{tampering}: {error}"
         );
         assert_eq!(count(&client, "SELECT count(*) FROM user_logins").await, 0, "{tampering}");
-        let unseal = "SELECT pg_mask.unseal_quarantine((SELECT id FROM pg_mask.quarantine WHERE message_id <> '2'), 'test')";
+        let unseal = "SELECT pgmask.unseal_quarantine((SELECT id FROM pgmask.quarantine WHERE message_id <> '2'), 'test')";
         let error = message(&client.batch_execute(unseal).await.unwrap_err());
         assert!(error.contains("can't be opened") && !error.contains("canary"), "{tampering}: {error}");
         client
-            .batch_execute("TRUNCATE pg_mask.quarantine; INSERT INTO pg_mask.quarantine OVERRIDING SYSTEM VALUE TABLE saved")
+            .batch_execute("TRUNCATE pgmask.quarantine; INSERT INTO pgmask.quarantine OVERRIDING SYSTEM VALUE TABLE saved")
             .await
             .unwrap();
     }
@@ -148,7 +148,7 @@ async fn a_body_is_shown_to_the_recoverer_and_it_is_known_who_saw_it() {
     let cluster = cluster().await;
     let admin = cluster.database("unsealed").await.unwrap();
     admin
-        .batch_execute("DROP ROLE IF EXISTS opens_mail; CREATE ROLE opens_mail LOGIN IN ROLE mask_recoverer")
+        .batch_execute("DROP ROLE IF EXISTS opens_mail; CREATE ROLE opens_mail LOGIN IN ROLE pgmask_recoverer")
         .await
         .unwrap();
     let bodies = ["canary: no json, ä 😀", "", "[\"canary\"]"];
@@ -159,7 +159,7 @@ async fn a_body_is_shown_to_the_recoverer_and_it_is_known_who_saw_it() {
     assert_eq!(ingest(&admin, &[("large", &large)]).await, [0, 0, 1]);
     let recoverer = cluster.connect_as("opens_mail", "unsealed").await.unwrap();
     let open = async |id: Option<i64>, reason: Option<&str>| {
-        let opened = recoverer.query_one("SELECT pg_mask.unseal_quarantine($1, $2)", &[&id, &reason]).await;
+        let opened = recoverer.query_one("SELECT pgmask.unseal_quarantine($1, $2)", &[&id, &reason]).await;
         opened.map(|row| row.get::<_, String>(0)).map_err(|error| message(&error))
     };
     for (id, body) in (1..).zip(bodies.into_iter().chain([large.as_str()])) {
@@ -167,7 +167,7 @@ async fn a_body_is_shown_to_the_recoverer_and_it_is_known_who_saw_it() {
     }
     let kept = texts(
         &admin,
-        "SELECT concat_ws(' ', login_role, acting_role, action, quarantine_id, reason) FROM pg_mask.audit
+        "SELECT concat_ws(' ', login_role, acting_role, action, quarantine_id, reason) FROM pgmask.audit
          WHERE done_at > now() - interval '1 minute' ORDER BY id",
     )
     .await;
@@ -187,20 +187,20 @@ async fn a_body_is_shown_to_the_recoverer_and_it_is_known_who_saw_it() {
         let error = open(id, Some("x")).await.unwrap_err();
         assert!(error.starts_with("P0002 there is no message"), "{error}");
     }
-    assert_eq!(count(&admin, "SELECT count(*) FROM pg_mask.audit").await, 4);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.audit").await, 4);
 
     // A transaction that is rolled back takes its row in the table along, not its line in the log.
     recoverer
-        .batch_execute("BEGIN; SELECT pg_mask.unseal_quarantine(3, 'rolled back'); ROLLBACK")
+        .batch_execute("BEGIN; SELECT pgmask.unseal_quarantine(3, 'rolled back'); ROLLBACK")
         .await
         .unwrap();
     assert!(cluster.log().contains("opens message 3 of the quarantine; reason: rolled back"));
     // Somebody who acts as another is named twice.
     admin
-        .batch_execute("SET ROLE opens_mail; SELECT pg_mask.unseal_quarantine(1, 'as another')")
+        .batch_execute("SET ROLE opens_mail; SELECT pgmask.unseal_quarantine(1, 'as another')")
         .await
         .unwrap();
     admin.batch_execute("RESET ROLE").await.unwrap();
-    let last = "SELECT login_role || ' ' || acting_role FROM pg_mask.audit ORDER BY id DESC LIMIT 1";
+    let last = "SELECT login_role || ' ' || acting_role FROM pgmask.audit ORDER BY id DESC LIMIT 1";
     assert_eq!(texts(&admin, last).await, ["postgres opens_mail"]);
 }

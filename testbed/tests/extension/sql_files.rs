@@ -24,7 +24,7 @@ async fn find_the_extension_in_another_schema() {
         .await
         .unwrap();
     cluster.apply_sql("files_schema").unwrap();
-    let forwarder = cluster.connect_as("mask_forwarder", "files_schema").await.unwrap();
+    let forwarder = cluster.connect_as("pgmask_forwarder", "files_schema").await.unwrap();
     let sql = "SELECT inserted FROM \"Odd one\".ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
     assert_eq!(count(&forwarder, sql).await, 1);
 }

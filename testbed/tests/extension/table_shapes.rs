@@ -176,7 +176,7 @@ async fn every_shape_takes_what_it_takes_and_refuses_the_rest() {
         let counts = counts.unwrap_or_else(|error| panic!("{}: {error:?}", shape.name));
         assert_eq!(counts, [3 - refused, 0, refused], "{}", shape.name);
         assert_eq!(texts(&client, shape.shows.0).await, [shape.shows.1], "{}", shape.name);
-        let reasons = texts(&client, "SELECT reason FROM pg_mask.quarantine ORDER BY reason").await;
+        let reasons = texts(&client, "SELECT reason FROM pgmask.quarantine ORDER BY reason").await;
         assert_eq!(reasons, shape.reasons, "{}", shape.name);
         assert_eq!(ingest(&client, &MESSAGES).await, [0, 3, 0], "{}", shape.name);
     }
@@ -189,7 +189,7 @@ async fn a_table_anywhere_under_any_name() {
         .batch_execute(
             "CREATE SCHEMA \"Odd schema\"; ALTER TABLE user_logins SET SCHEMA \"Odd schema\";
              ALTER TABLE \"Odd schema\".user_logins RENAME TO \"user's \"\"logins\"\" ☂\";
-             SELECT mask_pii('loads the library'); SET pg_mask.login_table = '\"Odd schema\".\"user''s \"\"logins\"\" ☂\"'",
+             SELECT mask_pii('loads the library'); SET pgmask.login_table = '\"Odd schema\".\"user''s \"\"logins\"\" ☂\"'",
         )
         .await
         .unwrap();
@@ -232,7 +232,7 @@ async fn what_is_no_table_for_logins_fails_the_batch() {
         client.batch_execute(ddl).await.unwrap();
         let error = message(&try_ingest(&client, &MESSAGES, "2026-11-20").await.unwrap_err());
         assert!(error.starts_with(expected), "{name}: {error}");
-        let left = "SELECT ((SELECT count(*) FROM pg_mask.ledger) + (SELECT count(*) FROM pg_mask.quarantine))::text";
+        let left = "SELECT ((SELECT count(*) FROM pgmask.ledger) + (SELECT count(*) FROM pgmask.quarantine))::text";
         assert_eq!(texts(&client, left).await, ["0"], "{name}");
     }
 }

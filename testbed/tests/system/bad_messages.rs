@@ -31,13 +31,13 @@ async fn bad_messages_are_quarantined_and_neighbours_taken_in() {
 
     let rows = way
         .database
-        .query("SELECT reason FROM pg_mask.quarantine ORDER BY reason COLLATE \"C\"", &[])
+        .query("SELECT reason FROM pgmask.quarantine ORDER BY reason COLLATE \"C\"", &[])
         .await
         .unwrap();
     let mut expected: Vec<&str> = cases.iter().filter_map(|(_, reason)| *reason).collect();
     expected.sort_unstable();
     assert_eq!(rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), expected);
-    let told = "SELECT count(*) FROM pg_mask.quarantine
+    let told = "SELECT count(*) FROM pgmask.quarantine
                 WHERE receive_count = 1 AND sent_at BETWEEN now() - interval '10 minutes' AND now()";
     assert_eq!(way.count(told).await.cast_unsigned(), all - good, "what SQS says of a message comes with it");
     // An empty body, and none at all, which SQS does not send.
@@ -62,6 +62,6 @@ async fn rows_that_the_table_refuses_are_quarantined_alone() {
     way.queue.send(&bodies).await.unwrap();
     assert_eq!(counts(&way.drained().await), [50, 48, 0, 2, 50]);
     let reasons =
-        "SELECT count(*) FROM pg_mask.quarantine WHERE reason IN ('rejected:23505', 'rejected:23514')";
+        "SELECT count(*) FROM pgmask.quarantine WHERE reason IN ('rejected:23505', 'rejected:23514')";
     assert_eq!(way.count(reasons).await, 2);
 }

@@ -53,7 +53,7 @@ impl Checked {
     }
 
     async fn command(&self) -> Command {
-        let url = cluster().await.url("mask_forwarder", self.0.name);
+        let url = cluster().await.url("pgmask_forwarder", self.0.name);
         let mut command = forwarder::command(localstack().await, self.0.name, &url).unwrap();
         command.arg("check");
         command
@@ -105,7 +105,7 @@ async fn a_good_set_up_is_all_good_and_stays_as_it_was() {
     let way = &checked.0;
     way.queue.send(&[r#"{"user_id":"u"}"#.to_owned()]).await.unwrap();
     // Not even which keys were used first is written.
-    checked.sql("DELETE FROM pg_mask.key_check").await;
+    checked.sql("DELETE FROM pgmask.key_check").await;
 
     let ended = checked.with(|_| ()).await;
     assert_eq!(ended.code, Some(0), "{}", ended.printed);
@@ -125,7 +125,7 @@ async fn a_good_set_up_is_all_good_and_stays_as_it_was() {
     let received = receive.message_system_attribute_names("All".into()).send().await.unwrap();
     let message = received.messages.unwrap().pop().unwrap();
     assert_eq!(message.attributes.unwrap()[&"ApproximateReceiveCount".into()], "1");
-    for table in ["user_logins", "pg_mask.ledger", "pg_mask.quarantine", "pg_mask.key_check"] {
+    for table in ["user_logins", "pgmask.ledger", "pgmask.quarantine", "pgmask.key_check"] {
         assert_eq!(way.count(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
 }
@@ -174,19 +174,19 @@ async fn what_is_wrong_with_the_queue_is_told_with_its_cure() {
     checked.set(QueueAttributeName::RedrivePolicy, "").await;
     says(&checked.with(|_| ()).await, 0, "dead letters", "warning", "Give the queue a RedrivePolicy");
     checked.redrive(5).await;
-    checked.sql("ALTER DATABASE check_queue SET pg_mask.ledger_days = 3").await;
-    says(&checked.with(|_| ()).await, 0, "retention", "warning", "Set pg_mask.ledger_days to 5");
+    checked.sql("ALTER DATABASE check_queue SET pgmask.ledger_days = 3").await;
+    says(&checked.with(|_| ()).await, 0, "retention", "warning", "Set pgmask.ledger_days to 5");
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     let checked = Checked::new("check_database").await;
-    let nowhere = format!("postgresql://mask_forwarder@127.0.0.1:{}/x", free_port().unwrap());
+    let nowhere = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/x", free_port().unwrap());
     checked
         .sql(
             "DROP ROLE IF EXISTS check_logged, check_nobody, check_reader;
-         CREATE ROLE check_logged LOGIN IN ROLE mask_ingester;
-         CREATE ROLE check_nobody LOGIN; CREATE ROLE check_reader LOGIN IN ROLE mask_ingester;
+         CREATE ROLE check_logged LOGIN IN ROLE pgmask_ingester;
+         CREATE ROLE check_nobody LOGIN; CREATE ROLE check_reader LOGIN IN ROLE pgmask_ingester;
          GRANT SELECT ON user_logins TO check_reader;",
         )
         .await;
@@ -211,14 +211,14 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
         })
         .await;
     says(&ended, 69, "database", "failed", "can't be reached");
-    let elsewhere = cluster().await.url("mask_forwarder", "no_such_database");
+    let elsewhere = cluster().await.url("pgmask_forwarder", "no_such_database");
     let ended = checked
         .with(|c| {
             c.env("DATABASE_URL", elsewhere);
         })
         .await;
     says(&ended, 78, "database", "failed", "Check the database's name");
-    says(&as_role("check_nobody").await, 78, "role", "failed", "GRANT mask_ingester");
+    says(&as_role("check_nobody").await, 78, "role", "failed", "GRANT pgmask_ingester");
     says(&as_role("check_reader").await, 0, "role", "warning", "user_logins");
     says(
         &as_role("check_logged").await,
@@ -234,9 +234,9 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     checked.sql("UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'pg_mask'").await;
     says(&checked.with(|_| ()).await, 0, "extension", "warning", "ALTER EXTENSION pg_mask UPDATE");
     checked.sql("UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'pg_mask'").await;
-    checked.sql("UPDATE pg_mask.key_check SET check_value = reverse(check_value)").await;
+    checked.sql("UPDATE pgmask.key_check SET check_value = reverse(check_value)").await;
     says(&checked.with(|_| ()).await, 78, "keys", "failed", "key_status()");
-    checked.sql("UPDATE pg_mask.key_check SET check_value = reverse(check_value)").await;
+    checked.sql("UPDATE pgmask.key_check SET check_value = reverse(check_value)").await;
     checked.sql("ALTER TABLE user_logins RENAME COLUMN locale TO language").await;
     says(&checked.with(|_| ()).await, 78, "table", "failed", "sql/01_user_logins.sql");
     checked.sql("ALTER TABLE user_logins RENAME COLUMN language TO locale").await;

@@ -19,7 +19,7 @@ async fn a_latin1_and_an_sql_ascii_database() {
         ];
         way.queue.send(&bodies.map(str::to_owned)).await.unwrap();
         let mut command = way.drain().await;
-        command.env("DATABASE_URL", cluster().await.url("mask_forwarder", &other));
+        command.env("DATABASE_URL", cluster().await.url("pgmask_forwarder", &other));
         let ended = forwarder::run(command).await.unwrap();
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         assert_eq!(counts(&ended.summary), [4, 3 - foreign_is_bad, 0, 1 + foreign_is_bad, 4]);
@@ -36,7 +36,7 @@ async fn a_latin1_and_an_sql_ascii_database() {
         if encoding == "LATIN1" {
             assert_eq!(count(&client, "SELECT count(*) FROM user_logins WHERE user_id = 'Zürich'").await, 1);
             let reasons =
-                "SELECT count(*) FROM pg_mask.quarantine WHERE reason IN ('invalid:user_id', 'invalid_json')";
+                "SELECT count(*) FROM pgmask.quarantine WHERE reason IN ('invalid:user_id', 'invalid_json')";
             assert_eq!(count(&client, reasons).await, 2);
         }
     }

@@ -37,7 +37,7 @@ async fn kills_lose_nothing_and_double_nothing() {
     let mut cluster = Cluster::start(&[]).await.unwrap();
     cluster.database("exactly_once").await.unwrap();
     let queue = Queue::create(localstack().await, "exactly_once").await.unwrap();
-    let url = cluster.url("mask_forwarder", "exactly_once");
+    let url = cluster.url("pgmask_forwarder", "exactly_once");
     let mut command = forwarder::command(localstack().await, "exactly_once", &url).unwrap();
     // What a killed forwarder held comes again soon.
     command.args(["--visibility-timeout", "3s", "--batch-messages", "50"]);
@@ -106,9 +106,9 @@ async fn kills_lose_nothing_and_double_nothing() {
     for (expected, sql) in [
         (good, "SELECT count(*) FROM user_logins"),
         (good, "SELECT count(DISTINCT user_id) FROM user_logins"),
-        (bad, "SELECT count(*) FROM pg_mask.quarantine"),
-        (bad, "SELECT count(DISTINCT message_id) FROM pg_mask.quarantine"),
-        (good + bad, "SELECT count(*) FROM pg_mask.ledger"),
+        (bad, "SELECT count(*) FROM pgmask.quarantine"),
+        (bad, "SELECT count(DISTINCT message_id) FROM pgmask.quarantine"),
+        (good + bad, "SELECT count(*) FROM pgmask.ledger"),
     ] {
         assert_eq!(count(&client, sql).await, expected, "{sql}");
     }
@@ -120,7 +120,7 @@ async fn kills_lose_nothing_and_double_nothing() {
 /// The forwarder's server processes; none while the server recovers.
 async fn backends(cluster: &Cluster) -> Vec<Pid> {
     let Ok(client) = cluster.connect("exactly_once").await else { return Vec::new() };
-    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'mask_forwarder'";
+    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'pgmask_forwarder'";
     let rows = client.query(sql, &[]).await.unwrap_or_default();
     rows.iter().filter_map(|row| Pid::from_raw(row.get(0))).collect()
 }

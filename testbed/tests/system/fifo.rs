@@ -48,7 +48,7 @@ async fn is_in_order(way: &Way) {
 #[tokio::test]
 async fn order_is_kept_by_many_writers_and_forwarders() {
     let way = fifo("fifo").await;
-    let url = cluster().await.url("mask_forwarder", way.name);
+    let url = cluster().await.url("pgmask_forwarder", way.name);
     let drain = |arguments: &[&str]| {
         let command = async { forwarder::command(localstack().await, &way.queue.name, &url).unwrap() };
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -68,7 +68,7 @@ async fn order_is_kept_by_many_writers_and_forwarders() {
 async fn order_is_kept_through_cuts_and_releases() {
     let way = fifo("fifo_cuts").await;
     let proxy = Proxy::before(cluster().await.port()).await.unwrap();
-    let url = format!("postgresql://mask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
     for _ in 1..=3 {
         let mut command = forwarder::command(localstack().await, &way.queue.name, &url).unwrap();
         command.args(["--writers=4", "--batch-messages=10", "--batch-linger=1ms"]);

@@ -28,7 +28,7 @@ async fn bodies_of_one_mebibyte_stay_within_the_bound() {
     }
     let proxy = Proxy::before(cluster().await.port()).await.unwrap();
     let mut command = way.forwarder().await;
-    let url = format!("postgresql://mask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
     command.env("DATABASE_URL", url).arg("--receivers=20");
     let running = Running::start(command).unwrap();
     // The database takes nothing, so that as much is held as may be.

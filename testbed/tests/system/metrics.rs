@@ -45,7 +45,7 @@ async fn not_ready_says_why() {
     proxy.set(Fault::Refuse);
     let mut command = way.forwarder().await;
     command
-        .env("DATABASE_URL", format!("postgresql://mask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
+        .env("DATABASE_URL", format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
     let running = Running::start(command).unwrap();
     let says = |what: &'static str| {
         let running = &running;

@@ -29,7 +29,7 @@ async fn the_forwarder_says_nothing_of_what_it_carries() {
 #[tokio::test]
 async fn a_role_whose_messages_the_server_may_log_is_warned_of() {
     let way = Way::new("warned_of").await;
-    let make = "DROP ROLE IF EXISTS may_be_logged; CREATE ROLE may_be_logged LOGIN IN ROLE mask_ingester";
+    let make = "DROP ROLE IF EXISTS may_be_logged; CREATE ROLE may_be_logged LOGIN IN ROLE pgmask_ingester";
     way.database.batch_execute(make).await.unwrap();
     let mut command = way.drain().await;
     command.env("DATABASE_URL", cluster().await.url("may_be_logged", way.name));
@@ -56,7 +56,7 @@ async fn an_error_of_the_table_shows_no_row() {
 
 #[tokio::test]
 async fn a_password_is_never_shown() {
-    let url = cluster().await.url("mask_forwarder:canary-password", "no_such_database");
+    let url = cluster().await.url("pgmask_forwarder:canary-password", "no_such_database");
     let mut command = forwarder::command(localstack().await, "no-such-queue", &url).unwrap();
     command.args(["--drain", "--log-level=trace"]);
     let ended = ends_with(command, 78, "The specified queue does not exist").await;

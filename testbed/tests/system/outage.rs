@@ -24,7 +24,7 @@ async fn postgresql_is_out_for(name: &str, time: Duration) {
     let mut cluster = Cluster::start(&[]).await.unwrap();
     drop(cluster.database(name).await.unwrap());
     let queue = Queue::create(localstack().await, name).await.unwrap();
-    let url = cluster.url("mask_forwarder", name);
+    let url = cluster.url("pgmask_forwarder", name);
     let mut command = forwarder::command(localstack().await, name, &url).unwrap();
     // Shorter than the long outage: what is held has to be renewed.
     command.arg("--visibility-timeout=20s");
@@ -68,7 +68,7 @@ async fn postgresql_is_out_for_ninety_seconds() {
 /// A forwarder whose way to the database is a proxy.
 async fn through_proxy(way: &Way, arguments: &[&str]) -> (Proxy, Running) {
     let proxy = Proxy::before(cluster().await.port()).await.unwrap();
-    let url = format!("postgresql://mask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
     let mut command = way.forwarder().await;
     command.env("DATABASE_URL", url).args(arguments);
     let running = Running::start(command).unwrap();
@@ -87,7 +87,7 @@ async fn recovers(way: &Way, running: Running, logins: usize) -> Ended {
 }
 
 const BUSY: &str = "SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = 'mask_forwarder' AND state = 'active'";
+    WHERE datname = current_database() AND usename = 'pgmask_forwarder' AND state = 'active'";
 
 #[tokio::test]
 async fn a_connection_is_cut_in_the_midst_of_a_statement() {
@@ -133,7 +133,7 @@ async fn the_database_is_a_standby_for_a_while() {
     let read_only = "ALTER DATABASE read_only SET default_transaction_read_only = on";
     way.database.batch_execute(read_only).await.unwrap();
     let gone = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND usename = 'mask_forwarder'";
+        WHERE datname = current_database() AND usename = 'pgmask_forwarder'";
     way.count(gone).await;
     way.queue.send(&logins(0..20)).await.unwrap();
     // One that takes no writes is not connected to.

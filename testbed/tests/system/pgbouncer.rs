@@ -16,11 +16,11 @@ async fn many_writers_share_few_connections() {
         )
         .await
         .unwrap();
-    let pooler = PgBouncer::start(cluster().await, 2, &["mask_forwarder"]).await.unwrap();
+    let pooler = PgBouncer::start(cluster().await, 2, &["pgmask_forwarder"]).await.unwrap();
     let bodies: Vec<String> = (0..400).map(|n| format!(r#"{{"user_id":"u{n}"}}"#)).collect();
     way.queue.send(&bodies).await.unwrap();
     let mut command = way.drain().await;
-    command.env("DATABASE_URL", pooler.url("mask_forwarder", way.name));
+    command.env("DATABASE_URL", pooler.url("pgmask_forwarder", way.name));
     command.args(["--writers=8", "--batch-messages=10"]);
     let ended = forwarder::run(command).await.unwrap();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
@@ -29,7 +29,7 @@ async fn many_writers_share_few_connections() {
     assert_eq!(way.count("SELECT count(DISTINCT user_id) FROM user_logins").await, 400);
 
     let mut command = way.drain().await;
-    command.env("DATABASE_URL", pooler.url("mask_forwarder", way.name)).args(["check", "--output=json"]);
+    command.env("DATABASE_URL", pooler.url("pgmask_forwarder", way.name)).args(["check", "--output=json"]);
     let ended = forwarder::run(command).await.unwrap();
     assert_eq!(ended.code, Some(0), "{}", ended.printed);
     // Nothing of the check stays behind in the sessions that others get next.

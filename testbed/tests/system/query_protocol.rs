@@ -22,7 +22,7 @@ impl OldWay {
     }
 
     async fn forwarder(&self) -> Command {
-        let url = cluster().await.url("mask_forwarder", self.name);
+        let url = cluster().await.url("pgmask_forwarder", self.name);
         forwarder::command_at(&self.server.endpoint(), self.name, &url).unwrap()
     }
 
@@ -146,7 +146,7 @@ async fn when_it_was_sent_and_how_often_received_reaches_the_database() {
     way.server.send(&["no login".to_owned()]);
     let ended = forwarder::run(way.drain().await).await.unwrap();
     assert_eq!(counts(&ended.summary), [1, 0, 0, 1, 1], "{}", ended.log);
-    let told = "SELECT count(*) FROM pg_mask.quarantine
+    let told = "SELECT count(*) FROM pgmask.quarantine
                 WHERE receive_count = 1 AND sent_at BETWEEN now() - interval '10 minutes' AND now()";
     assert_eq!(count(&way.database, told).await, 1);
 }

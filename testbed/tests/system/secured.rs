@@ -18,11 +18,11 @@ pub(crate) const PASSWORD: &str = r"canary:pass\word";
 
 /// The roles: those that end in `_only` come in that way alone.
 const ROLES: &str = r"
-    CREATE ROLE anyhow LOGIN IN ROLE mask_ingester;
-    CREATE ROLE tls_only LOGIN IN ROLE mask_ingester;
-    CREATE ROLE plain_only LOGIN IN ROLE mask_ingester;
-    CREATE ROLE certificate_only LOGIN IN ROLE mask_ingester;
-    CREATE ROLE password_only LOGIN IN ROLE mask_ingester PASSWORD 'canary:pass\word';";
+    CREATE ROLE anyhow LOGIN IN ROLE pgmask_ingester;
+    CREATE ROLE tls_only LOGIN IN ROLE pgmask_ingester;
+    CREATE ROLE plain_only LOGIN IN ROLE pgmask_ingester;
+    CREATE ROLE certificate_only LOGIN IN ROLE pgmask_ingester;
+    CREATE ROLE password_only LOGIN IN ROLE pgmask_ingester PASSWORD 'canary:pass\word';";
 const HBA: &str = "
     hostssl   all  tls_only          127.0.0.1/32  trust
     hostnossl all  plain_only        127.0.0.1/32  trust

@@ -28,7 +28,7 @@ async fn a_table_that_goes_while_draining_ends_it_and_releases_what_is_held() {
     let ended = ends_with(way.drain().await, 78, "42P01").await;
     assert_eq!(ended.summary["released"], ended.summary["received"], "{}", ended.log);
     assert_eq!(way.queue.depth().await.unwrap(), [25, 0, 0]);
-    assert_eq!(way.count("SELECT count(*) FROM pg_mask.ledger").await, 0);
+    assert_eq!(way.count("SELECT count(*) FROM pgmask.ledger").await, 0);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_queue_or_a_database_that_is_not_there_ends_with_78() {
     command.env("QUEUE_NAME", "no-such-queue");
     ends_with(command, 78, "Check the queue's name").await;
     let mut command = way.drain().await;
-    command.env("DATABASE_URL", cluster().await.url("mask_forwarder", "no_such_database"));
+    command.env("DATABASE_URL", cluster().await.url("pgmask_forwarder", "no_such_database"));
     ends_with(command, 78, "no_such_database").await;
     let mut command = way.drain().await;
     command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
@@ -88,7 +88,7 @@ async fn a_queue_or_a_database_that_is_not_there_ends_with_78() {
 
 #[tokio::test]
 async fn wrong_usage_ends_with_2() {
-    let url = cluster().await.url("mask_forwarder", "postgres");
+    let url = cluster().await.url("pgmask_forwarder", "postgres");
     let mut command = forwarder::command(localstack().await, "x", &url).unwrap();
     command.arg("--receivers=0");
     ends_with(command, 2, "--receivers").await;

@@ -13,7 +13,7 @@ async fn the_one_that_takes_writes_is_found() {
     let (gone, primary) = (free_port().unwrap(), cluster().await.port());
     let to = |servers: &[u16]| {
         let servers: Vec<String> = servers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        format!("postgresql://mask_forwarder@{}/{}", servers.join(","), way.name)
+        format!("postgresql://pgmask_forwarder@{}/{}", servers.join(","), way.name)
     };
     let run = async |url: String| {
         let mut drain = way.drain().await;
@@ -31,7 +31,7 @@ async fn the_one_that_takes_writes_is_found() {
     assert_eq!(counts(&ended.summary), [1, 1, 0, 0, 1], "{}", ended.log);
 
     // Who is refused by one does not go on to the next.
-    let ended = run(to(&[primary, primary]).replace("mask_forwarder", "no_such_role")).await;
+    let ended = run(to(&[primary, primary]).replace("pgmask_forwarder", "no_such_role")).await;
     assert_eq!(ended.code, Some(78), "{}", ended.log);
     assert!(ended.log.contains("Check the role's name"), "{}", ended.log);
 }

@@ -37,7 +37,7 @@ async fn stuck(way: &Way, arguments: &[&str]) -> (Proxy, Running) {
     let proxy = Proxy::before(cluster().await.port()).await.unwrap();
     let mut command = way.forwarder().await;
     command
-        .env("DATABASE_URL", format!("postgresql://mask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
+        .env("DATABASE_URL", format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
     let running = Running::start({
         command.args(arguments);
         command

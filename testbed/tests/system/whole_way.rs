@@ -22,9 +22,9 @@ async fn a_hundred_original_messages() {
 
     assert_eq!(counts(&way.drained().await), [100, 99, 0, 1, 100]);
     assert_eq!(way.queue.depth().await.unwrap(), [0, 0, 0]);
-    assert_eq!(way.count("SELECT count(*) FROM pg_mask.ledger").await, 100);
+    assert_eq!(way.count("SELECT count(*) FROM pgmask.ledger").await, 100);
     let reason: String =
-        way.database.query_one("SELECT reason FROM pg_mask.quarantine", &[]).await.unwrap().get(0);
+        way.database.query_one("SELECT reason FROM pgmask.quarantine", &[]).await.unwrap().get(0);
     assert_eq!(reason, "missing:user_id");
 
     let keyring = keyring().await;
