@@ -2,7 +2,7 @@
 PG_CONFIG ?=
 export PG_CONFIG
 
-.PHONY: setup demo test compose-test bench lint install
+.PHONY: setup demo test compose-test bench lint install install-script
 setup:
 	@testbed/setup.sh
 
@@ -26,6 +26,11 @@ bench:
 lint:
 	@testbed/setup.sh build
 	testbed/lint.sh
+
+# Writes pg_mask/sql/pg_mask--<version>.sql anew, after a change of the extension's SQL objects.
+install-script:
+	@testbed/setup.sh build
+	@testbed/install_script.sh write
 
 install:
 	@testbed/install.sh

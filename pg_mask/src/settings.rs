@@ -41,12 +41,6 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
-    #[cfg(not(feature = "pg14"))] // which can't reserve a prefix
-    reserve_prefix();
-}
-
-#[cfg(not(feature = "pg14"))]
-fn reserve_prefix() {
     // SAFETY: a plain call with a static string, during _PG_init as PostgreSQL asks for.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pgmask".as_ptr()) };
 }

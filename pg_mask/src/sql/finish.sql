@@ -46,9 +46,9 @@ COMMENT ON FUNCTION pgmask.mask_pii(inet) IS
 COMMENT ON FUNCTION pgmask.mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
 COMMENT ON FUNCTION pgmask.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
-COMMENT ON FUNCTION ingest_login(jsonb, date) IS
+COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
-COMMENT ON FUNCTION ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
+COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
 COMMENT ON FUNCTION pgmask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
 COMMENT ON FUNCTION pgmask.key_status() IS
@@ -68,6 +68,8 @@ COMMENT ON FUNCTION mask_pii(inet) IS
 COMMENT ON FUNCTION mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
 COMMENT ON FUNCTION app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
+COMMENT ON FUNCTION ingest_login(jsonb, date) IS
+    'masks one login event and inserts it; raises an error if it is no login';
 
 -- Extension scripts run with warnings only, and a new keyring is worth more than that.
 SET LOCAL client_min_messages = notice;
