@@ -126,7 +126,8 @@ async fn whatever_is_wrong_is_said_and_mended_without_restart() {
     changed(&|ring| ring["generations"].as_array_mut().unwrap().push(other(&second)));
     let newer: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert!(newer.starts_with("m2_"), "{newer}");
-    let states = "SELECT count(*) FROM pgmask.key_status() WHERE (number, current, state) = (2, true, 'not recorded')";
+    let states =
+        "SELECT count(*) FROM pgmask.key_status() WHERE (number, current, state) = (2, true, 'not recorded')";
     assert_eq!(count(&client, states).await, 1);
     client.batch_execute("SELECT * FROM ingest_login_batch('{}', '{}', '{}', '{}')").await.unwrap();
     let states = "SELECT count(*) FROM pgmask.key_status() WHERE kind = 'mask' AND state = 'ok'";

@@ -65,8 +65,7 @@ async fn one_of_each_kind_in_a_thousand() {
         "SELECT count(DISTINCT user_id) FROM user_logins WHERE user_id ~ '^u' AND masked_ip IS NOT NULL";
     assert_eq!(count(&client, good).await, 1000 - bad);
     let kept =
-        texts(&client, "SELECT message_id || ' ' || reason FROM pgmask.quarantine ORDER BY message_id")
-            .await;
+        texts(&client, "SELECT message_id || ' ' || reason FROM pgmask.quarantine ORDER BY message_id").await;
     let expected: Vec<String> = BAD.iter().map(|(at, _, reason)| format!("m{at:03} {reason}")).collect();
     assert_eq!(kept, expected);
     // All of them are known now.

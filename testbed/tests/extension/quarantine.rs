@@ -148,7 +148,9 @@ async fn a_body_is_shown_to_the_recoverer_and_it_is_known_who_saw_it() {
     let cluster = cluster().await;
     let admin = cluster.database("unsealed").await.unwrap();
     admin
-        .batch_execute("DROP ROLE IF EXISTS opens_mail; CREATE ROLE opens_mail LOGIN IN ROLE pgmask_recoverer")
+        .batch_execute(
+            "DROP ROLE IF EXISTS opens_mail; CREATE ROLE opens_mail LOGIN IN ROLE pgmask_recoverer",
+        )
         .await
         .unwrap();
     let bodies = ["canary: no json, ä 😀", "", "[\"canary\"]"];

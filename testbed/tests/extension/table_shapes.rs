@@ -232,7 +232,8 @@ async fn what_is_no_table_for_logins_fails_the_batch() {
         client.batch_execute(ddl).await.unwrap();
         let error = message(&try_ingest(&client, &MESSAGES, "2026-11-20").await.unwrap_err());
         assert!(error.starts_with(expected), "{name}: {error}");
-        let left = "SELECT ((SELECT count(*) FROM pgmask.ledger) + (SELECT count(*) FROM pgmask.quarantine))::text";
+        let left =
+            "SELECT ((SELECT count(*) FROM pgmask.ledger) + (SELECT count(*) FROM pgmask.quarantine))::text";
         assert_eq!(texts(&client, left).await, ["0"], "{name}");
     }
 }

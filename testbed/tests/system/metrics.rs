@@ -44,8 +44,10 @@ async fn not_ready_says_why() {
     let proxy = Proxy::before(cluster().await.port()).await.unwrap();
     proxy.set(Fault::Refuse);
     let mut command = way.forwarder().await;
-    command
-        .env("DATABASE_URL", format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
+    command.env(
+        "DATABASE_URL",
+        format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name),
+    );
     let running = Running::start(command).unwrap();
     let says = |what: &'static str| {
         let running = &running;

@@ -36,8 +36,10 @@ async fn a_signal_at_any_moment_loses_doubles_and_hides_nothing() {
 async fn stuck(way: &Way, arguments: &[&str]) -> (Proxy, Running) {
     let proxy = Proxy::before(cluster().await.port()).await.unwrap();
     let mut command = way.forwarder().await;
-    command
-        .env("DATABASE_URL", format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name));
+    command.env(
+        "DATABASE_URL",
+        format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name),
+    );
     let running = Running::start({
         command.args(arguments);
         command

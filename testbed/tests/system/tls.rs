@@ -87,8 +87,10 @@ async fn each_sslmode_with_a_server_that_has_none() {
         ("verify-ca", true),
         ("verify-full", true),
     ] {
-        let url =
-            format!("{}?sslmode={mode}&sslrootcert={root}", cluster().await.url("pgmask_forwarder", "no_tls"));
+        let url = format!(
+            "{}?sslmode={mode}&sslrootcert={root}",
+            cluster().await.url("pgmask_forwarder", "no_tls")
+        );
         let ended = check(&url, &[]).await;
         if has_to_have_it {
             refuses(&ended, "has no TLS, which sslmode asks for");
