@@ -41,7 +41,7 @@ async fn nobody_gets_at_tables_keys_or_internals() {
         };
         match group {
             "pgmask_ingester" => {
-                client.batch_execute("SELECT ingest_login('{\"user_id\": 1}')").await.unwrap()
+                client.batch_execute("SELECT ingest_login('{\"user_id\": 1}')").await.unwrap();
             }
             "pgmask_analyst" => client.batch_execute("SELECT mask_pii('x')").await.unwrap(),
             _ => {}
