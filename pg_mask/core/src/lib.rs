@@ -1,6 +1,6 @@
 //! pg_mask without PostgreSQL: what is masked, parsed and sealed, and with which keys.
 //!
-//! - [`canonical`]: one text for equal values
+//! - [`canonical`]: one text for equal values ([`network`]: for addresses and networks)
 //! - [`mask`]: from a value to its token ([`hmac_key`] is the keyed hash under it)
 //! - [`token`]: a token's text, taken apart
 //! - [`keyring`]: the keys, their format and their rules ([`key_file`]: on disk)
@@ -15,6 +15,7 @@ pub mod key_file;
 pub mod keyring;
 pub mod login;
 pub mod mask;
+pub mod network;
 pub mod seal;
 pub mod sent_time;
 pub mod token;

@@ -1,6 +1,6 @@
 //! From a value to its token (masking contract v1, rules 2 to 4).
 
-use crate::canonical::canonical;
+use crate::canonical::{SCRATCH, canonical};
 use crate::hmac_key::{Hash, HmacKey, hkdf, sha256};
 use crate::keyring::Keyring;
 
@@ -41,7 +41,7 @@ impl Masker {
 
     /// The hash of the newest generation of `value`; `None` if it is empty or all white space.
     pub fn hash(&self, value: &[u8]) -> Option<Hash> {
-        let mut scratch = [0; 39];
+        let mut scratch = SCRATCH;
         let canonical = canonical(value, &mut scratch);
         if canonical.is_empty() {
             return None;

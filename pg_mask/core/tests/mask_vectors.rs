@@ -1,10 +1,11 @@
 //! The masking contract's vectors, made by an independent implementation.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use pg_mask_core::canonical::canonical;
+use pg_mask_core::canonical::{SCRATCH, canonical};
 use pg_mask_core::hmac_key::sha256;
 use pg_mask_core::keyring::Keyring;
 use pg_mask_core::mask::Masker;
+use pg_mask_core::network::Network;
 use serde_json::{Value, json};
 
 fn vectors() -> Value {
@@ -23,20 +24,39 @@ fn keyring(keys: &[Value]) -> Keyring {
 fn tokens() {
     let vectors = vectors();
     let vectors = vectors["vectors"].as_array().unwrap();
-    assert!(vectors.len() > 80);
+    let mut networks = 0;
     for vector in vectors {
         let value = vector["value"].as_str().unwrap();
-        let mut scratch = [0; 39];
-        let text = canonical(value.as_bytes(), &mut scratch);
+        let (mut scratch, mut network_scratch) = (SCRATCH, SCRATCH);
+        let value = match vector["function"].as_str() {
+            None => value.as_bytes(),
+            Some("mask_network") => {
+                networks += 1;
+                let bits = |name| u8::try_from(vector[name].as_u64().unwrap()).unwrap();
+                let network = Network::parse(value).unwrap().enclosing(bits("v4_bits"), bits("v6_bits"));
+                network.text(&mut network_scratch)
+            }
+            Some(other) => panic!("{other} is not known"),
+        };
+        let text = canonical(value, &mut scratch);
         assert_eq!(text, vector["canonical"].as_str().unwrap_or_default().as_bytes(), "{vector}");
         let keys = vector["keys"].as_array().unwrap();
         let token = if keys.is_empty() {
             (!text.is_empty()).then(|| hex::encode(sha256(text)).into_bytes())
         } else {
-            Masker::new(&keyring(keys), vector["domain"].as_str().unwrap().as_bytes()).token(value.as_bytes())
+            Masker::new(&keyring(keys), vector["domain"].as_str().unwrap().as_bytes()).token(value)
         };
         assert_eq!(token.as_deref(), vector["token"].as_str().map(str::as_bytes), "{vector}");
     }
+    assert!(vectors.len() > 200 && networks == 20, "{} vectors, {networks} networks", vectors.len());
+}
+
+#[test]
+fn every_section_is_tested() {
+    let vectors = vectors();
+    let sections: Vec<_> = vectors.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(sections, ["check_values", "contract", "vectors"]);
+    assert_eq!(vectors["contract"], "mask v1");
 }
 
 #[test]
