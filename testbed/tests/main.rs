@@ -22,6 +22,7 @@ mod extension {
     mod mask_vectors;
     mod neighbours;
     mod no_raw_value;
+    mod numbers;
     mod privileges;
     mod properties;
     mod quarantine;

@@ -5,7 +5,7 @@ use crate::arrays::ArrayBuilder;
 use crate::clock::Day;
 use crate::subtransaction::{Failure, attempt};
 use crate::{plan, run_as, text};
-use pg_mask_core::login::{self, Field, Refusal};
+use pg_mask_core::login::{self, Field, Refusal, app_version};
 use pg_mask_core::mask::Masker;
 use std::borrow::Cow;
 
@@ -34,13 +34,15 @@ impl<'a> Row<'a> {
             text::to_server(value).ok_or(Refusal::Invalid(field))
         };
         let token = |value: Option<Cow<'_, str>>| masker.token(value?.as_bytes());
+        let version =
+            |text: Cow<'_, str>| app_version::to_integer(&text).ok_or(Refusal::Invalid(Field::AppVersion));
         Ok(Self {
             user_id: stored(Field::UserId, login.user_id)?,
-            device_type: login.device_type.map(|value| stored(Field::DeviceType, value)).transpose()?,
-            masked_ip: token(login.ip),
-            masked_device_id: token(login.device_id),
-            locale: login.locale.map(|value| stored(Field::Locale, value)).transpose()?,
-            app_version: login.app_version,
+            device_type: login.device_type?.map(|value| stored(Field::DeviceType, value)).transpose()?,
+            masked_ip: token(login.ip?),
+            masked_device_id: token(login.device_id?),
+            locale: login.locale?.map(|value| stored(Field::Locale, value)).transpose()?,
+            app_version: login.app_version?.map(version).transpose()?,
             create_date,
         })
     }

@@ -1,25 +1,44 @@
-//! The members of a JSON object that matter, each as the piece of text that it is.
+//! The members of a JSON object that can be of use, each as its piece of JSON text.
 //!
-//! Only two levels can name a field of a login (`device_id`, or `id` in `device`), so this looks no
-//! deeper: everything else is skipped, in one pass and without recursion, by `serde_json`.
+//! The name of a field has one `_` at most, so a nested object can name a field only one level down
+//! (`id` in `device` is `device_id`). Everything deeper is skipped, in one pass and without recursion, by
+//! `serde_json`.
 
-use super::{Field, Login, Refusal, app_version};
+use super::number;
+use super::{Field, Login, Optional, Refusal};
 use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// The white space of RFC 8259, section 2.
+pub(super) const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// What the arrays begin with that Amazon's extended client libraries send for a body in S3: the name of
+/// a Java class in today's versions, and in the first ones.
+const S3_POINTERS: [&str; 2] = [
+    r#""software.amazon.payloadoffloading.PayloadS3Pointer""#,
+    r#""com.amazon.sqs.javamessaging.MessageS3Pointer""#,
+];
+
+/// A number that is longer than this once it is written without exponent is too long for a column. So a
+/// few bytes of a body can't become many of a row.
+const LONGEST_STORED_NUMBER: usize = 1000;
+
 /// The members of interest of the outermost object. Of equal keys the last counts, as in jsonb.
 #[derive(Default)]
 pub(super) struct Members<'a> {
+    /// By [`Field`], from a flat key or a nested object.
     fields: [Option<&'a RawValue>; Field::COUNT],
     user: Option<&'a RawValue>,
     device: Option<&'a RawValue>,
     app: Option<&'a RawValue>,
     sns_type: Option<&'a RawValue>,
     sns_message: Option<&'a RawValue>,
-    detail_type: Option<&'a RawValue>,
-    detail: Option<&'a RawValue>,
+    event_bridge_type: Option<&'a RawValue>,
+    event_bridge_detail: Option<&'a RawValue>,
+    cloud_events_version: Option<&'a RawValue>,
+    cloud_events_data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -49,89 +68,113 @@ enum Key {
     DetailType,
     #[serde(rename = "detail")]
     Detail,
+    #[serde(rename = "specversion")]
+    SpecVersion,
+    #[serde(rename = "data")]
+    Data,
     #[serde(other)]
     Other,
 }
 
 impl<'a> Members<'a> {
+    /// Reads JSON text that holds one object.
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
-        read_object(text, MembersVisitor)
-    }
-
-    /// The text of the event in an EventBridge envelope.
-    pub(super) fn event_bridge_detail(&self) -> Option<&'a str> {
-        self.detail_type.and(self.detail).map(RawValue::get)
-    }
-
-    /// The text of the message in an SNS envelope.
-    pub(super) fn sns_message(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
-        match (self.sns_type, self.sns_message) {
-            (Some(kind), Some(message))
-                if is_string(kind) && string(kind)? == "Notification" && is_string(message) =>
-            {
-                string(message).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The login that these members make.
-    pub(super) fn login(mut self) -> Result<Login<'a>, Refusal> {
-        self.flatten(self.user, |key| (key == "id").then_some(Field::UserId))?;
-        self.flatten(self.device, |key| match key {
+        let mut members = read_object(text, MembersVisitor)?;
+        members.flatten(members.user, |key| (key == "id").then_some(Field::UserId))?;
+        members.flatten(members.device, |key| match key {
             "id" => Some(Field::DeviceId),
             "type" => Some(Field::DeviceType),
             _ => None,
         })?;
-        self.flatten(self.app, |key| (key == "version").then_some(Field::AppVersion))?;
+        members.flatten(members.app, |key| (key == "version").then_some(Field::AppVersion))?;
+        Ok(members)
+    }
 
-        let user_id = self.storable_text(Field::UserId)?.filter(|id| !id.is_empty());
-        let user_id = user_id.ok_or(Refusal::Missing(Field::UserId))?;
-        let app_version = match self.text(Field::AppVersion)? {
-            Some(text) => Some(app_version::to_integer(&text).ok_or(Refusal::Invalid(Field::AppVersion))?),
-            None => None,
-        };
+    /// The JSON text in the envelope that these members are; `None` if they are none.
+    ///
+    /// Members with a user id of their own are a login, whatever else they have.
+    pub(super) fn in_envelope(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let has_user_id =
+            self.fields[Field::UserId as usize].is_some_and(|id| !is_null(id) && !is_object(id));
+        if has_user_id {
+            return Ok(None);
+        }
+        // Amazon SNS, "Parsing message formats".
+        if let (Some(kind), Some(message)) = (self.sns_type, self.sns_message)
+            && is_string(kind)
+            && string(kind).is_ok_and(|kind| kind == "Notification")
+        {
+            return if is_string(message) {
+                string(message).map(Some).map_err(|_| Refusal::InvalidJson)
+            } else {
+                Ok(Some(Cow::Borrowed(message.get())))
+            };
+        }
+        // Amazon EventBridge, "Event structure"; CloudEvents 1.0, JSON event format.
+        let present = |member: Option<&'a RawValue>| member.filter(|value| !is_null(value));
+        let event_bridge = present(self.event_bridge_type).and(present(self.event_bridge_detail));
+        let cloud_events = present(self.cloud_events_version).and(present(self.cloud_events_data));
+        Ok(event_bridge.or(cloud_events).map(|inside| Cow::Borrowed(inside.get())))
+    }
+
+    /// The login that these members make.
+    pub(super) fn login(&self) -> Result<Login<'a>, Refusal> {
+        let user_id = self.stored_text(Field::UserId)?.filter(|id| !id.is_empty());
+        let is_blank = |version: &Cow<'_, str>| version.trim().is_empty();
         Ok(Login {
-            user_id,
-            device_type: self.storable_text(Field::DeviceType)?,
-            ip: self.text(Field::Ip)?,
-            device_id: self.text(Field::DeviceId)?,
-            locale: self.storable_text(Field::Locale)?,
-            app_version,
+            user_id: user_id.ok_or(Refusal::Missing(Field::UserId))?,
+            device_type: self.stored_text(Field::DeviceType),
+            ip: self.text(Field::Ip),
+            device_id: self.text(Field::DeviceId),
+            locale: self.stored_text(Field::Locale),
+            app_version: self.stored_text(Field::AppVersion).map(|text| text.filter(|text| !is_blank(text))),
         })
     }
 
-    /// Fills fields from a nested object; a flat key, null included, wins.
+    /// Fills fields from a nested object. A flat key wins, null included; one that has an object is none:
+    /// it gives other names (`user_id.x` is `user_id_x`).
     fn flatten(
         &mut self,
         nested: Option<&'a RawValue>,
         field: fn(&str) -> Option<Field>,
     ) -> Result<(), Refusal> {
-        let Some(nested) = nested.filter(|value| value.get().starts_with('{')) else { return Ok(()) };
+        let Some(nested) = nested.filter(|value| is_object(value)) else { return Ok(()) };
         for (field, value) in read_object(nested.get(), NestedVisitor(field))?.into_iter().flatten() {
-            self.fields[field as usize].get_or_insert(value);
+            let place = &mut self.fields[field as usize];
+            if place.is_none_or(is_object) {
+                *place = Some(value);
+            }
         }
         Ok(())
     }
 
-    /// A scalar as text: a string's content, or the JSON text of a number or boolean.
-    fn text(&self, field: Field) -> Result<Option<Cow<'a, str>>, Refusal> {
+    /// A scalar as text: a string's content, the word of a boolean, or a number as
+    /// [`number::plain`] writes it.
+    fn text(&self, field: Field) -> Optional<'a> {
         let Some(value) = self.fields[field as usize] else { return Ok(None) };
         match value.get().as_bytes().first() {
-            Some(b'"') => string(value).map(Some),
+            Some(b'"') => string(value).map(Some).map_err(|_| Refusal::Invalid(field)),
             Some(b'[') => Err(Refusal::Invalid(field)),
-            // An object has become other names (`locale.x` is `locale_x`): nothing has this one.
             Some(b'n' | b'{') | None => Ok(None),
-            Some(_) => Ok(Some(Cow::Borrowed(value.get()))),
+            Some(b't' | b'f') => Ok(Some(Cow::Borrowed(value.get()))),
+            Some(_) => Ok(Some(number::plain(value.get()))),
         }
     }
 
-    /// [`Members::text`] without U+0000, which PostgreSQL's text can't hold.
-    fn storable_text(&self, field: Field) -> Result<Option<Cow<'a, str>>, Refusal> {
+    /// [`Members::text`] for a column: without U+0000, which PostgreSQL's text can't hold, and without
+    /// numbers that grow past bounds.
+    fn stored_text(&self, field: Field) -> Optional<'a> {
         match self.text(field)? {
             Some(text) if text.contains('\0') => Err(Refusal::Invalid(field)),
+            Some(Cow::Owned(number)) if self.has_number(field) && number.len() > LONGEST_STORED_NUMBER => {
+                Err(Refusal::TooLong(field))
+            }
             text => Ok(text),
         }
+    }
+
+    fn has_number(&self, field: Field) -> bool {
+        self.fields[field as usize].is_some_and(|value| !is_string(value))
     }
 }
 
@@ -139,23 +182,53 @@ fn is_string(value: &RawValue) -> bool {
     value.get().starts_with('"')
 }
 
-/// The content of a JSON string. A lone surrogate has none.
-fn string(value: &RawValue) -> Result<Cow<'_, str>, Refusal> {
+fn is_object(value: &RawValue) -> bool {
+    value.get().starts_with('{')
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// A `\ud800` or the like in a JSON string, alone: RFC 8259 (section 8.2) lets it stand, but it is no
+/// character.
+pub(super) struct LoneSurrogate;
+
+/// The content of a JSON string.
+fn string(value: &RawValue) -> Result<Cow<'_, str>, LoneSurrogate> {
+    // Nothing else can be wrong with it: a RawValue follows JSON's grammar.
+    read_string(value.get()).map_err(|_| LoneSurrogate)
+}
+
+/// The content of the one JSON string that `text` must be.
+pub(super) fn read_string(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(value.get()).map(|text| text.0).map_err(|_| Refusal::InvalidJson)
+    serde_json::from_str::<Text<'_>>(text).map(|text| text.0)
 }
 
 /// Runs `visitor` over the one JSON object that `text` must be.
 fn read_object<'a, V: Visitor<'a>>(text: &'a str, visitor: V) -> Result<V::Value, Refusal> {
-    if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
-        let other = serde_json::from_str::<IgnoredAny>(text);
-        return Err(other.map_or(Refusal::InvalidJson, |_| Refusal::NotAnObject));
+    if !text.trim_start_matches(WHITE_SPACE).starts_with('{') {
+        return Err(why_no_object(text));
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = reader.deserialize_map(visitor).map_err(|_| Refusal::InvalidJson)?;
     reader.end().map_err(|_| Refusal::InvalidJson)?;
     Ok(value)
+}
+
+fn why_no_object(text: &str) -> Refusal {
+    if serde_json::from_str::<IgnoredAny>(text).is_err() {
+        return Refusal::InvalidJson;
+    }
+    let mut inside = text.trim_start_matches(WHITE_SPACE).strip_prefix('[').unwrap_or_default();
+    inside = inside.trim_start_matches(WHITE_SPACE);
+    if S3_POINTERS.iter().any(|name| inside.starts_with(name)) {
+        Refusal::S3Pointer
+    } else {
+        Refusal::NotAnObject
+    }
 }
 
 struct MembersVisitor;
@@ -182,8 +255,10 @@ impl<'a> Visitor<'a> for MembersVisitor {
                 Key::App => &mut members.app,
                 Key::Type => &mut members.sns_type,
                 Key::Message => &mut members.sns_message,
-                Key::DetailType => &mut members.detail_type,
-                Key::Detail => &mut members.detail,
+                Key::DetailType => &mut members.event_bridge_type,
+                Key::Detail => &mut members.event_bridge_detail,
+                Key::SpecVersion => &mut members.cloud_events_version,
+                Key::Data => &mut members.cloud_events_data,
                 Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

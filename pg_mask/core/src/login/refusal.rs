@@ -1,4 +1,5 @@
-//! Why a message is no login. The text of a reason is public contract, and holds no value.
+//! Why a message is quarantined. The text of a reason is part of the public contract and holds no value
+//! from the message.
 
 use std::fmt;
 
@@ -9,9 +10,9 @@ pub enum Field {
     UserId,
     /// Optional.
     DeviceType,
-    /// Optional, masked.
+    /// Optional; a token is stored.
     Ip,
-    /// Optional, masked.
+    /// Optional; a token is stored.
     DeviceId,
     /// Optional.
     Locale,
@@ -20,10 +21,10 @@ pub enum Field {
 }
 
 impl Field {
-    /// How many there are.
+    /// The number of fields.
     pub const COUNT: usize = 6;
 
-    /// The flat key.
+    /// The key of the field in a flat event, and its name in a [`Refusal`].
     pub fn name(self) -> &'static str {
         match self {
             Self::UserId => "user_id",
@@ -43,11 +44,14 @@ pub enum Refusal {
     InvalidJson,
     /// It is JSON, but no object.
     NotAnObject,
+    /// The body itself is in Amazon S3: this is the pointer to it that Amazon's extended client libraries
+    /// send instead.
+    S3Pointer,
     /// A required field is absent, null or empty.
     Missing(Field),
     /// A text has more characters than its column takes.
     TooLong(Field),
-    /// A value that can't be what it should be.
+    /// A value that the field can't have: an array, a text that PostgreSQL can't store, or no version.
     Invalid(Field),
     /// The table's own constraints or triggers refuse the row: their SQLSTATE.
     Rejected([u8; 5]),
@@ -58,6 +62,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::InvalidJson => f.write_str("invalid_json"),
             Self::NotAnObject => f.write_str("not_an_object"),
+            Self::S3Pointer => f.write_str("s3_pointer"),
             Self::Missing(field) => write!(f, "missing:{}", field.name()),
             Self::TooLong(field) => write!(f, "too_long:{}", field.name()),
             Self::Invalid(field) => write!(f, "invalid:{}", field.name()),
