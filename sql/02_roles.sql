@@ -9,6 +9,8 @@
 -- (PostgreSQL reserves role names that start with "pg_".)
 -- pgmask_forwarder comes without a password: give it one (\password pgmask_forwarder), or another way
 -- in (pg_hba.conf).
+SET search_path = pg_catalog, pg_temp;
+
 DO $$
 DECLARE
     wanted text;
@@ -79,3 +81,5 @@ END
 $$;
 GRANT EXECUTE ON FUNCTION pgmask.unseal_quarantine(bigint, text) TO pgmask_recoverer;
 GRANT SELECT ON public.user_logins TO pgmask_analyst;
+
+RESET search_path;

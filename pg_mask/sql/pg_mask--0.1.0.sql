@@ -1,6 +1,9 @@
 -- What CREATE EXTENSION pg_mask VERSION '0.1.0' makes. Generated from pg_mask/src: make install-script
 \echo Use "CREATE EXTENSION pg_mask" to load this file. \quit
 
+-- Whatever others may have put into the schema that CREATE EXTENSION was given, names mean PostgreSQL's own.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 -- Nobody else may own this schema: one that is there already is an error.
 CREATE SCHEMA pgmask;
 
@@ -254,21 +257,22 @@ AS 'MODULE_PATHNAME', 'ledger_days_wrapper';
 
 -- What people call by a bare name is declared a second time, in the schema that CREATE EXTENSION was
 -- given: the same C functions.
-CREATE FUNCTION mask_pii(value text) RETURNS text
+CREATE FUNCTION @extschema@.mask_pii(value text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_text_wrapper';
-CREATE FUNCTION mask_pii(value text, domain text) RETURNS text
+CREATE FUNCTION @extschema@.mask_pii(value text, domain text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_domain_wrapper';
-CREATE FUNCTION mask_pii(value inet) RETURNS text
+CREATE FUNCTION @extschema@.mask_pii(value inet) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_inet_wrapper';
-CREATE FUNCTION app_version_text(app_version integer) RETURNS text
+CREATE FUNCTION @extschema@.app_version_text(app_version integer) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
-CREATE FUNCTION ingest_login(payload jsonb, create_date date DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.ingest_login(payload jsonb, create_date date DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'ingest_login_wrapper';
 
 -- A function is everybody's when it is made. Ours are nobody's until a DBA grants them, as sql/ does.
 REVOKE ALL ON FUNCTION
-    mask_pii(text), mask_pii(text, text), mask_pii(inet), app_version_text(integer), ingest_login(jsonb, date)
+    @extschema@.mask_pii(text), @extschema@.mask_pii(text, text), @extschema@.mask_pii(inet),
+    @extschema@.app_version_text(integer), @extschema@.ingest_login(jsonb, date)
     FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
 
@@ -315,14 +319,14 @@ COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger rememb
 COMMENT ON FUNCTION pgmask.maintain() IS
     'makes ledger partitions for the days ahead and drops those older than pgmask.ledger_days';
 
-COMMENT ON FUNCTION mask_pii(text) IS
+COMMENT ON FUNCTION @extschema@.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
-COMMENT ON FUNCTION mask_pii(inet) IS
+COMMENT ON FUNCTION @extschema@.mask_pii(inet) IS
     'token of an address, or of the network if the netmask is not full length';
-COMMENT ON FUNCTION mask_pii(text, text) IS
+COMMENT ON FUNCTION @extschema@.mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
-COMMENT ON FUNCTION app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
-COMMENT ON FUNCTION ingest_login(jsonb, date) IS
+COMMENT ON FUNCTION @extschema@.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
+COMMENT ON FUNCTION @extschema@.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
 
 -- Extension scripts run with warnings only, and a new keyring is worth more than that.

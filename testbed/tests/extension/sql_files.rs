@@ -25,8 +25,27 @@ async fn find_the_extension_in_another_schema() {
         .unwrap();
     cluster.apply_sql("files_schema").unwrap();
     let forwarder = cluster.connect_as("pgmask_forwarder", "files_schema").await.unwrap();
-    let sql = "SELECT inserted FROM \"Odd one\".ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
+    let sql = "SELECT inserted FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
     assert_eq!(count(&forwarder, sql).await, 1);
+    let home = "SELECT count(*) FROM pg_proc WHERE pronamespace = '\"Odd one\"'::regnamespace AND proname = 'mask_pii'";
+    assert!(count(&client, home).await >= 3);
+}
+
+#[tokio::test]
+async fn a_view_that_another_role_made_is_refused() {
+    let cluster = cluster().await;
+    let client = cluster.database("files_trap").await.unwrap();
+    client
+        .batch_execute(
+            "DROP VIEW shared_ips; CREATE ROLE trapper; GRANT CREATE ON SCHEMA public TO trapper;
+             SET ROLE trapper; CREATE VIEW shared_ips AS SELECT 1 AS trap; RESET ROLE",
+        )
+        .await
+        .unwrap();
+    let refused = cluster.apply_sql("files_trap").unwrap_err().to_string();
+    assert!(refused.contains("public.shared_ips is there already and belongs to trapper"), "{refused}");
+    client.batch_execute("DROP OWNED BY trapper; DROP ROLE trapper").await.unwrap();
+    cluster.apply_sql("files_trap").unwrap();
 }
 
 #[tokio::test]
