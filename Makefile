@@ -1,36 +1,47 @@
 # The front door. Every target does its own set-up and may be run again.
 PG_CONFIG ?=
-export PG_CONFIG
+PREFIX ?= /usr/local
+export PG_CONFIG DESTDIR
 
-.PHONY: setup demo test compose-test bench lint install install-script
-setup:
-	@testbed/setup.sh
+.PHONY: demo test lint bench compose-test setup install install-forwarder install-script
 
+# The whole way once; KEEP=1 keeps the servers up.
 demo:
-	@testbed/setup.sh demo && testbed/build.sh
+	@testbed/setup.sh demo
 	@target/debug/testbed demo $(if $(KEEP),--keep)
 
+# Every test, with real servers.
 test:
-	@testbed/setup.sh test && testbed/build.sh all
-	testbed/test.sh
+	@testbed/setup.sh test
+	@testbed/test.sh
+
+lint:
+	@testbed/setup.sh lint
+	@testbed/lint.sh
+
+# BENCH=mask|ingest|e2e|scale for a part.
+bench:
+	@testbed/setup.sh bench
+	@target/release/testbed bench $(BENCH)
 
 # docker-compose.yaml, tried for real. Needs a Docker engine.
 compose-test:
 	@testbed/compose_test.sh
 
-# BENCH=mask|ingest|e2e|scale for a part
-bench:
-	@testbed/setup.sh bench && testbed/build.sh bench
-	@target/release/testbed bench $(BENCH)
-
-lint:
+# What is needed to work on the code with cargo alone.
+setup:
 	@testbed/setup.sh build
-	testbed/lint.sh
+
+# The extension, into the server of PG_CONFIG.
+install:
+	@testbed/install.sh
+
+# The forwarder, into $(PREFIX)/bin.
+install-forwarder:
+	@cargo build --release --locked -p forwarder
+	@install -D -m 0755 target/release/forwarder $(DESTDIR)$(PREFIX)/bin/forwarder
 
 # Writes pg_mask/sql/pg_mask--<version>.sql anew, after a change of the extension's SQL objects.
 install-script:
 	@testbed/setup.sh build
 	@testbed/install_script.sh write
-
-install:
-	@testbed/install.sh

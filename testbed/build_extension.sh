@@ -13,7 +13,7 @@ PGRX_PG_CONFIG_PATH=$(cat "$testbed/$major/pg_config")
 PGRX_HOME=$root/target/pgrx
 export PGRX_PG_CONFIG_PATH PGRX_HOME
 cd "$root"
-cargo build --quiet --profile "$profile" -p pg_mask --no-default-features --features "pg$major"
+cargo build --profile "$profile" -p pg_mask --no-default-features --features "pg$major"
 mkdir -p "$testbed/$major/$folder"
 # Under another name first: servers may run with the file that is there.
 cp "target/$folder/libpg_mask.so" "$testbed/$major/$folder/pg_mask.so.new"

@@ -122,6 +122,7 @@ says() { compose logs "${@:3}" "$1" | grep -F "$2" >/dev/null; }
 
 # The backup becomes the data volume, as PostgreSQL's own user.
 restore() {
+    # shellcheck disable=SC2016 # the container's variable
     compose run --rm --no-deps -T --entrypoint=bash postgres -c 'mkdir -m 700 "$PGDATA" && tar -x -C "$PGDATA"' <"$work/backup.tar"
 }
 
@@ -132,6 +133,7 @@ put_keyring_back() {
 is_unhealthy() { [ "$(state "$1" Health.Status)" = unhealthy ]; }
 
 # The server makes its database; nobody can log in yet.
+# shellcheck disable=SC2016 # the container's variable
 makes_its_database() { compose exec -T postgres bash -c 'test -s "$PGDATA/PG_VERSION"'; }
 first_start_is_done() {
     compose run --rm --no-deps -T --entrypoint=bash postgres -c 'test ! -e /var/lib/postgresql/data/first-start-not-done'

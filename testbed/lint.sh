@@ -1,12 +1,27 @@
-#!/bin/sh
-# Formatting, lints and documentation; any finding fails.
-set -eu
-root=$(cd "$(dirname "$0")/.." && pwd)
-cd "$root"
-export PGRX_HOME="$root/target/pgrx"
+#!/usr/bin/env bash
+# Formatting, lints, documentation, what was generated, SQL, shell scripts and licences; any finding fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}
 major=$(cat target/testbed/major)
+PGRX_PG_CONFIG_PATH=$(cat "target/testbed/$major/pg_config")
+export PGRX_PG_CONFIG_PATH PGRX_HOME=$PWD/target/pgrx
 
+lint() { echo "lint: $*"; }
+
+lint formatting
 cargo fmt --all --check
+lint shell scripts
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+"$cache/lint-tools-1/bin/shellcheck" "${scripts[@]}"
+lint SQL, for what an attacker could make of it
+testbed/pgspot.sh
+lint licences and sources of dependencies
+testbed/deny.sh
+lint clippy
 cargo clippy --workspace --exclude pg_mask --all-targets -- -D warnings
 cargo clippy -p pg_mask --no-default-features --features "pg$major" -- -D warnings
+lint documentation
 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --workspace --exclude pg_mask --quiet
+lint the install script
+testbed/install_script.sh check

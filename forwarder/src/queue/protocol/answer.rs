@@ -3,12 +3,12 @@
 //! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action, and "Making
 //! Query API requests", "Error responses".
 
-use crate::xml::{Element, Malformed};
+use super::xml::{Element, Malformed};
 use serde_json::{Map, Value};
 
 /// What a Query server answered.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Answer {
+pub(super) enum Answer {
     /// The action's result, as JSON.
     Result(Value),
     /// A refusal.
@@ -17,24 +17,24 @@ pub(crate) enum Answer {
 
 /// Why a server refuses.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Refusal {
+pub(super) struct Refusal {
     /// Such as `AWS.SimpleQueueService.NonExistentQueue`.
-    pub(crate) code: String,
+    pub(super) code: String,
     /// For people.
-    pub(crate) message: String,
+    pub(super) message: String,
     /// `Sender` or `Receiver`: whose fault it is.
-    pub(crate) fault: String,
+    pub(super) fault: String,
 }
 
 impl Refusal {
     /// The body of an AWS JSON answer that says the same.
-    pub(crate) fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::json!({ "__type": self.code, "message": self.message })
     }
 }
 
 /// Reads an answer. `None` if it is XML, but no answer of SQS.
-pub(crate) fn read(document: &[u8]) -> Result<Option<Answer>, Malformed> {
+pub(super) fn read(document: &[u8]) -> Result<Option<Answer>, Malformed> {
     let root = Element::parse(document)?;
     if root.name == "ErrorResponse" {
         return Ok(root.child("Error").map(|error| Answer::Error(refusal(error))));
