@@ -2,11 +2,11 @@
 
 use crate::check::Check;
 use crate::database::DatabaseUrl;
-use crate::queue::protocol::Choice;
 use bytesize::ByteSize;
-use clap::builder::Resettable;
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use sqs_query::Choice;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -67,8 +67,9 @@ pub(crate) struct Config {
     #[arg(long, env = "FORWARDER_VISIBILITY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = visibility_timeout)]
     pub(crate) visibility_timeout: Duration,
 
-    /// The protocol in which SQS is spoken to; auto finds out.
-    #[arg(long, env = "FORWARDER_SQS_PROTOCOL", default_value = "auto", value_name = "PROTOCOL")]
+    /// The protocol for SQS: json is AWS JSON, query the Query protocol, for servers that do not speak
+    /// AWS JSON; auto finds out.
+    #[arg(long, env = "FORWARDER_SQS_PROTOCOL", default_value = "auto", value_name = "PROTOCOL", value_parser = PossibleValuesParser::new(Choice::NAMES).try_map(|name| name.parse::<Choice>()))]
     pub(crate) sqs_protocol: Choice,
 
     /// How long the database may take for a batch before the connection counts as lost.

@@ -1,24 +1,17 @@
 //! The database: one connection, and the one function that takes messages in.
 //!
-//! [`parameters`] are read once into what [`connection`] connects with, over [`mod@tls`] where asked for;
-//! [`certificate`] tells the right server, [`pgpass`] or [`secret_file`] may know the password,
-//! [`refusal`] knows what to do when a server does not take us. [`rehearsal`] is for `forwarder check`.
+//! [`pg_settings`] connects to what [`url`] and libpq's variables say. [`rehearsal`] is for
+//! `forwarder check`.
 
-mod certificate;
-mod connection;
-mod parameters;
-mod pgpass;
-mod refusal;
 mod rehearsal;
-mod secret_file;
-mod tls;
+mod url;
 
-pub(crate) use connection::{Connected, DatabaseUrl, Settings};
 pub(crate) use rehearsal::Rehearsal;
-pub(crate) use tls::Protection;
+pub(crate) use url::DatabaseUrl;
 
 use crate::error::{End, Error};
 use crate::message::Message;
+use pg_settings::{Connection, Settings};
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
@@ -50,7 +43,7 @@ impl std::fmt::Display for MayLog {
 
 /// A connection that is ready to take messages in.
 pub(crate) struct Database {
-    connection: Connected,
+    connection: Connection,
     call: String,
     /// The database can't hold every character, so messages have to come in ASCII.
     ascii_only: bool,
@@ -102,7 +95,7 @@ impl Database {
     }
 
     /// Finds the extension.
-    pub(crate) async fn find(connection: Connected) -> Result<(Self, Option<MayLog>), Error> {
+    pub(crate) async fn find(connection: Connection) -> Result<(Self, Option<MayLog>), Error> {
         let found = connection.client.query_typed(FIND_EXTENSION, &[]).await;
         let found = found.map_err(|error| Error::of_database(&error))?;
         let Some(row) = found.first() else {

@@ -1,8 +1,8 @@
 //! Errors, sorted once where they arise: is it worth trying again, or is the set-up wrong?
 
-use crate::queue::protocol::WRONG_CHOICE;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use sqs_query::WRONG_PROTOCOL;
 use std::fmt::Write;
 use tokio_postgres::error::SqlState;
 
@@ -21,9 +21,9 @@ pub(crate) enum Error {
     /// Trying again changes nothing: somebody has to set something right.
     #[error("{what}")]
     SetUp { what: String },
-    /// The URL is not shown: it may hold a password.
-    #[error("the database URL can't be read; it looks like postgresql://user@host:port/database")]
-    DatabaseUrl,
+    /// No connection to the database.
+    #[error(transparent)]
+    Connection(#[from] pg_settings::Error),
     /// A task of the forwarder panicked.
     #[error(
         "a part of the forwarder failed: this is a bug. What it held comes again after the visibility time-out"
@@ -55,6 +55,7 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Unavailable { .. } | Self::System(_) => 69,
+            Self::Connection(error) if error.kind() == pg_settings::Kind::Transient => 69,
             Self::Defect => 70,
             Self::Refused { sqlstate, .. } if !database_set_up_is_wrong(sqlstate) => 69,
             _ => 78,
@@ -65,7 +66,7 @@ impl Error {
     pub(crate) fn end(&self) -> End {
         match self {
             Self::Unavailable { end, .. } => *end,
-            Self::Refused { .. } | Self::DatabaseUrl => End::Database,
+            Self::Refused { .. } | Self::Connection(_) => End::Database,
             _ => End::Queue,
         }
     }
@@ -79,6 +80,7 @@ impl Error {
     pub(crate) fn sqlstate_class(&self) -> &str {
         match self {
             Self::Refused { sqlstate, .. } => sqlstate.code().get(..2).unwrap_or("08"),
+            Self::Connection(error) => error.sqlstate().and_then(|code| code.code().get(..2)).unwrap_or("08"),
             _ => "08",
         }
     }
@@ -184,7 +186,7 @@ fn queue_cure(code: &str) -> Option<&'static str> {
         | "AuthFailure"
         | "ExpiredToken"
         | "ExpiredTokenException" => Some(CREDENTIALS),
-        WRONG_CHOICE => Some(
+        WRONG_PROTOCOL => Some(
             "Set --sqs-protocol (FORWARDER_SQS_PROTOCOL) to auto, or to the protocol that this server speaks.",
         ),
         "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidState" | "KmsNotFound" | "KmsOptInRequired" => {

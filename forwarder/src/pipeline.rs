@@ -32,7 +32,7 @@ pub(crate) use room::Reserved;
 pub(crate) use shared::Shared;
 
 use crate::config::Config;
-use crate::database::{self, Database};
+use crate::database::Database;
 use crate::error::Error;
 use crate::queue::{CALL_MESSAGES, Queue};
 use crate::telemetry::metrics;
@@ -138,7 +138,7 @@ pub(crate) async fn run(
 /// asked to stop meanwhile.
 async fn open(
     config: &Config,
-    connection: &database::Settings,
+    connection: &pg_settings::Settings,
     stop: &Stop,
 ) -> Result<Option<(Queue, Database)>, Error> {
     let reports = Reports::default();

@@ -1,10 +1,9 @@
 //! The queue: the few calls of SQS that the forwarder makes, and what their answers mean.
 //!
-//! The calls go through the SDK. [`gate`] and [`protocol`] stand between it and the network: one lets an
+//! The calls go through the SDK. [`gate`] and [`sqs_query`] stand between it and the network: one lets an
 //! answer be read once there is room for it, the other speaks to servers that are older than the SDK.
 
 mod gate;
-pub(crate) mod protocol;
 
 use crate::config::Config;
 use crate::error::{End, Error};
@@ -19,7 +18,7 @@ use aws_sdk_sqs::types::{
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use gate::Gate;
-use protocol::{Protocol, Spoken};
+use sqs_query::{Negotiation, Protocol};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Queue {
     client: Client,
-    spoken: Arc<Spoken>,
+    negotiation: Arc<Negotiation>,
     /// The same, with the patience of a long poll.
     receiver: Client,
     url: String,
@@ -85,9 +84,9 @@ impl Queue {
             .http_client(Gate(http))
             .load()
             .await;
-        let spoken = Arc::new(Spoken::new(config.sqs_protocol));
-        let client = Client::from_conf(answers_within(&settings, &spoken, ANSWER));
-        let receiver = Client::from_conf(answers_within(&settings, &spoken, LONG_POLL + ANSWER));
+        let negotiation = Arc::new(Negotiation::new(config.sqs_protocol));
+        let client = Client::from_conf(answers_within(&settings, &negotiation, ANSWER));
+        let receiver = Client::from_conf(answers_within(&settings, &negotiation, LONG_POLL + ANSWER));
         let url = match (&config.queue.queue_url, &config.queue.queue_name) {
             (Some(url), _) => url.clone(),
             (None, name) => {
@@ -97,7 +96,7 @@ impl Queue {
             }
         };
         let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
-        let queue = Self { client, receiver, spoken, url, visibility_timeout };
+        let queue = Self { client, receiver, negotiation, url, visibility_timeout };
         queue.depth().await?;
         Ok(queue)
     }
@@ -111,9 +110,9 @@ impl Queue {
         &self.url
     }
 
-    /// The protocol that the queue's server is spoken to in.
+    /// The protocol that the queue's server is negotiation to in.
     pub(crate) fn protocol(&self) -> Protocol {
-        self.spoken.protocol()
+        self.negotiation.protocol()
     }
 
     /// For how long a message is hidden: whole seconds, as SQS wants them.
@@ -215,9 +214,13 @@ impl Queue {
 
 /// Settings for a client that waits so long for an answer to begin. A silent network is an outage,
 /// too. (Once it has begun, the SDK sees to it that it goes on.)
-fn answers_within(settings: &SdkConfig, spoken: &Arc<Spoken>, time: Duration) -> aws_sdk_sqs::Config {
+fn answers_within(
+    settings: &SdkConfig,
+    negotiation: &Arc<Negotiation>,
+    time: Duration,
+) -> aws_sdk_sqs::Config {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(time).build();
-    protocol::speaking(settings, spoken).timeout_config(timeouts).build()
+    sqs_query::client_config(settings, negotiation).timeout_config(timeouts).build()
 }
 
 /// What the answer to a batch call says of each of `count` places: such a call can fail in part.

@@ -2,8 +2,9 @@
 
 use super::Findings;
 use crate::config::Config;
-use crate::database::{Connected, Database, Protection, Rehearsal};
+use crate::database::{Database, Rehearsal};
 use crate::error::Error;
+use pg_settings::{Connection, Protection};
 use tokio_postgres::{Client, Row};
 
 /// What a batch needs, in the order in which pg_mask looks at it.
@@ -34,7 +35,7 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<u64>) {
 }
 
 async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
-    let connected = async { config.database.settings()?.connect().await }.await;
+    let connected = async { Ok(config.database.settings()?.connect().await?) }.await;
     let connected = match connected {
         Ok(connected) => connected,
         Err(error) => {
@@ -100,10 +101,10 @@ async fn about(client: &Client) -> Result<About, Error> {
     };
     let rows = client.query_typed(ABOUT, &[]).await;
     let row = rows.and_then(|rows| rows.first().map(read).transpose());
-    row.map_err(|error| Error::of_database(&error))?.ok_or(Error::DatabaseUrl)
+    row.map_err(|error| Error::of_database(&error))?.ok_or(Error::Defect)
 }
 
-fn server(findings: &mut Findings, connected: &Connected, about: &About) {
+fn server(findings: &mut Findings, connected: &Connection, about: &About) {
     const CHECK: &str = "database";
     let at = format!("PostgreSQL {} at {}", about.version, connected.server);
     match (connected.protection, connected.local) {

@@ -3,13 +3,13 @@
 use super::held::Held;
 use super::room::Room;
 use super::shutdown::Stop;
-use crate::database::Settings;
 use crate::error::{End, Error};
 use crate::message::Message;
 use crate::queue::Queue;
 use crate::telemetry::progress::Progress;
 use crate::telemetry::report::Reports;
 use crate::telemetry::summary::Tally;
+use pg_settings::Settings;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -16,7 +16,9 @@ pub(crate) fn start(config: &Config, progress: &Progress) {
     let format = config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let levels = Targets::new()
         .with_default(LevelFilter::from_level(config.log_level).min(LevelFilter::from_level(Level::WARN)))
-        .with_target("forwarder", config.log_level);
+        .with_target("forwarder", config.log_level)
+        .with_target("pg_settings", config.log_level)
+        .with_target("sqs_query", config.log_level);
     let writer = progress.writer();
     let layer = match format {
         LogFormat::Text => fmt::layer().with_target(false).with_ansi(terminal).with_writer(writer).boxed(),

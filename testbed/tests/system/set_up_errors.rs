@@ -47,7 +47,7 @@ async fn without_the_right_the_database_refuses() {
         .await
         .unwrap();
     command.env("DATABASE_URL", cluster().await.url("nobody_special", way.name));
-    ends_with(command, 78, "permission denied for function ingest_login_batch").await;
+    ends_with(command, 78, "permission denied for schema pgmask").await;
 }
 
 #[tokio::test]

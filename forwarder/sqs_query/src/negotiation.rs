@@ -1,11 +1,11 @@
 //! Which protocol is spoken, and what a server's answers say about it.
 
-use super::{Choice, Protocol};
+use crate::{Choice, Protocol};
 use std::sync::{Mutex, PoisonError};
 
 /// The protocol that is spoken with one server, for all calls alike.
 #[derive(Debug)]
-pub(crate) struct Spoken {
+pub struct Negotiation {
     choice: Choice,
     now: Mutex<Now>,
 }
@@ -19,7 +19,7 @@ struct Now {
 
 /// What an answer tells about the server.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Sign {
+pub(crate) enum Sign {
     /// It answers in this protocol.
     Speaks(Protocol),
     /// HTTP 500 and nothing said: so old LocalStack answers what it doesn't understand, but others may
@@ -31,7 +31,7 @@ pub(super) enum Sign {
 
 /// What to do with an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Hand it on.
     HandOn,
     /// Ask again at once, in the other protocol.
@@ -40,25 +40,25 @@ pub(super) enum Verdict {
     WrongChoice,
 }
 
-impl Spoken {
+impl Negotiation {
     /// Nothing has been heard yet.
-    pub(crate) fn new(choice: Choice) -> Self {
+    pub fn new(choice: Choice) -> Self {
         let protocol = if choice == Choice::Query { Protocol::Query } else { Protocol::Json };
         Self { choice, now: Mutex::new(Now { protocol, understood: false }) }
     }
 
     /// Whether the server decides.
-    pub(super) fn finds_out(&self) -> bool {
+    pub(crate) fn is_automatic(&self) -> bool {
         self.choice == Choice::Auto
     }
 
     /// What to speak.
-    pub(crate) fn protocol(&self) -> Protocol {
+    pub fn protocol(&self) -> Protocol {
         self.now().protocol
     }
 
     /// Whether the server has answered in this protocol, and it is spoken still.
-    pub(super) fn is_understood(&self, protocol: Protocol) -> bool {
+    pub(crate) fn is_understood(&self, protocol: Protocol) -> bool {
         *self.now() == Now { protocol, understood: true }
     }
 
@@ -67,10 +67,10 @@ impl Spoken {
     /// A clear sign counts always: servers are replaced. Being baffled counts as long as nothing has been
     /// understood, and a trial of the other protocol that isn't understood either is over at once, so that
     /// a server that is just starting is not misjudged.
-    pub(super) fn hear(&self, asked: Protocol, sign: Sign) -> Verdict {
+    pub(crate) fn hear(&self, asked: Protocol, sign: Sign) -> Verdict {
         let mut now = self.now();
         let understood = now.understood && now.protocol == asked;
-        let fixed = !self.finds_out();
+        let fixed = !self.is_automatic();
         match sign {
             Sign::Speaks(protocol) if fixed && protocol != asked => Verdict::WrongChoice,
             Sign::Baffled if fixed && !understood => Verdict::WrongChoice,
@@ -113,10 +113,10 @@ mod tests {
 
     /// What each sign leads to, one after the other, each the answer to what is spoken then.
     fn course(choice: Choice, signs: &[Sign]) -> Vec<(Protocol, Verdict)> {
-        let spoken = Spoken::new(choice);
+        let negotiation = Negotiation::new(choice);
         let hear = |sign: &Sign| {
-            let asked = spoken.protocol();
-            (asked, spoken.hear(asked, *sign))
+            let asked = negotiation.protocol();
+            (asked, negotiation.hear(asked, *sign))
         };
         signs.iter().map(hear).collect()
     }
@@ -154,12 +154,12 @@ mod tests {
 
     #[test]
     fn calls_that_are_under_way_when_the_protocol_changes_ask_again() {
-        let spoken = Spoken::new(Choice::Auto);
-        assert_eq!(spoken.hear(Json, Baffled), AskAgain);
-        assert_eq!(spoken.hear(Json, Baffled), AskAgain);
-        assert_eq!(spoken.hear(Query, Speaks(Query)), HandOn);
-        assert_eq!(spoken.hear(Json, Baffled), AskAgain);
-        assert_eq!(spoken.protocol(), Query);
+        let negotiation = Negotiation::new(Choice::Auto);
+        assert_eq!(negotiation.hear(Json, Baffled), AskAgain);
+        assert_eq!(negotiation.hear(Json, Baffled), AskAgain);
+        assert_eq!(negotiation.hear(Query, Speaks(Query)), HandOn);
+        assert_eq!(negotiation.hear(Json, Baffled), AskAgain);
+        assert_eq!(negotiation.protocol(), Query);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! answers ready.
 
 use super::*;
-use crate::error::Error;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
@@ -61,14 +61,28 @@ fn exchange(choice: Choice, answers: &[Answer], backoff: Duration) -> (Client, A
         .retry_config(RetryConfig::standard().with_initial_backoff(backoff).with_max_backoff(backoff))
         .http_client(http)
         .build();
-    let settings = speaking(&settings, &Arc::new(Spoken::new(choice)));
-    (Client::from_conf(settings.build()), network)
+    let config = client_config(&settings, &Arc::new(Negotiation::new(choice)));
+    (Client::from_conf(config.build()), network)
 }
 
 const SHORT: Duration = Duration::from_millis(1);
 
-/// Receives; the bodies, or what a person reads.
-async fn receive(choice: Choice, answers: &[Answer]) -> (Result<Vec<String>, Error>, Vec<HttpRequest>) {
+/// What the SDK makes of a refusal.
+#[derive(Debug)]
+struct Refused {
+    code: Option<String>,
+    /// Everything that it says.
+    text: String,
+}
+
+/// An error and what caused it, as it is shown.
+fn causes(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(causes).unwrap_or_default();
+    format!("{error}: {cause}")
+}
+
+/// Receives; the bodies or the error, and what was sent.
+async fn receive(choice: Choice, answers: &[Answer]) -> (Result<Vec<String>, Refused>, Vec<HttpRequest>) {
     receive_with(choice, answers, SHORT).await
 }
 
@@ -76,10 +90,11 @@ async fn receive_with(
     choice: Choice,
     answers: &[Answer],
     backoff: Duration,
-) -> (Result<Vec<String>, Error>, Vec<HttpRequest>) {
+) -> (Result<Vec<String>, Refused>, Vec<HttpRequest>) {
     let (client, network) = exchange(choice, answers, backoff);
     let received = client.receive_message().queue_url(URL).send().await;
-    let received = received.map_err(|error| Error::of_queue(&error, "ReceiveMessage"));
+    let received =
+        received.map_err(|error| Refused { code: error.code().map(str::to_owned), text: causes(&error) });
     let bodies = received.map(|answer| {
         answer.messages.unwrap_or_default().into_iter().map(|m| m.body.unwrap_or_default()).collect()
     });
@@ -152,7 +167,7 @@ async fn half_an_answer_is_no_answer() {
         let answer = (200, XML, whole[..length].to_vec());
         let (bodies, requests) = receive(Choice::Query, std::slice::from_ref(&answer)).await;
         let error = bodies.unwrap_err();
-        assert!(error.is_transient() && !error.to_string().contains("secret"), "{error}");
+        assert!(error.code.is_none() && !error.text.contains("secret"), "{error:?}");
         assert_eq!(requests.len(), 3); // the SDK's retries
     }
 }
@@ -211,23 +226,14 @@ async fn a_modern_server_is_asked_once() {
 }
 
 #[tokio::test]
-async fn refusals_are_sorted_as_those_in_json() {
-    for (code, exit_code) in [
-        ("AWS.SimpleQueueService.NonExistentQueue", 78),
-        ("AccessDenied", 78),
-        ("InvalidClientTokenId", 78),
-        ("SignatureDoesNotMatch", 78),
-        ("RequestThrottled", 69),
-        ("Throttling", 69),
-        ("OverLimit", 69),
-        ("InternalError", 69),
-        ("A code\nfor no header", 69),
-        ("", 69),
-    ] {
+async fn refusals_are_the_sdks_own_errors() {
+    for code in
+        ["AccessDenied", "SignatureDoesNotMatch", "Throttling", "InternalError", "A code\nfor no header"]
+    {
         let (bodies, _) = receive(Choice::Query, &[(400, XML, error(code))]).await;
         let refused = bodies.unwrap_err();
-        assert_eq!(refused.exit_code(), exit_code, "{refused}");
-        assert!(refused.to_string().contains("words"), "{refused}");
+        assert_eq!(refused.code.as_deref(), Some(code), "{refused:?}");
+        assert!(refused.text.contains("words"), "{refused:?}");
     }
     let (client, _) =
         exchange(Choice::Query, &[(400, XML, error("AWS.SimpleQueueService.NonExistentQueue"))], SHORT);
@@ -244,7 +250,7 @@ async fn pages_of_gateways_are_waited_out() {
         let page = (status, HTML, b"<!doctype html><html><body>secret<br></body></html>".to_vec());
         let (bodies, _) = receive(Choice::Query, &[page]).await;
         let error = bodies.unwrap_err();
-        assert!(error.is_transient() && !error.to_string().contains("secret"), "{error}");
+        assert!(error.code.is_none() && !error.text.contains("secret"), "{error:?}");
     }
 }
 
@@ -259,7 +265,6 @@ async fn the_wrong_choice_is_named() {
     ] {
         let (bodies, _) = receive(choice, &[answer]).await;
         let error = bodies.unwrap_err();
-        assert_eq!(error.exit_code(), 78);
-        assert!(error.to_string().contains("--sqs-protocol"), "{error}");
+        assert_eq!(error.code.as_deref(), Some(WRONG_PROTOCOL), "{error:?}");
     }
 }

@@ -1,9 +1,9 @@
 //! TLS to the database: what libpq's `sslmode` and its files ask for, by rustls (PostgreSQL manual,
 //! "SSL Support" in the chapter on libpq).
 
-use super::certificate::{Trust, Verifier};
-use super::parameters::{Parameters, not_a};
+use crate::certificate::{Trust, Verifier};
 use crate::error::Error;
+use crate::parameters::{Parameters, not_a};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,14 +24,14 @@ enum SslMode {
 
 /// One way to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Plain,
     Tls,
 }
 
 /// What a connection that was made is safe from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protection {
+pub enum Protection {
     /// Nothing.
     None,
     /// Listeners.
@@ -44,7 +44,7 @@ pub(crate) enum Protection {
 
 /// What the settings say on TLS. Files are read for each connection: they may be renewed meanwhile.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     mode: SslMode,
     /// The file of `sslrootcert`, or `system`.
     roots: PathBuf,
@@ -58,7 +58,7 @@ pub(super) struct Tls {
 const SYSTEM: &str = "system";
 
 impl Tls {
-    pub(super) fn read(given: &mut Parameters, home: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn read(given: &mut Parameters, home: Option<&Path>) -> Result<Self, Error> {
         let folder = home.map(|home| home.join(".postgresql"));
         let roots = given.take("sslrootcert").map(PathBuf::from);
         let system = roots.as_deref() == Some(Path::new(SYSTEM));
@@ -83,7 +83,7 @@ impl Tls {
     }
 
     /// The ways to try, in order.
-    pub(super) fn ways(&self) -> &'static [Way] {
+    pub(crate) fn ways(&self) -> &'static [Way] {
         match self.mode {
             SslMode::Disable => &[Way::Plain],
             SslMode::Allow => &[Way::Plain, Way::Tls],
@@ -93,7 +93,7 @@ impl Tls {
     }
 
     /// What makes TLS connections, and what these are safe from.
-    pub(super) fn connector(&self) -> Result<(MakeRustlsConnect, Protection), Error> {
+    pub(crate) fn connector(&self) -> Result<(MakeRustlsConnect, Protection), Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let trust = self.trust()?;
         let check_name = self.mode == SslMode::VerifyFull;
@@ -105,14 +105,16 @@ impl Tls {
         let verifier = Verifier { algorithms: provider.signature_verification_algorithms, trust, check_name };
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::SetUp { what: format!("TLS can't be used: {error}") })?
+            .map_err(|error| Error::Setting(format!("TLS can't be used: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match self.own_certificate()? {
             None => builder.with_no_client_auth(),
             Some((certificates, key)) => {
-                builder.with_client_auth_cert(certificates, key).map_err(|error| Error::SetUp {
-                    what: format!("sslcert and sslkey can't be used: {error}. Do they belong together?"),
+                builder.with_client_auth_cert(certificates, key).map_err(|error| {
+                    Error::Setting(format!(
+                        "sslcert and sslkey can't be used: {error}. Do they belong together?"
+                    ))
                 })?
             }
         };
@@ -172,10 +174,10 @@ impl Tls {
             return set_up("there is an sslcert and no sslkey. Name its key's file in sslkey (PGSSLKEY).");
         };
         let shown = key.display();
-        let about = std::fs::metadata(&key).map_err(|error| Error::SetUp {
-            what: format!(
+        let about = std::fs::metadata(&key).map_err(|error| {
+            Error::Setting(format!(
                 "sslkey: {shown} can't be read: {error}. Name the key's file in sslkey (PGSSLKEY)."
-            ),
+            ))
         })?;
         // The manual: 0600, or 0640 where root owns it.
         let too_many = if about.uid() == 0 { 0o037 } else { 0o077 };
@@ -184,10 +186,10 @@ impl Tls {
                 "sslkey: others than its owner have rights to {shown}. Run: chmod 600 {shown}"
             ));
         }
-        let key = PrivateKeyDer::from_pem_file(&key).map_err(|_| Error::SetUp {
-            what: format!(
+        let key = PrivateKeyDer::from_pem_file(&key).map_err(|_| {
+            Error::Setting(format!(
                 "sslkey: {shown} holds no key that can be read. It has to be PEM, without a passphrase."
-            ),
+            ))
         })?;
         Ok(Some((chain, key)))
     }
@@ -196,11 +198,11 @@ impl Tls {
 /// The certificates of a PEM file.
 fn certificates(file: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| Error::SetUp {
-        what: format!(
+    let found = read.map_err(|error| {
+        Error::Setting(format!(
             "{setting}: {} can't be read: {error}. It has to be a file of certificates in PEM.",
             file.display()
-        ),
+        ))
     })?;
     if found.is_empty() {
         return set_up(&format!("{setting}: {} holds no certificate in PEM.", file.display()));
@@ -209,5 +211,5 @@ fn certificates(file: &Path, setting: &str) -> Result<Vec<CertificateDer<'static
 }
 
 fn set_up<T>(what: &str) -> Result<T, Error> {
-    Err(Error::SetUp { what: what.to_owned() })
+    Err(Error::Setting(what.to_owned()))
 }

@@ -38,11 +38,11 @@ const KNOWN: [(&str, Option<&str>); 26] = [
 const NOT_MISSED: [&str; 3] = ["client_encoding", "gssencmode", "sslsni"];
 
 /// Parameters by name. Not printed: the password is among them.
-pub(super) struct Parameters(BTreeMap<&'static str, String>);
+pub(crate) struct Parameters(BTreeMap<&'static str, String>);
 
 impl Parameters {
     /// What the URL says, and the environment where it says nothing.
-    pub(super) fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+    pub(crate) fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let mut given = match url {
             Some(url) => Self::of_url(url)?,
             None => Self(BTreeMap::new()),
@@ -59,7 +59,7 @@ impl Parameters {
     /// `postgresql://[user[:password]@][host[:port]][,…][/database][?name=value[&…]]`
     fn of_url(url: &str) -> Result<Self, Error> {
         let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://"));
-        let rest = rest.ok_or(Error::DatabaseUrl)?;
+        let rest = rest.ok_or(Error::Url)?;
         let mut given = Self(BTreeMap::new());
         // Before the first slash, all up to an @ says who connects.
         let (who, rest) = match rest.find(['@', '/']) {
@@ -75,14 +75,14 @@ impl Parameters {
         let (mut hosts, mut ports) = (Vec::new(), Vec::new());
         for server in servers.split(',') {
             let (host, port) = match server.strip_prefix('[').map(|server| server.split_once(']')) {
-                Some(bracketed) => bracketed.ok_or(Error::DatabaseUrl)?,
+                Some(bracketed) => bracketed.ok_or(Error::Url)?,
                 None => server.split_at(server.find(':').unwrap_or(server.len())),
             };
             hosts.push(host);
             ports.push(match port.strip_prefix(':') {
                 Some(port) => port,
                 None if port.is_empty() => "",
-                None => return Err(Error::DatabaseUrl),
+                None => return Err(Error::Url),
             });
         }
         given.set("host", &hosts.join(","))?;
@@ -90,7 +90,7 @@ impl Parameters {
             given.set("port", &ports.join(","))?;
         }
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=').ok_or(Error::DatabaseUrl)? {
+            match parameter.split_once('=').ok_or(Error::Url)? {
                 ("ssl", "true") => given.set("sslmode", "require")?, // as JDBC has it, and libpq takes it
                 (name, value) => given.set(name, value)?,
             }
@@ -108,27 +108,27 @@ impl Parameters {
             ));
         };
         if !encoded.is_empty() {
-            let value = percent_decode_str(encoded).decode_utf8().map_err(|_| Error::DatabaseUrl)?;
+            let value = percent_decode_str(encoded).decode_utf8().map_err(|_| Error::Url)?;
             self.0.insert(name, value.into_owned());
         }
         Ok(())
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
 
     /// The elements of a comma-separated list.
-    pub(super) fn take_list(&mut self, name: &str) -> Vec<String> {
+    pub(crate) fn take_list(&mut self, name: &str) -> Vec<String> {
         self.take(name).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
     }
 
     /// All that are left, read by tokio-postgres, which knows what they may be.
-    pub(super) fn config(&self) -> Result<tokio_postgres::Config, Error> {
+    pub(crate) fn config(&self) -> Result<tokio_postgres::Config, Error> {
         let mut url = "postgresql://?".to_owned();
         for (name, value) in &self.0 {
             let parameter = format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC));
@@ -138,19 +138,19 @@ impl Parameters {
             }
             url.push_str(&parameter);
         }
-        url.parse().map_err(|_| Error::DatabaseUrl)
+        url.parse().map_err(|_| Error::Url)
     }
 }
 
 /// A value can't be what its parameter says.
-pub(super) fn not_a<T>(name: &str) -> Result<T, Error> {
+pub(crate) fn not_a<T>(name: &str) -> Result<T, Error> {
     let variable = KNOWN.into_iter().find(|(known, _)| *known == name).and_then(|(_, variable)| variable);
     let variable = variable.map(|variable| format!(" or in {variable}")).unwrap_or_default();
     set_up(format!("the database's {name} can't be read. Correct it in the URL{variable}."))
 }
 
 fn set_up<T>(what: String) -> Result<T, Error> {
-    Err(Error::SetUp { what })
+    Err(Error::Setting(what))
 }
 
 #[cfg(test)]

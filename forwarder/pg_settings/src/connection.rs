@@ -1,12 +1,11 @@
 //! Connecting: which servers in which order, over TLS or not, and what it means when none takes us.
 
-use super::parameters::{Parameters, not_a};
-use super::pgpass::{self, Login};
-use super::refusal;
-use super::secret_file;
-use super::tls::{Protection, Tls, Way};
-use crate::error::{End, Error};
-use clap::Args;
+use crate::error::{Error, Kind};
+use crate::parameters::{Parameters, not_a};
+use crate::passfile::{self, Login};
+use crate::refusal;
+use crate::secret_file;
+use crate::tls::{Protection, Tls, Way};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
@@ -15,47 +14,9 @@ use tokio_postgres::{Client, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Which database. For what a URL leaves open, or without one, the variables count that libpq knows:
-/// `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT` and so on.
-#[derive(Args)]
-pub(crate) struct DatabaseUrl {
-    /// `postgresql://user@host:port/database?sslmode=verify-full`; what it leaves open, PGHOST, PGUSER,
-    /// PGSSLMODE and so on say. A password is better kept in PGPASSWORD, ~/.pgpass, or a file that
-    /// PGPASSWORD_FILE names.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
-
-    /// Whether the URL is an argument, which the process list shows.
-    #[arg(skip)]
-    pub(crate) shown: bool,
-}
-
-/// A URL may hold a password.
-impl std::fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DatabaseUrl")
-    }
-}
-
-impl DatabaseUrl {
-    /// Where and as whom to connect; nothing that anybody would have to ask for.
-    pub(crate) fn settings(&self) -> Result<Settings, Error> {
-        let url = self.database_url.as_deref().filter(|url| !url.is_empty());
-        let settings = Settings::read(url, |name| std::env::var(name).ok())?;
-        if self.shown
-            && url.is_some_and(|url| Settings::read(Some(url), |_| None).is_ok_and(|url| url.has_password()))
-        {
-            tracing::warn!(
-                "the process list shows the password in --database-url; give it in PGPASSWORD, DATABASE_URL or ~/.pgpass"
-            );
-        }
-        Ok(settings)
-    }
-}
-
 /// Everything that connecting needs.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// In the order in which they are tried. tokio-postgres shows no password of these.
     servers: Vec<Server>,
     tls: Tls,
@@ -76,19 +37,23 @@ struct Server {
 }
 
 /// A connection.
-pub(crate) struct Connected {
-    pub(crate) client: Client,
-    pub(crate) server: String,
-    pub(crate) protection: Protection,
-    pub(crate) local: bool,
+pub struct Connection {
+    /// To query with.
+    pub client: Client,
+    /// The server's name and port.
+    pub server: String,
+    /// What the connection is safe from.
+    pub protection: Protection,
+    /// The connection does not leave this machine.
+    pub local: bool,
     tls: Option<MakeRustlsConnect>,
     /// What talks to the server; it ends with this, whether or not the server answers.
     _task: AbortOnDropHandle<()>,
 }
 
-impl Connected {
+impl Connection {
     /// Asks the server to give up the statement under way. That takes a connection of its own.
-    pub(crate) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+    pub async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
         let token = self.client.cancel_token();
         match self.tls.clone() {
             Some(tls) => token.cancel_query(tls).await,
@@ -103,7 +68,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 
 impl Settings {
-    fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+    /// Reads the URL, if there is one, and for what it leaves open the variables that libpq knows.
+    pub fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let mut given = Parameters::read(url, &variable)?;
         let home = variable("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         let tls = Tls::read(&mut given, home.as_deref())?;
@@ -142,25 +108,26 @@ impl Settings {
         Ok(Self { servers, tls, password_file, secret_file, patience })
     }
 
-    fn has_password(&self) -> bool {
+    /// Whether a password was given in the URL or in PGPASSWORD.
+    pub fn has_password(&self) -> bool {
         self.servers.iter().any(|server| server.config.get_password().is_some())
     }
 
     /// Connects to the first server that takes us.
-    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
-        let mut failed = Error::DatabaseUrl; // there is a server
-        for server in &self.servers {
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        let mut servers = self.servers.iter().peekable();
+        while let Some(server) = servers.next() {
             match self.connect_to(server.clone()).await {
                 Ok(connected) => return Ok(connected),
+                Err(error) if error.kind() == Kind::Transient && servers.peek().is_some() => {}
                 // As libpq does: who is refused by one does not go on to the next.
-                Err(error) if error.exit_code() == 78 => return Err(error),
-                Err(error) => failed = error,
+                Err(error) => return Err(error),
             }
         }
-        Err(failed)
+        Err(Error::Url) // there is a server
     }
 
-    async fn connect_to(&self, mut server: Server) -> Result<Connected, Error> {
+    async fn connect_to(&self, mut server: Server) -> Result<Connection, Error> {
         let password_from = self.find_password(&mut server)?;
         let on_socket = server.host.starts_with('/');
         // A socket has no use for TLS, and libpq has none on it.
@@ -170,10 +137,10 @@ impl Settings {
             match self.try_one(&server, *way).await? {
                 Ok(connected) => return Ok(connected),
                 Err(error) if ways.peek().is_some() && refusal::is_of_this_way(&error) => {}
-                Err(error) => return Err(refusal::sort(&error, &server.name, &password_from)),
+                Err(error) => return Err(refusal::sort(error, &server.name, &password_from)),
             }
         }
-        Err(Error::DatabaseUrl) // there is a way
+        Err(Error::Url) // there is a way
     }
 
     /// The outer errors are those that no other way makes better.
@@ -181,7 +148,7 @@ impl Settings {
         &self,
         server: &Server,
         way: Way,
-    ) -> Result<Result<Connected, tokio_postgres::Error>, Error> {
+    ) -> Result<Result<Connection, tokio_postgres::Error>, Error> {
         let mut config = server.config.clone();
         let attempt = async {
             let (tls, protection) = match way {
@@ -194,14 +161,14 @@ impl Settings {
             };
             Ok(connected.map(|(client, task)| {
                 let (server, local) = (server.name.clone(), server.local);
-                Connected { client, server, protection, local, tls, _task: task }
+                Connection { client, server, protection, local, tls, _task: task }
             }))
         };
         let Some(patience) = self.patience else { return attempt.await };
         tokio::time::timeout(patience, attempt).await.unwrap_or_else(|_| {
             Err(Error::Unavailable {
-                end: End::Database,
                 what: format!("at {} did not answer within {} s", server.name, patience.as_secs()),
+                source: None,
             })
         })
     }
@@ -220,7 +187,7 @@ impl Settings {
         let user = server.config.get_user().unwrap_or_default().to_owned();
         let database = server.config.get_dbname().unwrap_or(&user).to_owned();
         let login = Login { host: &server.host, port: server.port, database: &database, user: &user };
-        Ok(match pgpass::password(file, login) {
+        Ok(match passfile::password(file, login) {
             Some(password) => {
                 server.config.password(password);
                 format!("from {}", file.display())
@@ -240,9 +207,9 @@ fn servers(
     let count = hosts.len().max(addresses.len()).max(1);
     let fits = |list: &[String]| list.is_empty() || list.len() == count;
     if !fits(hosts) || !fits(addresses) || !(fits(ports) || ports.len() == 1) {
-        return Err(Error::SetUp {
-            what: "the database's hosts, addresses and ports are lists of different lengths".to_owned(),
-        });
+        return Err(Error::Setting(
+            "the database's hosts, addresses and ports are lists of different lengths".to_owned(),
+        ));
     }
     (0..count)
         .map(|place| {

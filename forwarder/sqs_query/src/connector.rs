@@ -1,11 +1,11 @@
 //! Between the SDK and the network: hears which protocol an answer is in, and turns one of the Query
 //! protocol into AWS JSON before the SDK reads it.
 
-use super::answer::{self, Answer, Refusal};
-use super::request::FORM;
-use super::spoken::{Sign, Verdict};
-use super::xml::Malformed;
-use super::{Protocol, Spoken, WRONG_CHOICE};
+use crate::answer::{self, Answer, Refusal};
+use crate::negotiation::{Sign, Verdict};
+use crate::request::FORM;
+use crate::xml::Malformed;
+use crate::{Negotiation, Protocol, WRONG_PROTOCOL};
 use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_sqs::config::interceptors::InterceptorContext;
 use aws_sdk_sqs::config::retry::{ClassifyRetry, RetryAction};
@@ -33,15 +33,15 @@ const JSON: &str = "application/x-amz-json-1.0";
 const STALLED: Duration = Duration::from_secs(20);
 
 /// Puts the protocol before an HTTP client.
-pub(super) fn wrap(inner: SharedHttpClient, spoken: Arc<Spoken>) -> SharedHttpClient {
-    SharedHttpClient::new(Wrap { inner, spoken })
+pub(crate) fn wrap(inner: SharedHttpClient, negotiation: Arc<Negotiation>) -> SharedHttpClient {
+    SharedHttpClient::new(Wrap { inner, negotiation })
 }
 
 /// An HTTP client whose connectors speak the protocol.
 #[derive(Debug)]
 struct Wrap {
     inner: SharedHttpClient,
-    spoken: Arc<Spoken>,
+    negotiation: Arc<Negotiation>,
 }
 
 impl HttpClient for Wrap {
@@ -51,7 +51,7 @@ impl HttpClient for Wrap {
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(Connector { inner, spoken: self.spoken.clone() })
+        SharedHttpConnector::new(Connector { inner, negotiation: self.negotiation.clone() })
     }
 
     fn validate_base_client_config(
@@ -78,7 +78,7 @@ impl HttpClient for Wrap {
 #[derive(Debug)]
 struct Connector {
     inner: SharedHttpConnector,
-    spoken: Arc<Spoken>,
+    negotiation: Arc<Negotiation>,
 }
 
 impl HttpConnector for Connector {
@@ -88,14 +88,14 @@ impl HttpConnector for Connector {
             _ => Protocol::Json,
         };
         let answer = self.inner.call(request);
-        let spoken = self.spoken.clone();
-        HttpConnectorFuture::new(async move { hear(answer.await?, asked, &spoken).await })
+        let negotiation = self.negotiation.clone();
+        HttpConnectorFuture::new(async move { hear(answer.await?, asked, &negotiation).await })
     }
 }
 
 /// Has the SDK ask again at once where the protocol changes.
 #[derive(Debug)]
-pub(super) struct AskAgain;
+pub(crate) struct AskAgain;
 
 /// Marks an answer for [`AskAgain`].
 #[derive(Debug, Clone)]
@@ -124,11 +124,11 @@ impl ClassifyRetry for AskAgain {
 async fn hear(
     mut response: HttpResponse,
     asked: Protocol,
-    spoken: &Spoken,
+    negotiation: &Negotiation,
 ) -> Result<HttpResponse, ConnectorError> {
     // A modern server's answers are handed on unread.
-    if asked == Protocol::Json && is_plainly_json(&response, spoken) {
-        spoken.hear(asked, Sign::Speaks(asked));
+    if asked == Protocol::Json && is_plainly_json(&response, negotiation) {
+        negotiation.hear(asked, Sign::Speaks(asked));
         return Ok(response);
     }
     let body = whole(response.take_body()).await?;
@@ -141,7 +141,7 @@ async fn hear(
         }
         _ => Sign::None,
     };
-    match spoken.hear(asked, sign) {
+    match negotiation.hear(asked, sign) {
         Verdict::AskAgain => {
             replace(&mut response, 500, &not_spoken("ProtocolChanged", asked).json());
             response.add_extension(Again);
@@ -149,7 +149,7 @@ async fn hear(
         // What baffles a server may be something else, and pass: worth the SDK's retries.
         Verdict::WrongChoice => {
             let status = if sign == Sign::Baffled { 500 } else { 400 };
-            replace(&mut response, status, &not_spoken(WRONG_CHOICE, asked).json());
+            replace(&mut response, status, &not_spoken(WRONG_PROTOCOL, asked).json());
         }
         Verdict::HandOn => hand_on(&mut response, asked, body, answer)?,
     }
@@ -179,10 +179,10 @@ fn hand_on(
     Ok(())
 }
 
-fn is_plainly_json(response: &HttpResponse, spoken: &Spoken) -> bool {
+fn is_plainly_json(response: &HttpResponse, negotiation: &Negotiation) -> bool {
     let status = response.status();
     let type_or_habit =
-        has_json_type(response) || (status.is_success() && spoken.is_understood(Protocol::Json));
+        has_json_type(response) || (status.is_success() && negotiation.is_understood(Protocol::Json));
     // HTTP 500 has to be looked at: see [`Sign::Baffled`].
     type_or_habit && status.as_u16() != 500
 }

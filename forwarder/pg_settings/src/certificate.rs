@@ -13,30 +13,30 @@ use x509_cert::ext::pkix::SubjectAltName;
 
 /// Certificates that are trusted.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     authorities: RootCertStore,
     as_they_are: Vec<CertificateDer<'static>>,
 }
 
 impl Trust {
-    pub(super) fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+    pub(crate) fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut authorities = RootCertStore::empty();
         authorities.add_parsable_certificates(certificates.iter().cloned());
         Self { authorities, as_they_are: certificates }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.authorities.is_empty()
     }
 }
 
 /// Checks a server's certificate as far as it is asked to.
 #[derive(Debug)]
-pub(super) struct Verifier {
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
+pub(crate) struct Verifier {
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
     /// Nobody, and a server need not be vouched for.
-    pub(super) trust: Option<Trust>,
-    pub(super) check_name: bool,
+    pub(crate) trust: Option<Trust>,
+    pub(crate) check_name: bool,
 }
 
 impl ServerCertVerifier for Verifier {

@@ -1,64 +1,61 @@
 //! What it means when a server does not take us, and what to do about it.
 
-use crate::error::{End, Error, causes};
+use crate::error::{Error, causes};
 use rustls::{AlertDescription, CertificateError};
 use std::error::Error as _;
 use tokio_postgres::error::SqlState;
 
 /// Whether another way to connect, with TLS or without, may do better.
-pub(super) fn is_of_this_way(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_of_this_way(error: &tokio_postgres::Error) -> bool {
     is_of_tls(error) || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-/// Sorts an error of connecting.
-pub(super) fn sort(error: &tokio_postgres::Error, server: &str, password_from: &str) -> Error {
-    let set_up = |what: String| Error::SetUp { what };
-    if let Some(code) = error.code() {
-        let cure = match *code {
-            SqlState::INVALID_PASSWORD => format!("Check the password ({password_from})."),
-            SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-                "Check the role's name, pg_hba.conf on the server, and sslmode: it may take this role with TLS alone, or with a certificate.".to_owned()
-            }
-            SqlState::INVALID_CATALOG_NAME => "Check the database's name, or create it.".to_owned(),
-            _ => return Error::of_database(error),
+/// What an error of connecting means.
+pub(crate) fn sort(error: tokio_postgres::Error, server: &str, password_from: &str) -> Error {
+    if let Some(refused) = error.as_db_error() {
+        let hint = match *refused.code() {
+            SqlState::INVALID_PASSWORD => Some(format!("Check the password ({password_from}).")),
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Some(
+                "Check the role's name, pg_hba.conf on the server, and sslmode: it may take this role with TLS alone, or with a certificate.".to_owned(),
+            ),
+            SqlState::INVALID_CATALOG_NAME => Some("Check the database's name, or create it.".to_owned()),
+            _ => None,
         };
-        return Error::of_database(error).with_cure(&cure);
-    }
-    let text = causes(error);
-    match cause::<rustls::Error>(error) {
-        Some(rustls::Error::InvalidCertificate(reason)) => {
-            return set_up(format!(
-                "the database at {server} shows a certificate that is not good: {text}. {}",
-                certificate_cure(reason)
-            ));
+        // Message and hint only: a detail may hold values.
+        let mut what = format!("{} (SQLSTATE {})", refused.message(), refused.code().code());
+        for hint in refused.hint().into_iter().chain(hint.as_deref()) {
+            what = format!("{}. {hint}", what.trim_end_matches('.'));
         }
-        Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => {
-            return set_up(format!(
-                "the database at {server} does not take the forwarder's certificate: {text}. Check sslcert and sslkey (PGSSLCERT, PGSSLKEY)."
-            ));
-        }
-        _ => {}
+        return Error::Refused { what, source: error };
     }
-    if text.contains("server does not support TLS") {
-        return set_up(format!(
+    let text = causes(&error);
+    let mismatch = match cause::<rustls::Error>(&error) {
+        Some(rustls::Error::InvalidCertificate(reason)) => Some(format!(
+            "the database at {server} shows a certificate that is not good: {text}. {}",
+            certificate_hint(reason)
+        )),
+        Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => Some(format!(
+            "the database at {server} does not take the client's certificate: {text}. Check sslcert and sslkey (PGSSLCERT, PGSSLKEY)."
+        )),
+        _ if text.contains("server does not support TLS") => Some(format!(
             "the database at {server} has no TLS, which sslmode asks for. Turn it on there (ssl = on), or use sslmode=prefer or disable."
-        ));
-    }
-    if text.contains("password missing") {
-        return set_up(format!(
+        )),
+        _ if text.contains("password missing") => Some(format!(
             "the database at {server} asks for a password ({password_from}). Give it in PGPASSWORD, or in a line of ~/.pgpass."
-        ));
+        )),
+        _ if text.starts_with("authentication error") => Some(format!(
+            "authentication with the database at {server} failed: {text}. Check the role's password and channel_binding."
+        )),
+        _ => None,
+    };
+    if let Some(what) = mismatch {
+        return Error::Mismatch { what, source: error };
     }
-    if text.starts_with("authentication error") {
-        return set_up(format!(
-            "the database at {server} can't agree with the forwarder on who is who: {text}. Check the role's password and channel_binding."
-        ));
-    }
-    if text.contains("database does not allow writes") {
-        let what = format!("at {server} is read-only: a standby, or on its way to become a primary");
-        return Error::Unavailable { end: End::Database, what };
-    }
-    Error::Unavailable { end: End::Database, what: format!("can't be reached at {server}: {text}") }
+    let what = match text.contains("database does not allow writes") {
+        true => format!("at {server} is read-only: a standby, or on its way to become a primary"),
+        false => format!("can't be reached at {server}: {text}"),
+    };
+    Error::Unavailable { what, source: Some(error) }
 }
 
 /// TLS itself failed, or there is none.
@@ -66,7 +63,7 @@ fn is_of_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake") || cause::<rustls::Error>(error).is_some()
 }
 
-fn certificate_cure(reason: &CertificateError) -> &'static str {
+fn certificate_hint(reason: &CertificateError) -> &'static str {
     match reason {
         CertificateError::UnknownIssuer => {
             "Name the certificate of whoever signed it in sslrootcert (PGSSLROOTCERT)."

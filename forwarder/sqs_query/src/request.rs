@@ -2,7 +2,7 @@
 //!
 //! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action.
 
-use super::{Protocol, Spoken};
+use crate::{Negotiation, Protocol};
 use aws_sdk_sqs::config::http::HttpRequest;
 use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 const TARGET: &str = "x-amz-target";
 
 /// Rewrites requests while the Query protocol is spoken.
 #[derive(Debug)]
-pub(super) struct Rewrite(pub(super) Arc<Spoken>);
+pub(crate) struct Rewrite(pub(super) Arc<Negotiation>);
 
 impl Intercept for Rewrite {
     fn name(&self) -> &'static str {
@@ -41,7 +41,7 @@ impl Intercept for Rewrite {
 /// Why a request can't be rewritten: a mistake of ours, for the SDK's requests are known.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("this call can't be put into SQS's Query protocol: {0}")]
-pub(super) struct Unknown(String);
+pub(crate) struct Unknown(String);
 
 impl Unknown {
     fn new(what: impl Into<String>) -> Self {

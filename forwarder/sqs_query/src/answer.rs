@@ -3,12 +3,12 @@
 //! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action, and "Making
 //! Query API requests", "Error responses".
 
-use super::xml::{Element, Malformed};
+use crate::xml::{Element, Malformed};
 use serde_json::{Map, Value};
 
 /// What a Query server answered.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The action's result, as JSON.
     Result(Value),
     /// A refusal.
@@ -17,24 +17,24 @@ pub(super) enum Answer {
 
 /// Why a server refuses.
 #[derive(Debug, PartialEq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// Such as `AWS.SimpleQueueService.NonExistentQueue`.
-    pub(super) code: String,
+    pub(crate) code: String,
     /// For people.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// `Sender` or `Receiver`: whose fault it is.
-    pub(super) fault: String,
+    pub(crate) fault: String,
 }
 
 impl Refusal {
     /// The body of an AWS JSON answer that says the same.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::json!({ "__type": self.code, "message": self.message })
     }
 }
 
 /// Reads an answer. `None` if it is XML, but no answer of SQS.
-pub(super) fn read(document: &[u8]) -> Result<Option<Answer>, Malformed> {
+pub(crate) fn read(document: &[u8]) -> Result<Option<Answer>, Malformed> {
     let root = Element::parse(document)?;
     if root.name == "ErrorResponse" {
         return Ok(root.child("Error").map(|error| Answer::Error(refusal(error))));

@@ -9,16 +9,16 @@ const DEEPEST: usize = 16;
 
 /// An element, its texts and its children. Attributes and prefixes mean nothing in SQS's answers.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Element {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) children: Vec<Element>,
+pub(crate) struct Element {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) children: Vec<Element>,
 }
 
 /// Says no more, for the document may hold a message's body.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("the answer is no XML, or cut short")]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 impl From<quick_xml::Error> for Malformed {
     fn from(_: quick_xml::Error) -> Self {
@@ -28,7 +28,7 @@ impl From<quick_xml::Error> for Malformed {
 
 impl Element {
     /// Reads a whole document.
-    pub(super) fn parse(document: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(document: &[u8]) -> Result<Self, Malformed> {
         let document = std::str::from_utf8(document).map_err(|_| Malformed)?;
         let mut reader = Reader::from_str(document.trim_start_matches('\u{feff}'));
         reader.config_mut().expand_empty_elements = true;
@@ -68,12 +68,12 @@ impl Element {
     }
 
     /// The first child of this name.
-    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
 
     /// The text of the first child of this name, without the space around it.
-    pub(super) fn text_of(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text_of(&self, name: &str) -> Option<&str> {
         self.child(name).map(|child| child.text.trim())
     }
 }

@@ -5,12 +5,12 @@ use crate::error::Error;
 use std::path::Path;
 
 /// The password in a file; a line's end after it is none of it.
-pub(super) fn password(file: &Path) -> Result<Vec<u8>, Error> {
-    let wrong = |why: &str| Error::SetUp {
-        what: format!(
+pub(crate) fn password(file: &Path) -> Result<Vec<u8>, Error> {
+    let wrong = |why: &str| {
+        Error::Setting(format!(
             "the password file {} (PGPASSWORD_FILE) {why}. Put the password there.",
             file.display()
-        ),
+        ))
     };
     let text = std::fs::read(file).map_err(|error| wrong(&format!("can't be read: {error}")))?;
     let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);

@@ -5,15 +5,15 @@ use std::path::Path;
 
 /// Whom a password is for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Login<'a> {
-    pub(super) host: &'a str,
-    pub(super) port: u16,
-    pub(super) database: &'a str,
-    pub(super) user: &'a str,
+pub(crate) struct Login<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) database: &'a str,
+    pub(crate) user: &'a str,
 }
 
 /// The password that a file holds for a login. A file that others may read is not used.
-pub(super) fn password(file: &Path, login: Login<'_>) -> Option<Vec<u8>> {
+pub(crate) fn password(file: &Path, login: Login<'_>) -> Option<Vec<u8>> {
     let about = std::fs::metadata(file).ok()?;
     let shown = file.display();
     if !about.is_file() {
