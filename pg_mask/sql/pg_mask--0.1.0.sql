@@ -7,29 +7,50 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 -- Nobody else may own this schema: one that is there already is an error.
 CREATE SCHEMA pgmask;
 
--- The tables, and which of their rows a dump takes along.
-CREATE TABLE pgmask.key_check (
-    generation integer PRIMARY KEY CHECK (generation > 0),
+-- Which keys this database was masked and sealed with. No key is in here, only what tells keys apart.
+--
+-- What CREATE EXTENSION writes and what a dump brings are kept apart, because a restore does both, in
+-- this order: it creates the extension beside whatever keyring that server has, and then copies rows.
+-- The dump's rows count as soon as there are any. So no trigger has to undo anything, and every way to
+-- restore a dump ends with the rows that were dumped.
+
+-- What a dump brought. It has no unique key: restored over other rows, none may be lost, and rows that
+-- contradict each other fit no keyring.
+CREATE TABLE pgmask.key_check_restored (
+    generation integer CHECK (generation > 0),
     check_value text NOT NULL,
     created_at timestamptz NOT NULL,
-    fresh boolean NOT NULL DEFAULT false
+    seal_id integer CHECK (seal_id > 0),
+    CHECK ((generation IS NULL) <> (seal_id IS NULL))
 );
 
--- What a dump brings along counts: where it differs, it replaces all that CREATE EXTENSION wrote a
--- moment before. finish.sql makes the trigger, after that.
-CREATE FUNCTION pgmask.replace_key_check() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF EXISTS (SELECT FROM pgmask.key_check
-               WHERE generation = NEW.generation AND check_value <> NEW.check_value) THEN
-        DELETE FROM pgmask.key_check WHERE fresh;
-    END IF;
-    DELETE FROM pgmask.key_check WHERE generation = NEW.generation;
-    NEW.fresh := false;
-    RETURN NEW;
-END
-$$;
+-- What CREATE EXTENSION wrote, and what was rotated since. No dump holds this table.
+CREATE TABLE pgmask.key_check_own () INHERITS (pgmask.key_check_restored);
 
+-- The rows that count: see key_check.rs, which reads the tables in the same way.
+CREATE VIEW pgmask.key_check AS
+    SELECT generation, check_value, created_at, seal_id
+    FROM pgmask.key_check_restored AS found
+    WHERE found.tableoid = 'pgmask.key_check_restored'::pg_catalog.regclass
+       OR NOT EXISTS (SELECT FROM ONLY pgmask.key_check_restored);
+
+-- pg_dump copies the rows that count, whichever table they are in; they come back as restored ones.
+SELECT pg_catalog.pg_extension_config_dump('pgmask.key_check_restored',
+    'WHERE tableoid = ''pgmask.key_check_restored''::pg_catalog.regclass
+     UNION ALL SELECT generation, check_value, created_at, seal_id FROM pgmask.key_check_own
+     WHERE NOT EXISTS (SELECT FROM ONLY pgmask.key_check_restored)');
+
+COMMENT ON VIEW pgmask.key_check IS
+    'which keys this database was masked and sealed with; the highest generation is in use';
+COMMENT ON COLUMN pgmask.key_check.generation IS 'generation of a mask key, NULL for a seal key';
+COMMENT ON COLUMN pgmask.key_check.check_value IS
+    'first 8 bytes of HMAC-SHA-256(HKDF(key, "pg_mask/v1/check"), "pg_mask"), in hex';
+COMMENT ON COLUMN pgmask.key_check.created_at IS 'when the key was made';
+COMMENT ON COLUMN pgmask.key_check.seal_id IS 'id of a seal key, NULL for a mask key';
+COMMENT ON TABLE pgmask.key_check_restored IS 'rows of pgmask.key_check that a dump brought; they count as soon as there are any';
+COMMENT ON TABLE pgmask.key_check_own IS 'rows of pgmask.key_check that CREATE EXTENSION wrote; never dumped from here';
+
+-- The tables, and which of their rows a dump takes along.
 CREATE TABLE pgmask.ledger (
     message_id uuid NOT NULL,
     sent_day date NOT NULL,
@@ -70,8 +91,7 @@ CREATE TABLE pgmask.audit (
     reason text NOT NULL
 );
 
--- All of it belongs in a dump: keys are checked, messages are counted once, nothing is lost.
-SELECT pg_catalog.pg_extension_config_dump('pgmask.key_check', '');
+-- All of it belongs in a dump: messages are counted once, nothing is lost.
 SELECT pg_catalog.pg_extension_config_dump('pgmask.ledger_default', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
@@ -278,11 +298,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
 COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pgmask.ledger, a day each';
-COMMENT ON TABLE pgmask.key_check IS
-    'which keys this database was masked with; travels with dumps, holds no key';
-COMMENT ON COLUMN pgmask.key_check.check_value IS
-    'first 8 bytes of HMAC-SHA-256(HKDF(key, "pg_mask/v1/check"), "pg_mask"), in hex';
-COMMENT ON COLUMN pgmask.key_check.fresh IS 'written by CREATE EXTENSION: gives way to what a dump brings along';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
@@ -308,7 +323,6 @@ COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
 COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
-COMMENT ON FUNCTION pgmask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
@@ -334,7 +348,3 @@ SET LOCAL client_min_messages = notice;
 SELECT pgmask.create_keyring();
 SET LOCAL client_min_messages = warning;
 DROP FUNCTION pgmask.create_keyring();
-UPDATE pgmask.key_check SET fresh = true;
-CREATE TRIGGER replace_key_check BEFORE INSERT ON pgmask.key_check
-    FOR EACH ROW EXECUTE FUNCTION pgmask.replace_key_check();
-ALTER TABLE pgmask.key_check ENABLE ALWAYS TRIGGER replace_key_check;

@@ -1,5 +1,6 @@
 //! Arrays to give to a statement: one piece of memory each, however many elements.
 
+use crate::text::varlena_header;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::varlena;
@@ -130,10 +131,4 @@ impl IntoDatum for Array {
     fn type_oid() -> pg_sys::Oid {
         pg_sys::InvalidOid // each array says its own
     }
-}
-
-/// The four bytes before a plain varlena's data (`SET_VARSIZE`).
-fn varlena_header(len: usize) -> [u8; 4] {
-    let size = (len + pg_sys::VARHDRSZ) as u32;
-    if cfg!(target_endian = "big") { size.to_ne_bytes() } else { (size << 2).to_ne_bytes() }
 }

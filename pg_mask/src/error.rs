@@ -2,7 +2,7 @@
 //! No text here ever holds a value, a message or a key.
 
 use pg_mask_core::key_file::KeyFileError;
-use pg_mask_core::keyring::KeyringError;
+use pg_mask_core::keyring::{KeyringError, Which};
 use pg_mask_core::login::Refusal;
 use pg_mask_core::seal::SealError;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -16,14 +16,18 @@ pub(crate) enum Error {
     KeyFile { path: PathBuf, error: KeyFileError },
     #[error("pg_mask can't use its keyring{}: {error}", shown(path))]
     Keyring { path: PathBuf, error: KeyringError },
-    #[error("the server's keyring has no generation {generation}, which this database was masked with")]
-    KeyMissing { generation: i32 },
-    #[error(
-        "generation {generation} of the server's keyring is not the key that this database was masked with"
-    )]
-    KeyDiffers { generation: i32 },
-    #[error("pg_mask's own table pgmask.key_check is not there or not as pg_mask made it")]
+    #[error("the server's keyring has no {0}, which this database was {use} with", use = used(*.0))]
+    KeyMissing(Which),
+    #[error("{0} of the server's keyring is not the key that this database was {use} with", use = used(*.0))]
+    KeyDiffers(Which),
+    #[error("the tables of pgmask.key_check are not there or not as pg_mask made them")]
     KeyCheckTable,
+    #[error("pgmask.key_check does not say what keys this database was masked with: it has no row of one")]
+    KeyCheckEmpty,
+    #[error("pgmask.key_check has rows of later generations and none of generation {generation}")]
+    KeyCheckGap { generation: u32 },
+    #[error("pg_mask can't seal a message for the quarantine: pgmask.key_check has no row of a seal key")]
+    NoSealKey,
     #[error("table \"{0}\", where logins are written, does not exist")]
     NoLoginTable(String),
     #[error("\"{0}\", where logins are written, is not a table")]
@@ -60,8 +64,11 @@ impl Error {
             }
             Self::KeyFile { .. }
             | Self::Keyring { .. }
-            | Self::KeyMissing { .. }
-            | Self::KeyDiffers { .. }
+            | Self::KeyMissing(_)
+            | Self::KeyDiffers(_)
+            | Self::KeyCheckEmpty
+            | Self::KeyCheckGap { .. }
+            | Self::NoSealKey
             | Self::Seal(_)
             | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
@@ -93,10 +100,14 @@ impl Error {
                 "pgmask.keyring_file has to name a regular file that belongs to the server's user, with mode 600."
             }
             Self::Keyring { .. } => "Put the keyring back from your backup of it.",
-            Self::KeyMissing { .. } | Self::KeyDiffers { .. } => {
+            Self::KeyMissing(_) | Self::KeyDiffers(_) => {
                 "Put the keyring of the server that this database comes from in place of this server's; no restart is needed. SELECT * FROM pgmask.key_status() shows a superuser which key differs."
             }
-            Self::KeyCheckTable => "Restore it from a backup, or drop and create the extension.",
+            Self::KeyCheckTable => "Restore them from a backup, or drop and create the extension.",
+            Self::KeyCheckEmpty | Self::KeyCheckGap { .. } => {
+                "Restore its rows from a dump of this database. Only if nothing was ever masked here: drop and create the extension."
+            }
+            Self::NoSealKey => "SELECT pgmask.rotate_seal_key() adds one to the keyring and puts it to use.",
             Self::NoLoginTable(_) => {
                 "Apply sql/01_user_logins.sql to this database, or let pgmask.login_table name the table."
             }
@@ -128,7 +139,7 @@ impl Error {
             Self::NoReason => {
                 "Write it as the second argument; it is kept in pgmask.audit and in the server's log, with your name."
             }
-            Self::Seal(_) => "The keyring needs a list \"seal\" with at least one key.",
+            Self::Seal(_) => "Try again; if it happens again, look at the system's log.",
         }
     }
 }
@@ -152,6 +163,34 @@ fn raise(error: &Error) -> ! {
         .set_hint(error.hint())
         .report(PgLogLevel::ERROR);
     unreachable!("reporting an ERROR does not return")
+}
+
+/// What a key is there for.
+fn used(which: Which) -> &'static str {
+    match which {
+        Which::Generation(_) => "masked",
+        Which::Seal(_) => "sealed",
+    }
+}
+
+/// Keeps backtraces out of what clients and the log are told, whatever RUST_BACKTRACE says. For `_PG_init`.
+///
+/// pgrx adds one to the DETAIL of every error wherever the standard library captures one. That decides
+/// once in a process whether it does, from the environment: so it is made to decide here.
+pub(crate) fn never_show_backtraces() {
+    const SWITCH: &str = "RUST_LIB_BACKTRACE"; // counts before RUST_BACKTRACE (std::backtrace)
+    let before = std::env::var_os(SWITCH);
+    // SAFETY: a server process has one thread, and nothing else runs meanwhile.
+    unsafe { std::env::set_var(SWITCH, "0") };
+    let capture = std::backtrace::Backtrace::capture();
+    debug_assert_eq!(capture.status(), std::backtrace::BacktraceStatus::Disabled);
+    // SAFETY: as above.
+    unsafe {
+        match before {
+            Some(value) => std::env::set_var(SWITCH, value),
+            None => std::env::remove_var(SWITCH),
+        }
+    }
 }
 
 /// The keyring's path for those who may know it: superusers, also inside SECURITY DEFINER.

@@ -15,8 +15,8 @@ mod unseal;
 
 use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
+use crate::keys;
 use crate::text::{self, Text};
-use crate::{key_check, keys};
 use batch::Batch;
 use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
@@ -51,9 +51,9 @@ fn must_write(function: &'static std::ffi::CStr) {
 /// How many were inserted, were duplicates, were quarantined.
 fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
-    let keys = keys::current()?;
-    key_check::record(&keys.keyring, &keys.check_values)?;
-    let target = Target::find(&keys.pii)?;
+    let target = Target::find()?;
+    let keys = keys::for_ingest()?;
+    target.has_room_for_tokens(&keys.pii)?;
 
     let (fresh, duplicate) = ledger::claim(batch.messages);
     let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Text::to_utf8_if_it_can)).collect();
@@ -72,7 +72,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     let Outcome { inserted, rejected } = rows::insert(&target, &rows);
     refused.extend(rejected);
     let quarantined = refused.len() as i64;
-    quarantine::keep(&keys.keyring, refused).map_err(Error::Seal)?;
+    quarantine::keep(&keys, refused)?;
     Ok((inserted, duplicate, quarantined))
 }
 
@@ -85,9 +85,9 @@ fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NUL
 }
 
 fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
-    let keys = keys::current()?;
-    key_check::record(&keys.keyring, &keys.check_values)?;
-    let target = Target::find(&keys.pii)?;
+    let target = Target::find()?;
+    let keys = keys::for_ingest()?;
+    target.has_room_for_tokens(&keys.pii)?;
     let row = Row::parse(body, day, &target, &keys.pii).map_err(Error::Refused)?;
     rows::insert_one(&target, &row);
     Ok(())

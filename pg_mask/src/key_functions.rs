@@ -1,16 +1,15 @@
 //! Making the keyring, and asking about it.
 
 use crate::error::{Error, OrRaise};
-use crate::{clock, key_check, keys, plan, settings};
+use crate::key_check::{self, KeyCheck, State};
+use crate::snapshot::Snapshot;
+use crate::{clock, keys, settings};
 use pg_mask_core::key_file;
-use pg_mask_core::keyring::{Key, Keyring};
+use pg_mask_core::keyring::{self, Keyring, Which};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-
-/// The time now as RFC 3339 text.
-const NOW: &str = r#"SELECT pg_catalog.to_char(
-    pg_catalog.statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
+use std::path::Path;
 
 /// Makes the server's keyring if it has none, and records its keys' check values. For
 /// `CREATE EXTENSION` alone, which drops it at its end.
@@ -24,33 +23,40 @@ fn make_and_record() -> Result<(), Error> {
     let at = |error| Error::KeyFile { path: path.clone(), error };
     match key_file::read(&path) {
         Err(key_file::KeyFileError::Missing) => {
-            let now = plan::run(NOW, Vec::new, |rows| rows.first().get_one::<String>());
-            let now = now.ok().flatten().unwrap_or_default();
-            let (_, text) =
-                Keyring::generate(&now).map_err(|error| Error::Keyring { path: path.clone(), error })?;
-            if key_file::create(&path, &text).map_err(at)? {
-                ErrorReport::new(
-                    PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-                    format!("pg_mask made a new keyring with random keys: \"{}\"", path.display()),
-                    "",
-                )
-                .set_hint(if path.starts_with(settings::data_directory()) {
-                    "Back it up apart from the database: without it tokens can't be continued. In production, move it out of the data directory and let pgmask.keyring_file name its new place."
-                } else {
-                    "Back it up apart from the database: without it tokens can't be continued."
-                })
-                .report(PgLogLevel::NOTICE);
-            }
+            let made = keyring::now().and_then(|now| Keyring::generate(&now));
+            let (_, text) = made.map_err(|error| Error::Keyring { path: path.clone(), error })?;
+            let is_ours = key_file::create(&path, &text).map_err(at)?;
+            tell_where_it_lies(&path, is_ours);
         }
         Err(error) => return Err(at(error)),
-        Ok(_) => {}
+        Ok(_) => tell_where_it_lies(&path, false),
     }
-    let keys = keys::latest()?;
-    key_check::record(&keys.keyring, &keys.check_values)
+    key_check::begin_with(&keys::server()?.keyring);
+    Ok(())
 }
 
-/// The keys of the server and of this database, a row each. `state` is "ok", or "not recorded" (masked
-/// with by nobody here yet), "differs" or "missing": with these two nothing is masked.
+/// Advice for the DBA who creates the extension, and is a superuser.
+fn tell_where_it_lies(path: &Path, is_new: bool) {
+    let is_inside = path.starts_with(settings::data_directory());
+    let message = match (is_new, is_inside) {
+        (true, _) => format!("pg_mask made a new keyring with random keys: \"{}\"", path.display()),
+        (false, true) => format!("pg_mask's keyring lies in the data directory: \"{}\"", path.display()),
+        (false, false) => return,
+    };
+    let back_up = "Back it up apart from the database: without it tokens can't be continued.";
+    let move_out = "In the data directory it is part of every base backup, beside the tokens that it protects, and is deleted with that directory. In production, move it elsewhere and let pgmask.keyring_file name its new place.";
+    let hint = match (is_new, is_inside) {
+        (true, true) => format!("{back_up} {move_out}"),
+        (true, false) => back_up.to_owned(),
+        (false, _) => move_out.to_owned(),
+    };
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "")
+        .set_hint(hint)
+        .report(PgLogLevel::NOTICE);
+}
+
+/// The keys of the server and of this database, a row each. `state` is "ok", "waiting" (the keyring has
+/// it, this database does not use it yet), "differs" or "missing": with these two nothing is masked.
 #[pg_extern(schema = "pgmask", stable, parallel_safe)]
 #[allow(clippy::type_complexity)] // pgrx reads the columns from the type itself, not from an alias
 fn key_status() -> TableIterator<
@@ -70,29 +76,25 @@ fn key_status() -> TableIterator<
 type KeyStatus = (&'static str, i32, bool, Option<TimestampWithTimeZone>, Option<String>, &'static str);
 
 fn status() -> Result<Vec<KeyStatus>, Error> {
-    let keys = keys::latest()?;
-    let mut recorded = key_check::recorded()?;
+    let keys = keys::server()?;
+    let check = KeyCheck::read(Snapshot::Statement)?;
     let mut rows = Vec::new();
-    let mut add = |kind, all: &[Key], state: &mut dyn FnMut(&Key) -> &'static str| {
-        for key in all {
-            let current = all.last().is_some_and(|last| last.number() == key.number());
-            let created_at = clock::timestamp(key.created_at_unix_micros());
-            rows.push((kind, key.number() as i32, current, created_at, Some(key.check_value()), state(key)));
-        }
-    };
-    add("mask", keys.keyring.generations(), &mut |key| {
-        let row = recorded.iter().position(|(generation, _)| *generation == key.number() as i32);
-        match row.map(|row| recorded.swap_remove(row)) {
-            None => "not recorded",
-            Some((_, value)) if value != key.check_value() => "differs",
-            Some(_) => "ok",
-        }
-    });
-    add("seal", keys.keyring.seals(), &mut |_| "ok");
-    rows.extend(
-        recorded
-            .into_iter()
-            .map(|(generation, value)| ("mask", generation, false, None, Some(value), "missing")),
-    );
-    Ok(rows)
+    for (which, key) in keys.keyring.keys() {
+        let value = key.check_value();
+        let state = check.state(which, Some(&value));
+        rows.push((which, clock::timestamp(key.created_at_unix_micros()), Some(value), state));
+    }
+    let missing = check.missing(&keys.check_values);
+    rows.extend(missing.map(|(which, value)| (*which, None, Some(value.clone()), State::Missing)));
+    rows.sort_by_key(|(which, ..)| *which);
+    Ok(rows
+        .into_iter()
+        .map(|(which, created_at, value, state)| {
+            let (kind, number) = match which {
+                Which::Generation(n) => ("mask", n),
+                Which::Seal(n) => ("seal", n),
+            };
+            (kind, number as i32, check.is_in_use(which), created_at, value, state.as_str())
+        })
+        .collect())
 }

@@ -1,46 +1,75 @@
 //! The keyring in this backend's memory: read again when the file changes, checked against the
-//! database at every statement, derived keys kept ready for use.
+//! database for every statement, derived keys kept ready for use.
 
 use crate::error::Error;
-use crate::{key_check, settings};
+use crate::key_check::{CheckValues, KeyCheck};
+use crate::settings;
+use crate::snapshot::Snapshot;
 use pg_mask_core::key_file::{self, Stamp};
 use pg_mask_core::keyring::{Key, Keyring};
 use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker};
+use pg_mask_core::seal::{self, SealError};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use zeroize::Zeroizing;
 
-/// A backend that masks under more domains than this in turn derives keys again.
-const MOST_DOMAINS_KEPT: usize = 64;
+/// A backend that masks under more domains and generations than this in turn derives keys again.
+const MOST_MASKERS_KEPT: usize = 64;
 
-/// A keyring and what is derived from it. Wiped from memory when the last statement lets go of it.
-pub(crate) struct Keys {
+/// The server's keyring, and what is derived from it. Wiped from memory when the last statement lets go
+/// of it.
+pub(crate) struct ServerKeys {
     path: PathBuf,
     stamp: Stamp,
     pub(crate) keyring: Keyring,
-    /// Ready for the default domain.
-    pub(crate) pii: Rc<Masker>,
-    others: RefCell<Vec<DomainMasker>>,
-    pub(crate) check_values: Vec<String>,
+    pub(crate) check_values: CheckValues,
+    maskers: RefCell<Vec<KeptMasker>>,
 }
 
-/// A domain's name and what masks its values.
-pub(crate) type DomainMasker = (Box<[u8]>, Rc<Masker>);
+struct KeptMasker {
+    generation: u32,
+    domain: Box<[u8]>,
+    masker: Rc<Masker>,
+}
+
+/// The keys that a statement uses: those of the server, fit for this database, and of them the ones
+/// that are in use here.
+pub(crate) struct Keys {
+    server: Rc<ServerKeys>,
+    generation: u32,
+    seal_id: Option<u32>,
+    /// Masks under the default domain.
+    pub(crate) pii: Rc<Masker>,
+}
 
 thread_local! {
-    static KEPT: RefCell<Option<Rc<Keys>>> = const { RefCell::new(None) };
+    static KEPT: RefCell<Option<Rc<ServerKeys>>> = const { RefCell::new(None) };
 }
 
-/// The server's keys as they are now, fit for this database. Call it once at the start of every
-/// statement that masks, opens or seals.
-pub(crate) fn current() -> Result<Rc<Keys>, Error> {
-    let keys = latest()?;
-    key_check::verify(&keys.check_values)?;
-    Ok(keys)
+/// The keys for a statement that masks or opens, as its snapshot sees the database: a statement has
+/// one generation from its beginning to its end, in its parallel workers, too.
+pub(crate) fn current() -> Result<Keys, Error> {
+    in_use(Snapshot::Statement)
+}
+
+/// The keys for a statement that ingests. It has locked the login table before: so whoever looks for rows
+/// of older generations after a rotation can wait for that lock, and finds all of them.
+pub(crate) fn for_ingest() -> Result<Keys, Error> {
+    in_use(Snapshot::Newest)
+}
+
+fn in_use(snapshot: Snapshot) -> Result<Keys, Error> {
+    let server = server()?;
+    let check = KeyCheck::read(snapshot)?;
+    let generation = check.generation()?;
+    check.verify(&server.check_values)?;
+    let pii = server.masker(generation, DEFAULT_DOMAIN);
+    Ok(Keys { seal_id: check.seal_id(), server, generation, pii })
 }
 
 /// The server's keys as they are now, whether they fit this database or not.
-pub(crate) fn latest() -> Result<Rc<Keys>, Error> {
+pub(crate) fn server() -> Result<Rc<ServerKeys>, Error> {
     let path = settings::keyring_file();
     let kept = KEPT.with_borrow(Clone::clone);
     if let Some(keys) =
@@ -54,30 +83,47 @@ pub(crate) fn latest() -> Result<Rc<Keys>, Error> {
     Ok(keys)
 }
 
-fn load(path: &Path) -> Result<Keys, Error> {
+fn load(path: &Path) -> Result<ServerKeys, Error> {
     let (text, stamp) =
         key_file::read(path).map_err(|error| Error::KeyFile { path: path.to_owned(), error })?;
     let keyring = Keyring::parse(&text).map_err(|error| Error::Keyring { path: path.to_owned(), error })?;
-    let pii = Rc::new(Masker::new(&keyring, DEFAULT_DOMAIN));
-    let check_values = keyring.generations().iter().map(Key::check_value).collect();
-    Ok(Keys { path: path.to_owned(), stamp, keyring, pii, others: RefCell::default(), check_values })
+    let check_values = CheckValues::of(&keyring);
+    Ok(ServerKeys { path: path.to_owned(), stamp, keyring, check_values, maskers: RefCell::default() })
+}
+
+impl ServerKeys {
+    fn masker(&self, generation: u32, domain: &[u8]) -> Rc<Masker> {
+        let mut kept = self.maskers.borrow_mut();
+        if let Some(found) = kept.iter().find(|kept| kept.generation == generation && *kept.domain == *domain)
+        {
+            return found.masker.clone();
+        }
+        if kept.len() >= MOST_MASKERS_KEPT {
+            kept.clear();
+        }
+        let masker = Rc::new(Masker::new(&self.keyring, generation, domain));
+        kept.push(KeptMasker { generation, domain: domain.into(), masker: masker.clone() });
+        masker
+    }
 }
 
 impl Keys {
     /// What masks values of `domain` (UTF-8).
     pub(crate) fn masker(&self, domain: &[u8]) -> Rc<Masker> {
-        if domain == DEFAULT_DOMAIN {
-            return self.pii.clone();
-        }
-        let mut others = self.others.borrow_mut();
-        if let Some((_, masker)) = others.iter().find(|(name, _)| **name == *domain) {
-            return masker.clone();
-        }
-        if others.len() >= MOST_DOMAINS_KEPT {
-            others.clear();
-        }
-        let masker = Rc::new(Masker::new(&self.keyring, domain));
-        others.push((domain.into(), masker.clone()));
-        masker
+        self.server.masker(self.generation, domain)
+    }
+
+    /// Seals `body` for the row that `row` identifies.
+    pub(crate) fn seal(&self, row: &[u8], body: &[u8]) -> Result<Vec<u8>, Error> {
+        seal::seal(self.seal_key().ok_or(Error::NoSealKey)?, row, body).map_err(Error::Seal)
+    }
+
+    /// Opens what was sealed for the row that `row` identifies, also under an older seal key.
+    pub(crate) fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        seal::open(&self.server.keyring, row, sealed)
+    }
+
+    fn seal_key(&self) -> Option<&Key> {
+        self.server.keyring.seal(self.seal_id?)
     }
 }

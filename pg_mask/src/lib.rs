@@ -4,11 +4,12 @@
 //!
 //! - [`mask_pii`]: the function that analysts call
 //! - [`ingest`]: from message bodies to rows, ledger and quarantine
-//! - [`keys`]: the keyring in this backend's memory, up to date at every statement;
+//! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
-//! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`statement`], [`subtransaction`]: PostgreSQL's ways, made safe to use
+//! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
+//!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
 
 // SQL functions take their arguments by value: that is how pgrx hands them over.
 #![allow(clippy::needless_pass_by_value)]
@@ -25,7 +26,7 @@ mod mask_pii;
 mod plan;
 mod run_as;
 mod settings;
-mod statement;
+mod snapshot;
 mod subtransaction;
 mod text;
 mod unguarded;
@@ -40,6 +41,7 @@ mod pgmask {}
 
 // SQL that can't be generated: tables, what keeps them in shape, and at the end rights and comments.
 extension_sql_file!("sql/schema.sql", name = "schema", bootstrap);
+extension_sql_file!("sql/key_check.sql", name = "key_check", requires = [pgmask]);
 extension_sql_file!("sql/tables.sql", name = "tables", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
@@ -48,4 +50,6 @@ extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    snapshot::watch();
+    error::never_show_backtraces();
 }

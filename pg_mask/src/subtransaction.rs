@@ -1,5 +1,6 @@
 //! Trying something that the database may refuse, without losing the transaction.
 
+use crate::unguarded;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -77,13 +78,6 @@ thread_local! {
     /// The last SQLSTATE inside of an [`attempt`] that pgrx has no name for: it hands such an error on as
     /// an internal error. Somebody's own code, that is, as a trigger may raise it.
     static NOTED: Cell<i32> = const { Cell::new(INTERNAL_ERROR) };
-}
-
-mod unguarded {
-    unsafe extern "C" {
-        /// Declared here because pgrx's own declaration sets up a `sigsetjmp`, in the midst of an error.
-        pub(super) fn geterrcode() -> i32;
-    }
 }
 
 /// Called by the server whenever it reports something (`error_context_stack` in elog.c).

@@ -145,6 +145,50 @@ impl NewText {
     }
 }
 
+/// A short text in a place of its own, to be given out again and again.
+#[repr(C, align(8))]
+pub(crate) struct KeptText {
+    header: [u8; pg_sys::VARHDRSZ],
+    bytes: [u8; Self::LONGEST],
+    len: usize,
+}
+
+impl KeptText {
+    /// Room for a token of any generation.
+    const LONGEST: usize = "m4294967295_".len() + 64;
+
+    pub(crate) const EMPTY: Self = Self { header: [0; pg_sys::VARHDRSZ], bytes: [0; Self::LONGEST], len: 0 };
+
+    /// Makes it a text of `len` bytes of the server's encoding, which `fill` writes.
+    #[inline]
+    pub(crate) fn write(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) {
+        fill(&mut self.bytes[..len]);
+        self.header = varlena_header(len);
+        self.len = len;
+    }
+
+    /// A result of its own.
+    #[inline]
+    pub(crate) fn copy(&self) -> NewText {
+        NewText::with(self.len, |text| text.copy_from_slice(&self.bytes[..self.len]))
+    }
+
+    /// This text itself as a result.
+    ///
+    /// # Safety
+    /// Whoever gets the result is done with it before this is written again or dropped.
+    #[inline]
+    pub(crate) unsafe fn share(&mut self) -> NewText {
+        NewText(std::ptr::from_mut(self).cast())
+    }
+}
+
+/// The four bytes before a plain varlena's data (`SET_VARSIZE`).
+pub(crate) fn varlena_header(len: usize) -> [u8; pg_sys::VARHDRSZ] {
+    let size = (len + pg_sys::VARHDRSZ) as u32;
+    if cfg!(target_endian = "big") { size.to_ne_bytes() } else { (size << 2).to_ne_bytes() }
+}
+
 /// `palloc`, at less cost where `size` is small. It raises an error where memory is out.
 ///
 /// # Safety

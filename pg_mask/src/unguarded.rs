@@ -1,10 +1,16 @@
-//! PostgreSQL's functions that are called for each row and can't raise an error as they are used here:
-//! pgrx's own declarations set up a `sigsetjmp` around every call.
+//! PostgreSQL's functions that are called for each row, or in the midst of an error, and can't raise an
+//! error as they are used here: pgrx's own declarations set up a `sigsetjmp` around every call.
 
-use pgrx::pg_sys::TimestampTz;
+use pgrx::pg_sys::Snapshot;
 use std::ffi::{c_int, c_void};
 
 unsafe extern "C" {
-    pub(crate) fn GetCurrentStatementStartTimestamp() -> TimestampTz;
+    /// The SQLSTATE of the error that is being reported, packed (elog.c).
+    pub(crate) fn geterrcode() -> c_int;
+    /// Whether [`GetActiveSnapshot`] has one to give (snapmgr.c).
+    pub(crate) fn ActiveSnapshotSet() -> bool;
+    /// The snapshot of the query that is running (snapmgr.c).
+    pub(crate) fn GetActiveSnapshot() -> Snapshot;
+    /// `palloc` with flags (mcxt.c).
     pub(crate) fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
 }

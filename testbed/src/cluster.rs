@@ -64,7 +64,10 @@ impl Cluster {
         let data = folder.join("data");
         let port = free_port()?;
         let postgres = installation.program("postgres").display().to_string();
-        let server = installation.as_its_user(&[&postgres, "-D", &data.display().to_string()]);
+        // As in a container that has it set: no error may show one.
+        let environment = ["env", "RUST_BACKTRACE=1", "RUST_LIB_BACKTRACE=1"];
+        let arguments = [&postgres, "-D", &data.display().to_string()];
+        let server = installation.as_its_user(&[&environment[..], &arguments[..]].concat());
         let guardian = Guardian::new(&folder, "QUIT", &server)?;
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;

@@ -101,6 +101,12 @@ pub(crate) async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
 }
 
+/// The first column of a query's rows, texts.
+pub(crate) async fn query_strings(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
 /// The counts of a summary, in the order of [`COUNTS`].
 pub(crate) fn counts(summary: &Value) -> [u64; 5] {
     COUNTS.map(|name| summary[name].as_u64().unwrap_or_else(|| panic!("no {name} in {summary}")))
@@ -149,7 +155,7 @@ pub(crate) async fn try_ingest<I: AsRef<str>, B: AsRef<str>>(
 ) -> Result<[i64; 3], tokio_postgres::Error> {
     let ids: Vec<&str> = messages.iter().map(|(id, _)| id.as_ref()).collect();
     let bodies: Vec<&str> = messages.iter().map(|(_, body)| body.as_ref()).collect();
-    let sql = "SELECT inserted, duplicate, quarantined FROM ingest_login_batch($1, $2,
+    let sql = "SELECT inserted, duplicate, quarantined FROM pgmask.ingest_login_batch($1, $2,
         array_fill($3::text::timestamptz, ARRAY[cardinality($1::text[])]), array_fill(1, ARRAY[cardinality($1::text[])]))";
     let row = client.query_one(sql, &[&ids, &bodies, &sent_at]).await?;
     Ok([0, 1, 2].map(|at| row.get(at)))

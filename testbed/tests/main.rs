@@ -27,6 +27,7 @@ mod extension {
     mod privileges;
     mod properties;
     mod quarantine;
+    mod snapshots;
     mod sql_files;
     mod standby;
     mod table_shapes;

@@ -83,17 +83,20 @@ pub enum KeyringError {
     /// A time that is not RFC 3339.
     #[error("created_at of {0} is not an RFC 3339 time")]
     CreatedAt(Which),
+    /// The system's clock is before the year 0 or after 9999.
+    #[error("the system's clock shows a time that RFC 3339 can't write")]
+    Clock,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,
 }
 
-/// Which key an error is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which key of a keyring. Mask keys come before seal keys, the oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
-    /// A mask generation.
+    /// The key of a mask generation.
     Generation(u32),
-    /// A seal key.
+    /// The seal key with an id.
     Seal(u32),
 }
 
@@ -163,7 +166,7 @@ impl Keyring {
         Ok(Self { generations, seal })
     }
 
-    /// Makes a keyring with a fresh random key of each kind, and its JSON text.
+    /// Makes a keyring with a fresh random key of each kind, and its JSON text. [`now`] tells the time.
     ///
     /// `created_at` is the time now as RFC 3339 text.
     pub fn generate(created_at: &str) -> Result<(Self, Zeroizing<Vec<u8>>), KeyringError> {
@@ -187,11 +190,6 @@ impl Keyring {
         &self.generations
     }
 
-    /// The seal key that new bodies are sealed with.
-    pub fn current_seal(&self) -> Option<&Key> {
-        self.seal.last()
-    }
-
     /// The seal key with that id.
     pub fn seal(&self, id: u32) -> Option<&Key> {
         self.seal.iter().find(|key| key.number == id)
@@ -200,6 +198,12 @@ impl Keyring {
     /// All seal keys, the oldest first.
     pub fn seals(&self) -> &[Key] {
         &self.seal
+    }
+
+    /// All keys, in the order of [`Which`].
+    pub fn keys(&self) -> impl Iterator<Item = (Which, &Key)> {
+        let generations = self.generations.iter().map(|key| (Which::Generation(key.number), key));
+        generations.chain(self.seal.iter().map(|key| (Which::Seal(key.number), key)))
     }
 }
 
@@ -228,7 +232,7 @@ impl Key {
     /// When the key was made, in microseconds since 1970-01-01 UTC.
     pub fn created_at_unix_micros(&self) -> i64 {
         // RFC 3339 has years 0 to 9999: their microseconds fit.
-        i64::try_from(self.created_at.unix_timestamp_nanos() / 1000).unwrap_or_default()
+        self.created_at.unix_timestamp() * 1_000_000 + i64::from(self.created_at.microsecond())
     }
 
     /// 16 hex digits that tell keys apart and tell nothing of them: the first 8 bytes of
@@ -242,6 +246,11 @@ impl Key {
     pub fn derive(&self, info: &[u8]) -> Zeroizing<Hash> {
         hkdf(&*self.secret, &[info])
     }
+}
+
+/// The time now, as a keyring has it.
+pub fn now() -> Result<String, KeyringError> {
+    OffsetDateTime::now_utc().truncate_to_second().format(&Rfc3339).map_err(|_| KeyringError::Clock)
 }
 
 fn random_key_digits() -> Result<Zeroizing<String>, KeyringError> {
@@ -272,7 +281,7 @@ mod tests {
         let read = Keyring::parse(&text).unwrap();
         assert_eq!(read.generations().len(), 1);
         assert_eq!(read.generations()[0].check_value(), made.generations()[0].check_value());
-        assert_eq!(read.current_seal().unwrap().number(), 1);
+        assert_eq!(read.seals()[0].number(), 1);
         assert_eq!(read.generations()[0].created_at_unix_micros(), 1_795_248_000_000_000);
     }
 
@@ -280,7 +289,7 @@ mod tests {
     fn generates_other_keys_each_time() {
         let [one, two] = [(); 2].map(|()| Keyring::generate(AT).unwrap().0);
         assert_ne!(one.generations()[0].check_value(), two.generations()[0].check_value());
-        assert_ne!(one.generations()[0].check_value(), one.current_seal().unwrap().check_value());
+        assert_ne!(one.generations()[0].check_value(), one.seals()[0].check_value());
     }
 
     #[test]

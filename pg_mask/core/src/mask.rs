@@ -16,7 +16,7 @@ fn hex_digits(byte: u8) -> [u8; 2] {
     [byte >> 4, byte & 15].map(|digit| digit + if digit < 10 { b'0' } else { b'a' - 10 })
 }
 
-/// Masks the values of one domain under the newest generation of a keyring.
+/// Masks the values of one domain under one generation of a keyring.
 pub struct Masker {
     /// `m<generation>_`
     prefix: String,
@@ -25,11 +25,14 @@ pub struct Masker {
 }
 
 impl Masker {
-    /// Derives the keys of `domain`, a UTF-8 text, from `keyring`.
-    pub fn new(keyring: &Keyring, domain: &[u8]) -> Self {
-        let keys = keyring.generations();
+    /// Derives the keys of `domain`, a UTF-8 text, from generations 1 to `generation` of `keyring`.
+    ///
+    /// # Panics
+    /// If `keyring` has no such generation.
+    pub fn new(keyring: &Keyring, generation: u32, domain: &[u8]) -> Self {
+        let keys = &keyring.generations()[..generation as usize];
         Self {
-            prefix: format!("m{}_", keys.len()),
+            prefix: format!("m{generation}_"),
             generations: keys.iter().map(|key| HmacKey::new(&hkdf(key.secret(), &[INFO, domain]))).collect(),
         }
     }
@@ -39,7 +42,7 @@ impl Masker {
         self.prefix.len() + 2 * size_of::<Hash>()
     }
 
-    /// The hash of the newest generation of `value`; `None` if it is empty or all white space.
+    /// The hash of `value`; `None` if it is empty or all white space.
     pub fn hash(&self, value: &[u8]) -> Option<Hash> {
         let mut scratch = SCRATCH;
         let canonical = canonical(value, &mut scratch);
@@ -85,7 +88,8 @@ mod tests {
     #[test]
     fn domains_are_unlinkable() {
         let keyring = keyring();
-        let [pii, email] = [DEFAULT_DOMAIN, b"email"].map(|domain| Masker::new(&keyring, domain).token(b"x"));
+        let [pii, email] =
+            [DEFAULT_DOMAIN, b"email"].map(|domain| Masker::new(&keyring, 1, domain).token(b"x"));
         assert!(pii.is_some());
         assert_ne!(pii, email);
     }
@@ -93,7 +97,7 @@ mod tests {
     proptest! {
         #[test]
         fn both_ways_to_write_a_token_agree(value in ".+") {
-            let masker = Masker::new(&keyring(), DEFAULT_DOMAIN);
+            let masker = Masker::new(&keyring(), 1, DEFAULT_DOMAIN);
             if let Some(hash) = masker.hash(value.as_bytes()) {
                 let mut out = vec![0; masker.token_len()];
                 masker.write_token(&hash, &mut out);

@@ -5,7 +5,7 @@
 //! bytes`. The row that it belongs to is its associated data: moved to another row, it doesn't open.
 
 use crate::hmac_key::Hash;
-use crate::keyring::Keyring;
+use crate::keyring::{Key, Keyring};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
@@ -20,9 +20,6 @@ const TAG: usize = 16;
 /// Why a body is not sealed or not opened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SealError {
-    /// There is no key to seal with.
-    #[error("the keyring has no seal key")]
-    NoSealKey,
     /// The key that sealed it is gone.
     #[error("the keyring has no seal key {0}, which sealed this body")]
     UnknownKey(u32),
@@ -37,9 +34,8 @@ pub enum SealError {
     Random,
 }
 
-/// Seals `body` for the row that `row` identifies, with the current seal key.
-pub fn seal(keyring: &Keyring, row: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
-    let key = keyring.current_seal().ok_or(SealError::NoSealKey)?;
+/// Seals `body` for the row that `row` identifies, with a seal key.
+pub fn seal(key: &Key, row: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce).map_err(|_| SealError::Random)?;
     let mut sealed = with_capacity(HEADER + NONCE + body.len() + TAG)?;
@@ -108,7 +104,7 @@ mod tests {
         #[test]
         fn opens_what_it_sealed_and_nothing_else(body in any::<Vec<u8>>(), row in any::<[u8; 8]>(), at in any::<usize>(), bit in 0..8u8) {
             let keyring = keyring();
-            let mut sealed = seal(&keyring, &row, &body).unwrap();
+            let mut sealed = seal(&keyring.seals()[0], &row, &body).unwrap();
             prop_assert_eq!(&*open(&keyring, &row, &sealed).unwrap(), &body);
             prop_assert_eq!(open(&keyring, b"another row", &sealed), Err(SealError::Broken));
             let at = at % sealed.len();
@@ -138,7 +134,7 @@ mod tests {
 
     #[test]
     fn another_keyring_does_not_open() {
-        let sealed = seal(&keyring(), b"row", b"body").unwrap();
+        let sealed = seal(&keyring().seals()[0], b"row", b"body").unwrap();
         assert_eq!(open(&keyring(), b"row", &sealed), Err(SealError::Broken));
     }
 }

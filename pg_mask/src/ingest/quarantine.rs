@@ -3,11 +3,10 @@
 use super::batch::Message;
 use crate::arrays::ArrayBuilder;
 use crate::error::Error;
+use crate::keys::Keys;
 use crate::plan;
 use crate::text::Text;
-use pg_mask_core::keyring::Keyring;
 use pg_mask_core::login::Refusal;
-use pg_mask_core::seal::{self, SealError};
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
@@ -20,7 +19,7 @@ const KEEP: &str =
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6)";
 
 /// Seals the bodies of `refused` messages and stores them.
-pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> Result<(), SealError> {
+pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result<(), Error> {
     if refused.is_empty() {
         return Ok(());
     }
@@ -32,7 +31,7 @@ pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> 
     let mut bodies = ArrayBuilder::bytea();
     for (id, (message, reason)) in next_ids(refused.len()).into_iter().zip(refused) {
         let body = message.body.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
-        let sealed = seal::seal(keyring, &identity(id, message.id), &body)?;
+        let sealed = keys.seal(&identity(id, message.id), &body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
         message_ids.push_bytes(Some(message.id.as_server_bytes()));
         sent_at.push_fixed(message.sent_at.map(i64::to_ne_bytes));
@@ -47,12 +46,12 @@ pub(super) fn keep(keyring: &Keyring, refused: Vec<(&Message<'_>, Refusal)>) -> 
 
 /// Opens the body that was sealed for the row of that id.
 pub(super) fn open(
-    keyring: &Keyring,
+    keys: &Keys,
     id: i64,
     message_id: Text<'_>,
     sealed_body: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    seal::open(keyring, &identity(id, message_id), sealed_body).map_err(|error| Error::Unseal { id, error })
+    keys.open(&identity(id, message_id), sealed_body).map_err(|error| Error::Unseal { id, error })
 }
 
 /// What binds a sealed body to its row: the row's id and its message id.

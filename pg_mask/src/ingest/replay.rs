@@ -9,7 +9,7 @@ use crate::clock::Micros;
 use crate::error::{Error, OrRaise};
 use crate::keys::Keys;
 use crate::text::{OwnedText, Text};
-use crate::{key_check, keys, plan};
+use crate::{keys, plan};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use zeroize::Zeroizing;
@@ -53,9 +53,9 @@ fn replay_quarantine(
 
 /// How many were inserted, and how many are kept.
 fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
-    let keys = keys::current()?;
-    key_check::record(&keys.keyring, &keys.check_values)?;
-    let target = Target::find(&keys.pii)?;
+    let target = Target::find()?;
+    let keys = keys::for_ingest()?;
+    target.has_room_for_tokens(&keys.pii)?;
     let (mut inserted, mut kept) = (0, 0);
     let mut last = i64::MIN;
     loop {
@@ -132,6 +132,6 @@ fn open(keys: &Keys, row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Quarantine
         sent_at: time(3),
         quarantined_at: time(4).unwrap_or_default(),
         reason: text(5),
-        body: quarantine::open(&keys.keyring, id, text(2).as_text(), &sealed_body)?,
+        body: quarantine::open(keys, id, text(2).as_text(), &sealed_body)?,
     })
 }

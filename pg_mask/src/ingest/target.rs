@@ -15,6 +15,8 @@ pub(super) const COLUMNS: [&str; 7] =
 /// A table that was found fit for logins. It is locked against changes of its definition until the
 /// transaction ends.
 pub(super) struct Target {
+    /// Its name as the setting has it.
+    shown: String,
     /// The statement that inserts rows.
     pub(super) insert: String,
     pub(super) owner: pg_sys::Oid,
@@ -27,7 +29,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Finds `pgmask.login_table` and compares it with what we write.
-    pub(super) fn find(masker: &Masker) -> Result<Self, Error> {
+    pub(super) fn find() -> Result<Self, Error> {
         let setting = settings::login_table();
         let shown = setting.to_string_lossy().into_owned();
         let Some(oid) = look_up_and_lock(&setting) else { return Err(Error::NoLoginTable(shown)) };
@@ -36,9 +38,7 @@ impl Target {
             let relation = pg_sys::relation_open(oid, pg_sys::NoLock as i32);
             let target = Self::examine(relation, &shown);
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-            let target = target?;
-            target.has_room_for_tokens(masker, &shown)?;
-            Ok(target)
+            target
         }
     }
 
@@ -76,7 +76,7 @@ impl Target {
             }
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now((*relation).rd_id) } else { None };
-            Ok(Self { insert, owner: class.relowner, check_now, limits })
+            Ok(Self { shown: shown.to_owned(), insert, owner: class.relowner, check_now, limits })
         }
     }
 
@@ -90,11 +90,12 @@ impl Target {
         }
     }
 
-    fn has_room_for_tokens(&self, masker: &Masker, shown: &str) -> Result<(), Error> {
+    /// Refuses a table that could not take the tokens of `masker`.
+    pub(super) fn has_room_for_tokens(&self, masker: &Masker) -> Result<(), Error> {
         let needed = masker.token_len();
         for (column, limit) in COLUMNS.into_iter().zip(self.limits) {
             if column.starts_with("masked_") && limit.is_some_and(|limit| limit < needed) {
-                return Err(Error::NarrowColumn { table: shown.to_owned(), column, needed });
+                return Err(Error::NarrowColumn { table: self.shown.clone(), column, needed });
             }
         }
         Ok(())

@@ -32,7 +32,7 @@ fn unseal(id: Option<i64>, reason: Option<Text<'_>>) -> Result<NewText, Error> {
     let Ok((Some(message_id), Some(sealed_body))) = found else {
         return Err(Error::NotInQuarantine(Some(id)));
     };
-    let body = quarantine::open(&keys.keyring, id, message_id.as_text(), &sealed_body)?;
+    let body = quarantine::open(&keys, id, message_id.as_text(), &sealed_body)?;
     // In a database of another encoding than the one that it was sealed in.
     let body = text::bytes_to_server(&body).ok_or(Error::NotInThisEncoding { id })?;
     audit(id, reason, &readable);

@@ -21,11 +21,6 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
 COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pgmask.ledger, a day each';
-COMMENT ON TABLE pgmask.key_check IS
-    'which keys this database was masked with; travels with dumps, holds no key';
-COMMENT ON COLUMN pgmask.key_check.check_value IS
-    'first 8 bytes of HMAC-SHA-256(HKDF(key, "pg_mask/v1/check"), "pg_mask"), in hex';
-COMMENT ON COLUMN pgmask.key_check.fresh IS 'written by CREATE EXTENSION: gives way to what a dump brings along';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
@@ -51,7 +46,6 @@ COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
 COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
-COMMENT ON FUNCTION pgmask.replace_key_check() IS 'trigger: a restored row replaces a fresh one';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
@@ -77,7 +71,3 @@ SET LOCAL client_min_messages = notice;
 SELECT pgmask.create_keyring();
 SET LOCAL client_min_messages = warning;
 DROP FUNCTION pgmask.create_keyring();
-UPDATE pgmask.key_check SET fresh = true;
-CREATE TRIGGER replace_key_check BEFORE INSERT ON pgmask.key_check
-    FOR EACH ROW EXECUTE FUNCTION pgmask.replace_key_check();
-ALTER TABLE pgmask.key_check ENABLE ALWAYS TRIGGER replace_key_check;

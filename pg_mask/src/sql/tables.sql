@@ -1,26 +1,4 @@
 -- The tables, and which of their rows a dump takes along.
-CREATE TABLE pgmask.key_check (
-    generation integer PRIMARY KEY CHECK (generation > 0),
-    check_value text NOT NULL,
-    created_at timestamptz NOT NULL,
-    fresh boolean NOT NULL DEFAULT false
-);
-
--- What a dump brings along counts: where it differs, it replaces all that CREATE EXTENSION wrote a
--- moment before. finish.sql makes the trigger, after that.
-CREATE FUNCTION pgmask.replace_key_check() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF EXISTS (SELECT FROM pgmask.key_check
-               WHERE generation = NEW.generation AND check_value <> NEW.check_value) THEN
-        DELETE FROM pgmask.key_check WHERE fresh;
-    END IF;
-    DELETE FROM pgmask.key_check WHERE generation = NEW.generation;
-    NEW.fresh := false;
-    RETURN NEW;
-END
-$$;
-
 CREATE TABLE pgmask.ledger (
     message_id uuid NOT NULL,
     sent_day date NOT NULL,
@@ -61,8 +39,7 @@ CREATE TABLE pgmask.audit (
     reason text NOT NULL
 );
 
--- All of it belongs in a dump: keys are checked, messages are counted once, nothing is lost.
-SELECT pg_catalog.pg_extension_config_dump('pgmask.key_check', '');
+-- All of it belongs in a dump: messages are counted once, nothing is lost.
 SELECT pg_catalog.pg_extension_config_dump('pgmask.ledger_default', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');

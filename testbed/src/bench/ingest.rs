@@ -37,7 +37,7 @@ const PLAIN_INGEST: &str = "WITH given AS (
         day
     FROM given JOIN fresh ON fresh.message_id = given.id";
 
-const INGEST: &str = "SELECT inserted FROM ingest_login_batch($1, $2, $3, $4)";
+const INGEST: &str = "SELECT inserted FROM pgmask.ingest_login_batch($1, $2, $3, $4)";
 const COPY_ROWS: &str = "COPY copied_logins FROM STDIN";
 const COPY_LEDGER: &str = "COPY copied_ledger FROM STDIN";
 
@@ -74,12 +74,12 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
         let rates = |times: &[Duration]| {
             times.iter().map(|time| rows as f64 / time.as_secs_f64()).collect::<Vec<f64>>()
         };
-        table.figure("ingest_login_batch()", &rates(&ours), "parse, mask twice, ledger, quarantine");
+        table.figure("pgmask.ingest_login_batch()", &rates(&ours), "parse, mask twice, ledger, quarantine");
         table.figure("plain SQL", &rates(&plain), "jsonb, pgcrypto hmac twice, ON CONFLICT ledger");
         table.figure("limit", &rates(&limit), "COPY of ready rows, COPY into the ledger");
         if size >= 1_000 {
-            table.goal("ingest_login_batch()", "limit", Bound::AtLeast(0.9));
-            table.goal("ingest_login_batch()", "plain SQL", Bound::AtLeast(1.5));
+            table.goal("pgmask.ingest_login_batch()", "limit", Bound::AtLeast(0.9));
+            table.goal("pgmask.ingest_login_batch()", "plain SQL", Bound::AtLeast(1.5));
         }
         report.add(table);
     }

@@ -104,7 +104,7 @@ fn floor() -> Vec<f64> {
 }
 
 fn core() -> Result<Vec<f64>> {
-    let masker = Masker::new(&Keyring::generate("2026-11-21T00:00:00Z")?.0, DEFAULT_DOMAIN);
+    let masker = Masker::new(&Keyring::generate("2026-11-21T00:00:00Z")?.0, 1, DEFAULT_DOMAIN);
     let ips: Vec<String> = (0..1000).map(|n| format!("10.0.{}.{}", n / 256, n % 256)).collect();
     Ok(per_call(|n| masker.hash(ips[n as usize % ips.len()].as_bytes()).map_or(0, |hash| hash[0])))
 }

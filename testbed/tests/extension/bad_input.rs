@@ -34,7 +34,7 @@ async fn a_batch_of_the_wrong_shape_is_an_error() {
         "'{a}', '{b}', ARRAY[now()], '{1,2}'",
         "'{NULL}', '{b}', ARRAY[now()], '{1}'",
     ] {
-        let sql = format!("SELECT * FROM ingest_login_batch({arguments})");
+        let sql = format!("SELECT * FROM pgmask.ingest_login_batch({arguments})");
         let error = message(&client.query(&sql, &[]).await.unwrap_err());
         assert!(error.starts_with("2202E") && error.contains("four arrays"), "{arguments}: {error}");
     }
@@ -43,7 +43,7 @@ async fn a_batch_of_the_wrong_shape_is_an_error() {
 #[tokio::test]
 async fn sent_times_from_nonsense_clocks_give_a_sane_date() {
     let client = cluster().await.database("nonsense_clocks").await.unwrap();
-    let sql = "SELECT inserted FROM ingest_login_batch(
+    let sql = "SELECT inserted FROM pgmask.ingest_login_batch(
         ARRAY['1', '2', '3', '4', '5', '6', '7'], array_fill('{\"user_id\":1}'::text, ARRAY[7]),
         ARRAY[NULL, 'epoch', '-infinity', 'infinity', '4714-11-24 BC', '294276-12-31', now() + '2 days']::timestamptz[],
         array_fill(1, ARRAY[7]))";

@@ -37,7 +37,7 @@ async fn hundreds_of_first_calls_make_one_keyring() {
     assert_eq!(keyrings, 1);
     for n in 0..DATABASES {
         let client = cluster.connect(&format!("first_{n}")).await.unwrap();
-        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.key_check").await, 1);
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.key_check").await, 2);
     }
 }
 

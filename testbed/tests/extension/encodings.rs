@@ -15,7 +15,7 @@ async fn database(name: &str, encoding: &str) -> Client {
 async fn take_in(client: &Client, bodies: &str) -> [i64; 3] {
     let sql = format!(
         "WITH given AS (SELECT ARRAY[{bodies}] AS bodies)
-         SELECT t.* FROM given, ingest_login_batch(
+         SELECT t.* FROM given, pgmask.ingest_login_batch(
              (SELECT array_agg(n::text) FROM generate_subscripts(bodies, 1) n), bodies,
              array_fill('2026-11-20 12:00+00'::timestamptz, ARRAY[cardinality(bodies)]),
              array_fill(1, ARRAY[cardinality(bodies)])) AS t"

@@ -2,8 +2,7 @@
 
 use crate::common::{cluster, count};
 
-const BATCH: &str =
-    "ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1}\", nonsense}', ARRAY[now(), now()], '{1, 1}')";
+const BATCH: &str = "pgmask.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1}\", nonsense}', ARRAY[now(), now()], '{1, 1}')";
 
 #[tokio::test]
 async fn an_error_of_the_server_undoes_it_all() {
@@ -70,7 +69,7 @@ async fn deferred_constraints_are_checked_row_by_row() {
         )
         .await
         .unwrap();
-    let sql = "SELECT inserted, quarantined FROM ingest_login_batch('{a, b, c, d}', ARRAY['{\"user_id\":1}',
+    let sql = "SELECT inserted, quarantined FROM pgmask.ingest_login_batch('{a, b, c, d}', ARRAY['{\"user_id\":1}',
         '{\"user_id\":1}', '{\"user_id\":2}', '{\"user_id\":3}'], array_fill(now(), ARRAY[4]), '{1, 1, 1, 1}')";
     let row = admin.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));

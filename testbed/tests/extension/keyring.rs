@@ -1,7 +1,7 @@
 //! Whatever is wrong with the keyring: a clear error with a hint, nothing written, and all is well again
 //! as soon as it is mended, in every session and without a restart.
 
-use crate::common::{count, message, write_keyring};
+use crate::common::{count, message, query_strings, write_keyring};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -16,13 +16,15 @@ async fn all_fails(client: &Client, expected: &str) {
         "SELECT mask_pii('203.0.113.7'::inet)",
         "SELECT mask_pii('203.0.113.7', 'email')",
         "SELECT ingest_login('{\"user_id\": 1, \"ip\": \"203.0.113.7\"}')",
-        "SELECT * FROM ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\": 1}\", x}', ARRAY[now(), now()], '{1, 1}')",
+        "SELECT * FROM pgmask.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\": 1}\", x}', ARRAY[now(), now()], '{1, 1}')",
         "INSERT INTO user_logins (masked_ip) SELECT mask_pii('203.0.113.7')",
     ] {
         let error = client.query(sql, &[]).await.expect_err(sql);
         let text = message(&error);
         assert!(text.starts_with("F0000 ") && text.contains(expected), "expected {expected:?}: {text}");
-        assert!(error.as_db_error().unwrap().hint().is_some(), "no hint: {text}");
+        let error = error.as_db_error().unwrap();
+        assert!(error.hint().is_some(), "no hint: {text}");
+        assert_eq!(error.detail(), None, "servers of tests run with RUST_BACKTRACE set");
         assert!(!text.contains("203.0.113.7"), "{text}");
     }
     for table in ["user_logins", "pgmask.ledger", "pgmask.quarantine"] {
@@ -122,20 +124,61 @@ async fn whatever_is_wrong_is_said_and_mended_without_restart() {
         assert_eq!(again, token, "after: {expected}");
     }
 
-    // A second generation is seen at once; without it, later, the database is masked by nobody.
+    // A second generation waits until it is put to use, whatever is called meanwhile.
     changed(&|ring| ring["generations"].as_array_mut().unwrap().push(other(&second)));
+    client
+        .batch_execute(
+            "SELECT * FROM pgmask.ingest_login_batch('{}', '{}', '{}', '{}');
+             SELECT ingest_login('{\"user_id\": 1}'); SELECT * FROM pgmask.maintain()",
+        )
+        .await
+        .unwrap();
+    let again: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
+    assert_eq!(again, token);
+    let status = "SELECT concat_ws(' ', kind, number, current, state) FROM pgmask.key_status()";
+    assert_eq!(query_strings(&client, status).await, ["mask 1 t ok", "mask 2 f waiting", "seal 1 t ok"]);
+    client.batch_execute("DELETE FROM user_logins; DELETE FROM pgmask.ledger").await.unwrap();
+    put_to_use(&client).await;
     let newer: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert!(newer.starts_with("m2_"), "{newer}");
-    let states =
-        "SELECT count(*) FROM pgmask.key_status() WHERE (number, current, state) = (2, true, 'not recorded')";
-    assert_eq!(count(&client, states).await, 1);
-    client.batch_execute("SELECT * FROM ingest_login_batch('{}', '{}', '{}', '{}')").await.unwrap();
-    let states = "SELECT count(*) FROM pgmask.key_status() WHERE kind = 'mask' AND state = 'ok'";
-    assert_eq!(count(&client, states).await, 2);
+    assert_eq!(query_strings(&client, status).await, ["mask 1 f ok", "mask 2 t ok", "seal 1 t ok"]);
+    // An older keyring is put back: the database is masked by nobody.
     write(&good);
     all_fails(&client, "has no generation 2").await;
-    let states = "SELECT count(*) FROM pgmask.key_status() WHERE (number, state) = (2, 'missing')";
-    assert_eq!(count(&client, states).await, 1);
+    assert_eq!(query_strings(&client, status).await, ["mask 1 f ok", "mask 2 t missing", "seal 1 t ok"]);
+}
+
+/// Puts the keys to use that wait for it.
+async fn put_to_use(client: &Client) {
+    let sql = "INSERT INTO pgmask.key_check_own (generation, check_value, created_at)
+        SELECT number, check_value, created_at FROM pgmask.key_status() WHERE state = 'waiting'";
+    client.batch_execute(sql).await.unwrap();
+}
+
+/// Another seal key is no keyring of this database, either.
+#[tokio::test]
+async fn seal_keys_are_checked_as_mask_keys_are() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let client = cluster.database("seal_keys").await.unwrap();
+    let path = cluster.data().join("pg_mask.keyring");
+    let good = fs::read(&path).unwrap();
+    let with_seal = |seal: Value| {
+        let mut ring: Value = serde_json::from_slice(&good).unwrap();
+        ring["seal"] = seal;
+        write_keyring(&path, ring.to_string().as_bytes());
+    };
+    let key = |id: i32| json!({"id": id, "key": "ab01".repeat(16), "created_at": "2026-11-21T00:00:00Z"});
+    let status = "SELECT concat_ws(' ', kind, number, current, state) FROM pgmask.key_status()";
+    with_seal(json!([key(1)]));
+    all_fails(&client, "seal key 1 of the server's keyring is not the key").await;
+    assert_eq!(query_strings(&client, status).await, ["mask 1 t ok", "seal 1 t differs"]);
+    for without in [json!([]), json!([key(2)])] {
+        with_seal(without);
+        all_fails(&client, "the server's keyring has no seal key 1").await;
+    }
+    assert_eq!(query_strings(&client, status).await, ["mask 1 t ok", "seal 1 t missing", "seal 2 f waiting"]);
+    write_keyring(&path, &good);
+    client.query_one("SELECT mask_pii('x')", &[]).await.unwrap();
 }
 
 #[tokio::test]
@@ -173,7 +216,10 @@ async fn may_lie_elsewhere_but_nowhere_odd() {
     client.batch_execute("SET ROLE pgmask_analyst").await.unwrap();
     let analyst = cluster.connect_as("pgmask_forwarder", "elsewhere").await.unwrap();
     let error = message(
-        &analyst.query("SELECT * FROM ingest_login_batch('{}','{}','{}','{}')", &[]).await.unwrap_err(),
+        &analyst
+            .query("SELECT * FROM pgmask.ingest_login_batch('{}','{}','{}','{}')", &[])
+            .await
+            .unwrap_err(),
     );
     assert!(error.contains("it does not exist") && !error.contains("/nonexistent"), "{error}");
     drop((client, analyst));
@@ -186,33 +232,4 @@ async fn may_lie_elsewhere_but_nowhere_odd() {
         message(&client.query("SELECT mask_pii('x')", &[]).await.unwrap_err()).contains("it does not exist")
     );
     assert!(!old.exists());
-}
-
-#[tokio::test]
-async fn a_new_keyring_is_seen_by_long_lived_call_sites() {
-    let cluster = Cluster::start(&[]).await.unwrap();
-    let client = cluster.database("call_sites").await.unwrap();
-    let path = cluster.data().join("pg_mask.keyring");
-    client
-        .batch_execute(
-            "CREATE FUNCTION in_plpgsql(value text) RETURNS text LANGUAGE plpgsql AS
-             $$ DECLARE token text; BEGIN token := mask_pii(value); RETURN token; END $$",
-        )
-        .await
-        .unwrap();
-    client.batch_execute("BEGIN").await.unwrap();
-    let prepared = client.prepare("SELECT mask_pii($1::text), in_plpgsql($1::text)").await.unwrap();
-    let tokens = async || {
-        let row = client.query_one(&prepared, &[&"x"]).await.unwrap();
-        [row.get::<_, String>(0), row.get(1)]
-    };
-    let [one, two] = tokens().await;
-    assert!(one.starts_with("m1_") && one == two, "{one} {two}");
-    let mut ring: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let second = json!({"generation": 2, "key": "ab01".repeat(16), "created_at": "2026-11-21T00:00:00Z"});
-    ring["generations"].as_array_mut().unwrap().push(second);
-    write_keyring(&path, ring.to_string().as_bytes());
-    // The same transaction, the same prepared statement, the same PL/pgSQL expression.
-    let [one, two] = tokens().await;
-    assert!(one.starts_with("m2_") && one == two, "{one} {two}");
 }

@@ -103,7 +103,7 @@ async fn not_in_the_log_nor_in_views_nor_in_files() {
     let ids: Vec<String> = (0..bodies.len()).map(|n| format!("m{n}")).collect();
     let sent = vec![SystemTime::now(); bodies.len()];
     let counts = vec![1i32; bodies.len()];
-    let sql = "SELECT inserted, quarantined FROM ingest_login_batch($1, $2, $3, $4)";
+    let sql = "SELECT inserted, quarantined FROM pgmask.ingest_login_batch($1, $2, $3, $4)";
     let row = client.query_one(sql, &[&ids, &bodies, &sent, &counts]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, bodies.len() as i64 - 1));
     // A batch that fails whole, with the bodies among its parameters.

@@ -3,7 +3,7 @@
 use crate::common::{cluster, count, message};
 use tokio_postgres::Client;
 
-const INGEST: &str = "SELECT * FROM ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY['2026-11-20'::timestamptz], '{1}')";
+const INGEST: &str = "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY['2026-11-20'::timestamptz], '{1}')";
 
 /// A role of this test's own, in a group.
 async fn member(admin: &Client, name: &str, group: &str) {
@@ -56,7 +56,8 @@ async fn nobody_gets_at_tables_keys_or_internals() {
             "DELETE FROM pgmask.ledger",
             "SELECT pgmask.key_status()",
             "SELECT pgmask.maintain()",
-            "SELECT pgmask.replace_key_check()",
+            "INSERT INTO pgmask.key_check_own VALUES (1, 'x', now())",
+            "SELECT * FROM pgmask.key_check_restored",
             "INSERT INTO user_logins (user_id) VALUES ('forged')",
             "DELETE FROM user_logins",
             "SELECT pg_read_file('pg_mask.keyring')",
@@ -87,7 +88,7 @@ async fn each_role_has_its_own_rights_and_no_other() {
     for group in ["pgmask_ingester", "pgmask_analyst", "pgmask_recoverer"] {
         member(&admin, &format!("own_{group}"), group).await;
     }
-    let ingester = cluster.connect_as("own_mask_ingester", "own_rights").await.unwrap();
+    let ingester = cluster.connect_as("own_pgmask_ingester", "own_rights").await.unwrap();
     ingester.batch_execute(INGEST).await.unwrap();
     ingester.batch_execute("SELECT ingest_login('{\"user_id\": 2}')").await.unwrap();
     for sql in [
@@ -98,7 +99,7 @@ async fn each_role_has_its_own_rights_and_no_other() {
     ] {
         is_refused(&ingester, sql).await;
     }
-    let analyst = cluster.connect_as("own_mask_analyst", "own_rights").await.unwrap();
+    let analyst = cluster.connect_as("own_pgmask_analyst", "own_rights").await.unwrap();
     assert_eq!(count(&analyst, "SELECT count(mask_pii(user_id)) FROM user_logins").await, 2);
     analyst
         .batch_execute("SELECT app_version_text(1); TABLE shared_ips; TABLE shared_devices")
@@ -107,7 +108,7 @@ async fn each_role_has_its_own_rights_and_no_other() {
     for sql in [INGEST, "SELECT ingest_login('{\"user_id\": 2}')"] {
         is_refused(&analyst, sql).await;
     }
-    let recoverer = cluster.connect_as("own_mask_recoverer", "own_rights").await.unwrap();
+    let recoverer = cluster.connect_as("own_pgmask_recoverer", "own_rights").await.unwrap();
     for sql in [INGEST, "SELECT mask_pii('x')", "SELECT * FROM user_logins"] {
         is_refused(&recoverer, sql).await;
     }
@@ -155,7 +156,7 @@ async fn a_search_path_full_of_traps_catches_nothing() {
         )
         .await
         .unwrap();
-    let sql = "SELECT * FROM public.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1,\\\"ip\\\":\\\"::1\\\"}\", bad}', NULL::timestamptz[] || ARRAY[NULL, NULL]::timestamptz[], '{1, 1}')";
+    let sql = "SELECT * FROM pgmask.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1,\\\"ip\\\":\\\"::1\\\"}\", bad}', NULL::timestamptz[] || ARRAY[NULL, NULL]::timestamptz[], '{1, 1}')";
     client.batch_execute(sql).await.unwrap();
     client.batch_execute("SELECT public.ingest_login('{\"user_id\": 1}')").await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 2);

@@ -14,7 +14,8 @@ async fn a_hot_standby_masks_like_its_primary() {
     let again: String = reader.query_one("SELECT mask_pii('203.0.113.7')", &[]).await.unwrap().get(0);
     assert_eq!(again, token);
     // It can't write, and says so as a server does that may be a primary again: class 25.
-    let sql = "SELECT * FROM ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
+    let sql =
+        "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
     let error = reader.query(sql, &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25006");
 }

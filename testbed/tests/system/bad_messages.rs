@@ -41,7 +41,7 @@ async fn bad_messages_are_quarantined_and_neighbours_taken_in() {
                 WHERE receive_count = 1 AND sent_at BETWEEN now() - interval '10 minutes' AND now()";
     assert_eq!(way.count(told).await.cast_unsigned(), all - good, "what SQS says of a message comes with it");
     // An empty body, and none at all, which SQS does not send.
-    let sql = "SELECT quarantined FROM ingest_login_batch(ARRAY['e', 'n'], ARRAY['', NULL], ARRAY[now(), NULL], ARRAY[1, NULL])";
+    let sql = "SELECT quarantined FROM pgmask.ingest_login_batch(ARRAY['e', 'n'], ARRAY['', NULL], ARRAY[now(), NULL], ARRAY[1, NULL])";
     assert_eq!(way.count(sql).await, 2);
 }
 

@@ -16,7 +16,7 @@ async fn redelivered_messages_are_duplicates_and_resent_ones_are_not() {
         let received = receive.message_system_attribute_names("All".into()).send().await.unwrap();
         for message in received.messages.expect("there are more") {
             let sent: i64 = message.attributes.unwrap()[&"SentTimestamp".into()].parse().unwrap();
-            let sql = "SELECT inserted FROM ingest_login_batch(
+            let sql = "SELECT inserted FROM pgmask.ingest_login_batch(
                 ARRAY[$1], ARRAY[$2], ARRAY[to_timestamp($3::text::float8 / 1000)], ARRAY[1])";
             let sent = sent.to_string();
             let row =

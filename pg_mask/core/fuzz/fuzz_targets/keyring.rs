@@ -11,7 +11,7 @@ fuzz_target!(|text: &[u8]| {
             let numbers: Vec<u32> = keyring.generations().iter().map(|key| key.number()).collect();
             assert!(!numbers.is_empty() && numbers.iter().copied().eq(1..=numbers.len() as u32));
             assert!(keyring.seals().is_sorted_by(|a, b| a.number() < b.number()));
-            assert!(Masker::new(&keyring, DEFAULT_DOMAIN).token(b"x").is_some());
+            assert!(Masker::new(&keyring, 1, DEFAULT_DOMAIN).token(b"x").is_some());
         }
         Err(error) => assert!(error.to_string().len() < 200),
     }
