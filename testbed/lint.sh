@@ -22,6 +22,6 @@ lint clippy
 cargo clippy --workspace --exclude pg_mask --all-targets -- -D warnings
 cargo clippy -p pg_mask --no-default-features --features "pg$major" -- -D warnings
 lint documentation
-RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --workspace --exclude pg_mask --quiet
+RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --no-deps --document-private-items --workspace --exclude pg_mask --quiet
 lint the install script
 testbed/install_script.sh check
