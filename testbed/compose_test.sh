@@ -110,7 +110,7 @@ ask() {
     compose exec -T postgres bash -c \
         "exec 3<>/dev/tcp/forwarder/9464 && printf 'GET /$1 HTTP/1.0\r\n\r\n' >&3 && cat <&3"
 }
-metric() { awk -v name="forwarder_$1" '$1 == name { print $2 }' "$work/metrics"; }
+metric() { awk -v name="pg_mask_forwarder_$1" '$1 == name { print $2 }' "$work/metrics"; }
 
 # All that this forwarder ever received is stored, or was made visible again.
 has_settled_all() {

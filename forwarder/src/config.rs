@@ -1,7 +1,5 @@
-//! What the forwarder is told: flags, each with an environment variable.
+//! What the forwarder is told: flags, each with an environment variable. Knows no other part of it.
 
-use crate::check::Check;
-use crate::database::DatabaseUrl;
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
@@ -29,7 +27,7 @@ pub(crate) struct Config {
     #[command(flatten)]
     pub(crate) database: DatabaseUrl,
 
-    /// End when the queue is empty: nothing visible, delayed or in flight, seen twice.
+    /// End when the queue is empty: no message visible, delayed or in flight, seen twice.
     #[arg(long)]
     pub(crate) drain: bool,
 
@@ -99,6 +97,29 @@ pub(crate) enum Command {
     Check(Check),
 }
 
+/// Check everything that is needed, a line each, with a hint for what fails. Takes no message and leaves
+/// nothing behind. Give it what the forwarder is given.
+///
+/// Lines start with ✓ (passed), ! (works, but look at it), ✗ (failed) or - (not checked, because of
+/// something that failed before). Exit codes: 0 nothing failed, 69 the queue or the database could not be
+/// reached, 78 the set-up is wrong.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Check {
+    /// How the findings are printed. json is one object: `{"exit_code": 0, "checks": [{"check": "queue",
+    /// "result": "passed", "text": "…"}, …]}`, each result passed, warning, failed or skipped.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+/// How findings are printed.
+#[derive(ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
 /// Which queue.
 #[derive(Args, Debug)]
 pub(crate) struct QueueName {
@@ -111,12 +132,34 @@ pub(crate) struct QueueName {
     pub(crate) queue_name: Option<String>,
 }
 
+/// Which database. For what a URL leaves open, or without one, libpq's variables count: `PGHOST`,
+/// `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT` and so on.
+#[derive(Args)]
+pub(crate) struct DatabaseUrl {
+    /// `postgresql://user@host:port/database?sslmode=verify-full`; what it leaves open, PGHOST, PGUSER,
+    /// PGSSLMODE and so on say. A password is better kept in PGPASSWORD, ~/.pgpass, or a file that
+    /// PGPASSWORD_FILE names.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+
+    /// Whether the URL is an argument, which the process list shows.
+    #[arg(skip)]
+    pub(crate) is_argument: bool,
+}
+
+/// A URL may hold a password.
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl")
+    }
+}
+
 /// How many receives are under way at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Receivers {
-    /// As many as the queue keeps busy.
+    /// As many as bring more.
     Auto,
-    /// Just so many.
+    /// So many.
     Fixed(usize),
 }
 
@@ -142,8 +185,8 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
-    /// Reads flags and environment; what is wrong there ends the process with exit code 2.
-    pub(crate) fn read() -> Self {
+    /// Reads flags and environment. An error is a usage error, or what `--help` and `--version` print.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
         // Every flag may stand before or after a subcommand. A variable that is set to nothing is not set.
         let mut command = Self::command().mut_args(|flag| {
             let value = flag.get_env().and_then(std::env::var_os);
@@ -151,9 +194,8 @@ impl Config {
             let flag = if is_empty { flag.env(Resettable::Reset) } else { flag };
             flag.global(true)
         });
-        let given = command.get_matches_mut();
-        let mut config =
-            Self::from_arg_matches(&given).unwrap_or_else(|error| error.format(&mut command).exit());
+        let given = command.try_get_matches_from_mut(std::env::args_os())?;
+        let mut config = Self::from_arg_matches(&given).map_err(|error| error.format(&mut command))?;
         let flag = |name| given.value_source(name) == Some(ValueSource::CommandLine);
         let queue = &mut config.queue;
         // A flag counts more than a variable.
@@ -161,19 +203,19 @@ impl Config {
         *url = url.take().filter(|url| !url.is_empty() && (flag("queue_url") || !flag("queue_name")));
         *name = name.take().filter(|name| !name.is_empty() && (flag("queue_name") || !flag("queue_url")));
         let wrong = match (&queue.queue_url, &queue.queue_name) {
-            (None, None) => Some("which queue? Give --queue-url or --queue-name"),
-            (Some(_), Some(_)) => Some("--queue-url and --queue-name are two answers to one question"),
+            (None, None) => Some("no queue is given: give --queue-url or --queue-name"),
+            (Some(_), Some(_)) => Some("--queue-url and --queue-name are both given: give one of them"),
             _ => None,
         };
         if let Some(text) = wrong {
-            command.error(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+            return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, text));
         }
-        config.database.shown = flag("database_url");
-        config
+        config.database.is_argument = flag("database_url");
+        Ok(config)
     }
 }
 
-/// Messages are hidden from others meanwhile.
+/// The messages of a batch are hidden from other consumers while it waits.
 fn batch_linger(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time > Duration::from_secs(3600) {
@@ -182,7 +224,7 @@ fn batch_linger(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// No time at all would make every batch an outage.
+/// With 0 every batch would time out.
 fn statement_timeout(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() {
@@ -191,7 +233,7 @@ fn statement_timeout(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// SQS: "0 to 43,200 seconds", that is 12 hours. A message that is not hidden at all comes again at once.
+/// SQS allows 0 to 43,200 seconds. With 0 a message would come again at once.
 fn visibility_timeout(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time < Duration::from_secs(1) {

@@ -1,24 +1,22 @@
-//! The database: one connection, and the one function that takes messages in.
+//! The database: a connection, and the one function that takes messages in.
 //!
-//! [`pg_settings`] connects to what [`url`] and libpq's variables say. [`rehearsal`] is for
-//! `forwarder check`.
+//! [`pg_settings`] connects; [`refusal`] says what an error means.
 
-mod rehearsal;
-mod url;
+mod refusal;
 
-pub(crate) use rehearsal::Rehearsal;
-pub(crate) use url::DatabaseUrl;
+pub(crate) use refusal::sqlstate;
 
-use crate::error::{End, Error};
+use crate::config::DatabaseUrl;
+use crate::error::{End, Error, Kind};
 use crate::message::Message;
 use pg_settings::{Connection, Settings};
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::time::timeout;
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,8 +49,10 @@ pub(crate) struct Database {
 
 /// How long a connection may take until it is of use.
 const OPEN: Duration = Duration::from_secs(30);
-/// How long to try to tell the server that nobody waits any more.
+/// How long cancelling a statement may take.
 const CANCEL: Duration = Duration::from_secs(5);
+
+const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
 
 const FIND_EXTENSION: &str = "SELECT 'pgmask'::pg_catalog.text,
     pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
@@ -76,54 +76,53 @@ impl Database {
         settings: &Settings,
         patience: Duration,
     ) -> Result<(Self, Option<MayLog>), Error> {
-        let silent = |_| Error::Unavailable {
-            end: End::Database,
-            what: format!("gave no answer within {patience:?}; if it is there, is its table locked?"),
-        };
         let start = Instant::now();
         let found = async { Self::find(settings.connect().await?).await };
-        let (database, may_log) = timeout(patience, found).await.map_err(silent)??;
+        let (database, may_log) = timeout(patience, found).await.map_err(|_| silent_for(patience))??;
         match timeout(patience.saturating_sub(start.elapsed()), database.take_in(&[])).await {
             Ok(tried) => tried?,
-            Err(late) => {
+            Err(_) => {
                 // Otherwise it would wait there for the lock, one more with every try.
                 database.cancel().await;
-                return Err(silent(late));
+                return Err(silent_for(patience));
             }
         };
         Ok((database, may_log))
     }
 
+    /// What the connection can be asked beside that.
+    pub(crate) fn client(&self) -> &Client {
+        &self.connection.client
+    }
+
     /// Finds the extension.
     pub(crate) async fn find(connection: Connection) -> Result<(Self, Option<MayLog>), Error> {
-        let found = connection.client.query_typed(FIND_EXTENSION, &[]).await;
-        let found = found.map_err(|error| Error::of_database(&error))?;
+        let found = connection.client.query_typed(FIND_EXTENSION, &[]).await?;
         let Some(row) = found.first() else {
-            return Err(Error::SetUp {
-                what: "the database has no extension pg_mask. Run there, as a superuser: CREATE EXTENSION pg_mask;"
-                    .to_owned(),
-            });
+            let text = "the database has no extension pg_mask";
+            return Err(Error::new(Kind::SetUp, Some(End::Database), text)
+                .with_hint("Run there, as a superuser: CREATE EXTENSION pg_mask;"));
         };
         // A single statement is its own transaction, so this works behind poolers, too, and the
         // setting holds at its commit: a message is deleted only once its row is on disk.
         let call = format!(
             "SELECT inserted, duplicate, quarantined, pg_catalog.set_config('synchronous_commit', 'on', true)
              FROM {}.ingest_login_batch($1, $2, $3, $4)",
-            row.try_get::<_, &str>(0).map_err(|error| Error::of_database(&error))?
+            row.try_get::<_, &str>(0)?
         );
-        let ascii_only = row.try_get(1).map_err(|error| Error::of_database(&error))?;
-        let may_log: Option<String> = row.try_get(2).map_err(|error| Error::of_database(&error))?;
+        let ascii_only = row.try_get(1)?;
+        let may_log: Option<String> = row.try_get(2)?;
         Ok((Self { connection, call, ascii_only }, may_log.map(MayLog)))
     }
 
-    /// Asks the server to give up what it is doing, so that it does not wait there for a lock, say,
-    /// after nobody waits for it.
+    /// Asks the server to give up the statement under way, which otherwise would go on waiting there for a
+    /// lock.
     pub(crate) async fn cancel(&self) {
         let _ = timeout(CANCEL, self.connection.cancel()).await;
     }
 
-    /// A body as it is; or, where the database has no place for some characters, with these as JSON
-    /// writes them in ASCII (RFC 8259, section 7): the same message, but for one that is no JSON.
+    /// A body as it is. For a database whose encoding lacks some characters, these are written as JSON has
+    /// them in ASCII (RFC 8259, section 7), which is the same JSON text.
     fn encode<'a>(&self, body: &'a str) -> Cow<'a, str> {
         if !self.ascii_only || body.is_ascii() {
             return Cow::Borrowed(body);
@@ -142,23 +141,18 @@ impl Database {
     }
 
     /// Takes a batch in. When this returns, what became of it is durable.
-    pub(crate) async fn take_in(&self, batch: &[Message]) -> Result<Counts, Error> {
-        let rows = self.call(batch).await.map_err(|error| Self::refused(&error))?;
-        let count = |place: usize| {
-            rows.first().and_then(|row| row.try_get::<_, i64>(place).ok()).and_then(|n| u64::try_from(n).ok())
-        };
-        match (count(0), count(1), count(2)) {
-            (Some(inserted), Some(duplicate), Some(quarantined)) => {
-                Ok(Counts { inserted, duplicate, quarantined })
-            }
-            _ => Err(Error::Unavailable {
-                end: End::Database,
-                what: "gave no counts for a batch; is its pg_mask of another version?".to_owned(),
-            }),
-        }
+    pub(crate) async fn take_in(&self, batch: &[&Message]) -> Result<Counts, Error> {
+        let rows = self.call(batch).await?;
+        let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
+        let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
+        counts().ok_or_else(|| {
+            let text = "the database gave no counts for a batch";
+            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
+        })
     }
 
-    async fn call(&self, batch: &[Message]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    /// The function's answer to a batch.
+    pub(crate) async fn call(&self, batch: &[&Message]) -> Result<Vec<Row>, Error> {
         let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
         let bodies: Vec<Cow<'_, str>> = batch.iter().map(|message| self.encode(&message.body.0)).collect();
         let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
@@ -170,19 +164,35 @@ impl Database {
             (&sent_at, Type::TIMESTAMPTZ_ARRAY),
             (&receive_counts, Type::INT4_ARRAY),
         ];
-        self.connection.client.query_typed(&self.call, &parameters).await
+        self.connection.client.query_typed(&self.call, &parameters).await.map_err(|error| {
+            // pg_mask says what to do about its own errors; these are PostgreSQL's.
+            let hint = match error.code() {
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role."
+                }
+                Some(&SqlState::UNDEFINED_FUNCTION) => OTHER_VERSION,
+                _ => return error.into(),
+            };
+            Error::from(error).with_hint(hint)
+        })
     }
+}
 
-    /// What a refused batch means. pg_mask itself says what to do; PostgreSQL doesn't.
-    fn refused(error: &tokio_postgres::Error) -> Error {
-        let sorted = Error::of_database(error);
-        match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => sorted
-                .with_cure("Grant the role what sql/02_roles.sql grants: GRANT pgmask_ingester TO the role."),
-            Some(&SqlState::UNDEFINED_FUNCTION) => {
-                sorted.with_cure("Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;")
-            }
-            _ => sorted,
-        }
+/// Reads where and as whom to connect. Nothing is connected yet.
+pub(crate) fn settings(given: &DatabaseUrl) -> Result<Settings, Error> {
+    let url = given.database_url.as_deref().filter(|url| !url.is_empty());
+    let settings = Settings::read(url, |name| std::env::var(name).ok())?;
+    let has_password = |url| Settings::read(Some(url), |_| None).is_ok_and(|url| url.has_password());
+    if given.is_argument && url.is_some_and(has_password) {
+        tracing::warn!(
+            "the process list shows the password in --database-url; give it in PGPASSWORD, DATABASE_URL or ~/.pgpass"
+        );
     }
+    Ok(settings)
+}
+
+fn silent_for(patience: Duration) -> Error {
+    let text =
+        format!("the database gave no answer within {patience:?}; if it is there, is its table locked?");
+    Error::transient(End::Database, text)
 }

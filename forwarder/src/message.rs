@@ -1,10 +1,9 @@
-//! A message on its way.
+//! A message as SQS gives it.
 
-use crate::pipeline::Hold;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// What SQS gave, untouched but for its numbers.
+/// What SQS gave. The body is untouched; times and numbers are read.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) id: String,
@@ -12,11 +11,9 @@ pub(crate) struct Message {
     pub(crate) body: Body,
     pub(crate) sent_at: Option<SystemTime>,
     pub(crate) receive_count: Option<i32>,
-    /// Its entry among all that is held, which ends with it.
-    pub(crate) hold: Option<Hold>,
 }
 
-/// A body, which nothing may print.
+/// A body. Its debug output is its length alone, so that it can't reach a log.
 pub(crate) struct Body(pub(crate) String);
 
 impl std::fmt::Debug for Body {
@@ -25,9 +22,9 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// The time that a SentTimestamp means. It should be milliseconds since 1970; old emulators give
-/// seconds or microseconds, and what can be none of these is not believed. Whether the time itself can
-/// be true is for the database to say, whose clock counts.
+/// The time that a SentTimestamp means: milliseconds since 1970, or seconds or microseconds, which old
+/// emulators give. `None` for a number that is none of these. The database decides whether the time is
+/// plausible, by its own clock.
 pub(crate) fn sent_at(timestamp: &str) -> Option<SystemTime> {
     const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000; // 2001 to 5138
     const MILLISECONDS: std::ops::Range<u64> = 1_000_000_000_000..100_000_000_000_000; // the same

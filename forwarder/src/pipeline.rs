@@ -1,54 +1,62 @@
 //! The way of a message, from the queue to the database and out of the queue.
 //!
-//! 1. [`room`]: there has to be room before anything is received, in messages and in bytes.
-//! 2. [`receive`]: a receiver that has its turn ([`turns`]) takes up to ten messages off the queue. From
-//!    here on [`held`] knows them, and [`renew`] keeps them hidden from other receivers.
+//! 1. [`limiter`] decides how many receivers are at work, and [`crate::in_flight`] what they may hold.
+//! 2. [`receive`]: a receiver takes up to ten messages from the queue. From here on they are in flight, each
+//!    [`held`] with a guard, and [`renew`] keeps them hidden from other consumers.
 //! 3. [`batch`]: they are put together with others.
-//! 4. [`mod@write`]: a writer hands the batch to the database, and keeps at it until it is committed.
+//! 4. [`mod@write`]: a writer hands the batch to the database, and tries again until it is committed.
 //! 5. [`delete`]: only now they are deleted from the queue.
-//! 6. [`release`]: or, where time is up before that, made visible again.
+//! 6. [`release`]: or, if time is up before that, made visible again.
 //!
-//! [`shutdown`] says when time is up, and [`drain`] when a queue is empty. [`shared`] is what all have in
-//! common, their answer to errors above all; [`retry`] is how long they wait after one.
+//! [`shutdown`] says when time is up, and [`drain`] when a queue is empty. [`outage`] says what is done
+//! about errors, [`backoff`] how long to wait after one, and [`pause`] that nothing is received meanwhile.
 //!
-//! This file ties them together: so many receivers and writers, from the start to the last message.
+//! This file gives each part the handles that it works with, starts them, and waits for their end.
 
+mod backoff;
 mod batch;
 mod delete;
 mod drain;
 mod held;
+mod limiter;
+mod outage;
+mod pause;
 mod receive;
 mod release;
 mod renew;
-mod retry;
-mod room;
-mod shared;
 pub(crate) mod shutdown;
-mod turns;
 mod write;
 
-pub(crate) use held::Hold;
-pub(crate) use room::Reserved;
-pub(crate) use shared::Shared;
-
 use crate::config::Config;
-use crate::database::Database;
-use crate::error::Error;
-use crate::queue::{CALL_MESSAGES, Queue};
-use crate::telemetry::metrics;
+use crate::database::{self, Database};
+use crate::error::{Error, Kind};
+use crate::in_flight::{Budget, InFlight};
+use crate::queue::{CALL_MESSAGES, LONG_POLL, Queue};
+use crate::telemetry::metrics::{self, Ends};
 use crate::telemetry::progress::Progress;
 use crate::telemetry::report::Reports;
-use crate::telemetry::summary::Tally;
+use crate::telemetry::tally::Tally;
+use backoff::Backoff;
 use batch::{Batches, Limits};
-use receive::Receiver;
-use retry::Backoff;
-use room::Room;
+use delete::Deletes;
+use drain::Drain;
+use limiter::Limiter;
+use outage::Outages;
+use pause::Pause;
+use pg_settings::Settings;
+use receive::{Entrance, Receiver};
+use release::Releases;
+use renew::Renewing;
 use shutdown::Stop;
-use std::sync::{Arc, PoisonError};
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use turns::Turns;
+use write::Writer;
+
+/// A drain polls more often, to see sooner that the queue is empty.
+const DRAIN_POLL: Duration = Duration::from_secs(1);
 
 /// Carries messages until told to stop, or, draining, until the queue is empty.
 pub(crate) async fn run(
@@ -57,95 +65,125 @@ pub(crate) async fn run(
     progress: &Progress,
     stop: Stop,
 ) -> Result<(), Error> {
-    let connection = config.database.settings()?;
-    let metrics = metrics::serve(config, tally.clone(), stop.receiving.clone()).await?;
-    let Some((queue, database)) = open(config, &connection, &stop).await? else { return Ok(()) };
+    let settings = Arc::new(database::settings(&config.database)?);
+    let in_flight = Arc::new(InFlight::default());
+    let reports = Arc::new(Reports::default());
+    let metrics = metrics::serve(config, tally.clone(), in_flight.clone(), stop.receiving.clone()).await?;
+    let Some((queue, database)) = open(config, &settings, &reports, &stop).await? else { return Ok(()) };
     let protocol = queue.protocol();
     tracing::info!(drain = config.drain, %protocol, "connected to the queue and the database");
+    metrics.connected(Ends { queue: queue.clone(), settings: settings.clone() });
 
-    let bytes = usize::try_from(config.max_in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
-    let shared = Arc::new(Shared {
-        queue,
-        connection,
-        statement_timeout: config.statement_timeout,
-        drain: config.drain,
-        stop,
-        tally: tally.clone(),
-        progress: progress.clone(),
-        reports: Reports::default(),
-        room: Arc::new(Room::new(config.max_in_flight.get(), bytes)),
-        held: Arc::default(),
-        deletes: TaskTracker::new(),
-        delete_calls: Semaphore::new(delete::CALLS),
-        writers_waiting: watch::Sender::new(0),
-        out_since: std::sync::Mutex::default(),
-        left_over: TaskTracker::new(),
-        given_back: std::sync::Mutex::default(),
-        fatal: std::sync::Mutex::default(),
-    });
-    metrics.ready(&shared);
     let limits = Limits {
         messages: config.batch_messages.get(),
-        bytes: usize::try_from(config.batch_bytes.as_u64()).unwrap_or(usize::MAX),
+        bytes: bytes(config.batch_bytes),
         linger: config.batch_linger,
     };
-    // What one receive brings has to fit into a batch, and into what may be held.
+    // What one receive brings has to fit into a batch, and into the budget.
     let most = CALL_MESSAGES.min(limits.messages).min(config.max_in_flight.get());
-    let turns = Arc::new(Turns::new(config.receivers));
-    let (to, from) = mpsc::channel(turns.most());
+    let budget = Arc::new(Budget::new(config.max_in_flight.get(), bytes(config.max_in_flight_bytes)));
+    let limiter = Arc::new(Limiter::new(config.receivers));
+    let pause = Arc::new(Pause::new());
+    let outages = Arc::new(Outages::new(config.drain, stop.clone(), tally.clone(), reports.clone()));
+    let (to, from) = mpsc::channel(limiter.most());
     let batches = Arc::new(Mutex::new(Batches::new(from, limits)));
+    let releases = Arc::new(Releases {
+        queue: queue.clone(),
+        reports: reports.clone(),
+        tally: tally.clone(),
+        messages: std::sync::Mutex::default(),
+        left_over: TaskTracker::new(),
+    });
+    let deletes = Deletes {
+        queue: queue.clone(),
+        calls: Arc::new(Semaphore::new(delete::CALLS)),
+        under_way: TaskTracker::new(),
+        releases: releases.clone(),
+        outages: outages.clone(),
+        reports: reports.clone(),
+        progress: progress.clone(),
+        tally: tally.clone(),
+        stop: stop.clone(),
+    };
+    let receiver = Receiver {
+        queue: queue.clone(),
+        wait: if config.drain { DRAIN_POLL } else { LONG_POLL },
+        most,
+        limiter: limiter.clone(),
+        pause: pause.clone(),
+        budget: budget.clone(),
+        entrance: Entrance {
+            in_flight: in_flight.clone(),
+            tally: tally.clone(),
+            hidden: queue.visibility_timeout(),
+        },
+        to,
+        releases: releases.clone(),
+        outages: outages.clone(),
+        tally: tally.clone(),
+        stop: stop.clone(),
+    };
+    let writer = Writer {
+        settings,
+        statement_timeout: config.statement_timeout,
+        batches: batches.clone(),
+        deletes: deletes.clone(),
+        releases: releases.clone(),
+        pause,
+        outages: outages.clone(),
+        tally: tally.clone(),
+        stop: stop.clone(),
+    };
 
     let mut tasks = JoinSet::new();
-    for _ in 0..turns.most() {
-        let receiver = Receiver { shared: shared.clone(), turns: turns.clone(), most, to: to.clone() };
-        tasks.spawn(receiver.run());
+    for _ in 0..limiter.most() {
+        tasks.spawn(receiver.clone().run());
     }
-    drop(to); // the channel ends with the last receiver
+    drop(receiver); // the channel to the writers ends with the last receiver
     let mut first = Some(database);
     for _ in 0..config.writers {
-        tasks.spawn(write::run(shared.clone(), batches.clone(), first.take()));
+        tasks.spawn(writer.clone().run(first.take()));
     }
     if config.drain {
-        tasks.spawn(drain::watch(shared.clone()));
+        let (queue, in_flight, outages) = (queue.clone(), in_flight.clone(), outages.clone());
+        let drain = Drain { queue, in_flight, outages, progress: progress.clone(), stop: stop.clone() };
+        tasks.spawn(drain.run());
     }
-    let renewing = AbortOnDropHandle::new(tokio::spawn(renew::run(shared.clone())));
-    // Time is up: what waits for room has to be read to be given back.
-    let lifting = AbortOnDropHandle::new(tokio::spawn({
-        let shared = shared.clone();
-        async move {
-            shared.stop.settling.cancelled().await;
-            shared.room.lift_the_bound();
-        }
+    let renewing = AbortOnDropHandle::new(tokio::spawn(Renewing { queue, in_flight, reports }.run()));
+    // When time is up, what waits for the budget has to be read, to be released.
+    let lifting = AbortOnDropHandle::new(tokio::spawn(async move {
+        stop.settling.cancelled().await;
+        budget.lift();
     }));
     while let Some(ended) = tasks.join_next().await {
         if ended.is_err() {
-            shared.end_with(Error::Defect);
+            outages.end_with(Error::panicked());
         }
     }
     drop(lifting);
-    shared.deletes.close();
-    shared.deletes.wait().await;
+    deletes.ended().await;
     drop(renewing);
-    let rest = batches.lock().await.rest();
-    shared.give_back(rest);
-    release::run(&shared).await;
-
-    let ended = shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
-    ended.map_or(Ok(()), Err)
+    releases.add(batches.lock().await.rest());
+    releases.run().await;
+    outages.take_fatal().map_or(Ok(()), Err)
 }
 
-/// Reaches both ends. A drain tries once; otherwise what can't be reached is waited for. `None` when
-/// asked to stop meanwhile.
+fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// Connects to both ends. A drain tries once; otherwise an end that can't be reached is waited for. `None`
+/// when told to stop meanwhile.
 async fn open(
     config: &Config,
-    connection: &pg_settings::Settings,
+    settings: &Settings,
+    reports: &Reports,
     stop: &Stop,
 ) -> Result<Option<(Queue, Database)>, Error> {
-    let reports = Reports::default();
     let mut backoff = Backoff::default();
     loop {
-        // At once, so that the first receive is soon; of two errors the queue's is told.
-        let both = async { tokio::join!(Queue::open(config), Database::open(connection)) };
+        // At once, so that the first receive is soon. Of two errors the queue's is reported.
+        let both = async { tokio::join!(Queue::open(config), Database::open(settings)) };
         let Some((queue, database)) = stop.receiving.run_until_cancelled(both).await else {
             return Ok(None);
         };
@@ -156,7 +194,7 @@ async fn open(
                 }
                 return Ok(Some((queue, database)));
             }
-            Err(error) if error.exit_code() == 69 && !config.drain => reports.waiting_out(&error),
+            Err(error) if error.kind == Kind::Transient && !config.drain => reports.waiting_out(&error),
             Err(error) => return Err(error),
         }
         stop.receiving.run_until_cancelled(tokio::time::sleep(backoff.next())).await;

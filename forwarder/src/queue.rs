@@ -1,14 +1,16 @@
 //! The queue: the few calls of SQS that the forwarder makes, and what their answers mean.
 //!
-//! The calls go through the SDK. [`gate`] and [`sqs_query`] stand between it and the network: one lets an
-//! answer be read once there is room for it, the other speaks to servers that are older than the SDK.
+//! The calls go through the SDK. Between it and the network are [`gate`], which lets an answer be read once
+//! the budget has room for it, and [`sqs_query`], for servers that don't know AWS JSON. [`refusal`] says
+//! what an error means.
 
 mod gate;
+mod refusal;
 
 use crate::config::Config;
 use crate::error::{End, Error};
+use crate::in_flight::Reservation;
 use crate::message::{self, Body, Message};
-use crate::pipeline::Reserved;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
@@ -17,8 +19,9 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeName, QueueAttributeName,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use gate::Gate;
+use gate::Endpoint;
 use sqs_query::{Negotiation, Protocol};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,21 +32,31 @@ const ATTRIBUTES: [MessageSystemAttributeName; 2] =
     [MessageSystemAttributeName::SentTimestamp, MessageSystemAttributeName::ApproximateReceiveCount];
 /// SQS: the longest wait of a long poll.
 pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
-/// How long a connection may take, and an answer once it is due.
+/// How long connecting may take, and an answer once it is due.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// A connection that has no use for so long is closed, before the server does that: a call that is just
-/// being sent then fails.
+/// An idle connection is closed after so long. If the server closed it first, a call that is just being
+/// sent would fail.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Splits into chunks of as many as one call takes.
+pub(crate) fn chunks<T>(all: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let mut all = all.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<T> = all.by_ref().take(CALL_MESSAGES).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
 
 /// A queue, ready to use.
 #[derive(Clone)]
 pub(crate) struct Queue {
     client: Client,
-    negotiation: Arc<Negotiation>,
-    /// The same, with the patience of a long poll.
+    /// The same, for long polls, whose answers take longer.
     receiver: Client,
+    negotiation: Arc<Negotiation>,
+    endpoint: Endpoint,
     url: String,
     visibility_timeout: i32,
 }
@@ -55,7 +68,7 @@ pub(crate) enum Settled {
     Done,
     /// Nothing yet: worth trying again.
     Failed,
-    /// Its receipt handle is of no use any more. The message is gone, or comes again.
+    /// Its receipt handle has expired. The message is gone, or comes again.
     Lost,
 }
 
@@ -80,10 +93,10 @@ impl Queue {
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
             .pool_idle_timeout(IDLE)
             .build_https();
-        let settings = aws_config::defaults(aws_sdk_sqs::config::BehaviorVersion::latest())
-            .http_client(Gate(http))
-            .load()
-            .await;
+        let behavior = aws_sdk_sqs::config::BehaviorVersion::latest();
+        let settings = aws_config::defaults(behavior).http_client(http.clone()).load().await;
+        let endpoint = Endpoint::default();
+        let settings = settings.into_builder().http_client(gate::gated(http, endpoint.clone())).build();
         let negotiation = Arc::new(Negotiation::new(config.sqs_protocol));
         let client = Client::from_conf(answers_within(&settings, &negotiation, ANSWER));
         let receiver = Client::from_conf(answers_within(&settings, &negotiation, LONG_POLL + ANSWER));
@@ -91,26 +104,26 @@ impl Queue {
             (Some(url), _) => url.clone(),
             (None, name) => {
                 let answer = client.get_queue_url().set_queue_name(name.clone()).send().await;
-                let answer = answer.map_err(|error| Error::of_queue(&error, "GetQueueUrl"))?;
+                let answer = answer.map_err(|error| refusal::sort(error, "GetQueueUrl"))?;
                 answer.queue_url.unwrap_or_default()
             }
         };
         let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
-        let queue = Self { client, receiver, negotiation, url, visibility_timeout };
+        let queue = Self { client, receiver, negotiation, endpoint, url, visibility_timeout };
         queue.depth().await?;
         Ok(queue)
-    }
-
-    /// For what is asked elsewhere.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// The protocol that the queue's server is negotiation to in.
+    /// The endpoint that the last request went to.
+    pub(crate) fn endpoint(&self) -> String {
+        self.endpoint.get()
+    }
+
+    /// The protocol that is in use with the queue's server.
     pub(crate) fn protocol(&self) -> Protocol {
         self.negotiation.protocol()
     }
@@ -120,7 +133,7 @@ impl Queue {
         Duration::from_secs(self.visibility_timeout.unsigned_abs().into())
     }
 
-    /// Whether its messages have an order (SQS: such a queue's name ends so).
+    /// Whether it is a FIFO queue (SQS: its name ends so).
     pub(crate) fn is_fifo(&self) -> bool {
         self.url.ends_with(".fifo")
     }
@@ -130,7 +143,7 @@ impl Queue {
         &self,
         most: usize,
         wait: Duration,
-        room: Reserved,
+        reservation: Reservation,
     ) -> Result<Vec<Message>, Error> {
         let receive = self
             .receiver
@@ -141,9 +154,9 @@ impl Queue {
             .visibility_timeout(self.visibility_timeout)
             .set_message_system_attribute_names(Some(ATTRIBUTES.to_vec()))
             .send();
-        let answer = gate::with_room(room, receive)
+        let answer = gate::within(reservation, receive)
             .await
-            .map_err(|error| Error::of_queue(&error, "ReceiveMessage"))?;
+            .map_err(|error| refusal::sort(error, "ReceiveMessage"))?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(read).collect())
     }
 
@@ -159,18 +172,22 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| Error::of_queue(&error, "DeleteMessageBatch"))?;
+            .map_err(|error| refusal::sort(error, "DeleteMessageBatch"))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(settled(receipt_handles.len(), successful, &answer.failed))
     }
 
-    /// Hides up to ten messages for so long from now on; zero makes them visible at once.
-    pub(crate) async fn hide(&self, receipt_handles: &[&str], time: Duration) -> Result<Vec<Settled>, Error> {
+    /// Gives up to ten messages another visibility timeout, from now on; zero makes them visible at once.
+    pub(crate) async fn change_visibility(
+        &self,
+        receipt_handles: &[&str],
+        timeout: Duration,
+    ) -> Result<Vec<Settled>, Error> {
         let entry = |(place, handle): (usize, &&str)| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(place.to_string())
                 .receipt_handle(*handle)
-                .visibility_timeout(time.as_secs() as i32)
+                .visibility_timeout(timeout.as_secs() as i32)
                 .build()
         };
         let answer = self
@@ -180,9 +197,26 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| Error::of_queue(&error, "ChangeMessageVisibilityBatch"))?;
+            .map_err(|error| refusal::sort(error, "ChangeMessageVisibilityBatch"))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(settled(receipt_handles.len(), successful, &answer.failed))
+    }
+
+    /// The queue's attributes, by name.
+    pub(crate) async fn attributes(
+        &self,
+        names: &[QueueAttributeName],
+    ) -> Result<HashMap<String, String>, Error> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .set_attribute_names(Some(names.to_vec()))
+            .send()
+            .await
+            .map_err(|error| refusal::sort(error, "GetQueueAttributes"))?;
+        let attributes = answer.attributes.unwrap_or_default();
+        Ok(attributes.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
     }
 
     /// How many messages the queue has.
@@ -193,27 +227,18 @@ impl Queue {
             Name::ApproximateNumberOfMessagesNotVisible,
             Name::ApproximateNumberOfMessagesDelayed,
         ];
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .set_attribute_names(Some(names.to_vec()))
-            .send()
-            .await
-            .map_err(|error| Error::of_queue(&error, "GetQueueAttributes"))?;
-        let attributes = answer.attributes.unwrap_or_default();
-        // What is not said is not 0: a drain would take the queue for empty.
+        let attributes = self.attributes(&names).await?;
+        // A count that is missing is not 0: a drain would take the queue for empty.
         let number = |name: Name| {
-            let number = attributes.get(&name).and_then(|number| number.parse().ok());
-            number.ok_or_else(|| Error::Unavailable { end: End::Queue, what: format!("does not say {name}") })
+            let number = attributes.get(name.as_str()).and_then(|number| number.parse().ok());
+            number.ok_or_else(|| Error::transient(End::Queue, format!("the queue does not say {name}")))
         };
         let [visible, in_flight, delayed] = names.map(number);
         Ok(Depth { visible: visible?, in_flight: in_flight?, delayed: delayed? })
     }
 }
 
-/// Settings for a client that waits so long for an answer to begin. A silent network is an outage,
-/// too. (Once it has begun, the SDK sees to it that it goes on.)
+/// Settings for a client that waits so long for an answer to begin: a silent network is an outage, too.
 fn answers_within(
     settings: &SdkConfig,
     negotiation: &Arc<Negotiation>,
@@ -239,14 +264,14 @@ fn settled<'a>(
     settled
 }
 
-/// Whether trying again changes nothing: the handle has expired, or its message or queue is gone.
+/// Whether it is useless to try again: the handle has expired, or its message or queue is gone.
 fn is_lost(entry: &BatchResultErrorEntry) -> bool {
     let code = entry.code.rsplit(['.', '#']).next().unwrap_or_default();
     let codes = ["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"];
     entry.sender_fault || codes.iter().any(|lost| code.starts_with(lost))
 }
 
-/// A message without an id or a receipt handle is none that can be settled; no SQS gives one.
+/// `None` for a message without an id or a receipt handle, which could not be settled. SQS gives none.
 fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name));
     let [sent_at, receive_count] = ATTRIBUTES.map(attribute);
@@ -258,6 +283,5 @@ fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         body: Body(message.body.unwrap_or_default()),
         sent_at,
         receive_count,
-        hold: None,
     })
 }

@@ -81,6 +81,11 @@ impl Running {
         http::get(self.metrics, path).await.unwrap_or_default()
     }
 
+    /// The same with a header.
+    pub async fn get_with(&self, path: &str, header: &str) -> String {
+        http::get_with(self.metrics, path, header).await.unwrap_or_default()
+    }
+
     /// A metric's value, with its labels if it has any; 0 while there is none.
     pub async fn metric(&self, name: &str) -> u64 {
         let page = self.get("/metrics").await;

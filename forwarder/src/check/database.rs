@@ -1,9 +1,10 @@
-//! The database's end: is it there, is pg_mask in it, and may the role do what it has to, and no more?
+//! The database: is it there, is pg_mask in it, and may the role do what it has to, and no more?
 
-use super::Findings;
+use super::dry_run::{DryRun, dry_run};
+use super::findings::Findings;
 use crate::config::Config;
-use crate::database::{Database, Rehearsal};
-use crate::error::Error;
+use crate::database::{self, Database};
+use crate::error::{End, Error};
 use pg_settings::{Connection, Protection};
 use tokio_postgres::{Client, Row};
 
@@ -27,7 +28,7 @@ const RIGHTS: &str = "SELECT c.oid::pg_catalog.regclass::text
             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
     ORDER BY 1";
 
-/// The database's end, and for how many days the ledger knows a message.
+/// What is found at the database, and for how many days the ledger knows a message.
 pub(super) async fn check(config: &Config) -> (Findings, Option<u64>) {
     let mut findings = Findings::default();
     let ledger_days = look(config, &mut findings).await;
@@ -35,8 +36,8 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<u64>) {
 }
 
 async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
-    let connected = async { Ok(config.database.settings()?.connect().await?) }.await;
-    let connected = match connected {
+    let connected = async { Ok(database::settings(&config.database)?.connect().await?) };
+    let connected = match connected.await {
         Ok(connected) => connected,
         Err(error) => {
             findings.failed("database", &error);
@@ -71,9 +72,9 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
             return None;
         }
     };
-    let rehearsal = database.rehearse().await;
-    extension(findings, &about, &rehearsal);
-    let ledger_days = batch(findings, &about, &too_much, rehearsal);
+    let tried = dry_run(&database).await;
+    extension(findings, &about, &tried);
+    let ledger_days = batch(findings, &about, &too_much, tried);
     match may_log {
         Some(text) => findings.warning("log", text.to_string()),
         None => findings.passed("log", "the server logs no message that this role hands in"),
@@ -81,7 +82,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
     ledger_days
 }
 
-/// What the server says of itself and of us.
+/// What the server says of itself and of the role.
 struct About {
     version: String,
     extension: Option<String>,
@@ -90,7 +91,7 @@ struct About {
 }
 
 async fn about(client: &Client) -> Result<About, Error> {
-    let read = |row: &Row| {
+    let read = |row: &Row| -> Result<About, tokio_postgres::Error> {
         Ok(About {
             // Without what a distribution adds.
             version: row.try_get::<_, &str>(0)?.split(' ').next().unwrap_or_default().to_owned(),
@@ -99,9 +100,9 @@ async fn about(client: &Client) -> Result<About, Error> {
             superuser: row.try_get::<_, Option<bool>>(3)?.unwrap_or_default(),
         })
     };
-    let rows = client.query_typed(ABOUT, &[]).await;
-    let row = rows.and_then(|rows| rows.first().map(read).transpose());
-    row.map_err(|error| Error::of_database(&error))?.ok_or(Error::Defect)
+    let rows = client.query_typed(ABOUT, &[]).await?;
+    let about = rows.first().map(read).transpose()?;
+    about.ok_or_else(|| Error::transient(End::Database, "the database says nothing of itself"))
 }
 
 fn server(findings: &mut Findings, connected: &Connection, about: &About) {
@@ -110,10 +111,10 @@ fn server(findings: &mut Findings, connected: &Connection, about: &About) {
     match (connected.protection, connected.local) {
         (Protection::None, true) => findings.passed(CHECK, format!("{at}, on this machine")),
         (Protection::None, false) => findings.warning(CHECK, format!(
-            "{at}, not encrypted: who listens on the way reads every message. Use sslmode=verify-full (PGSSLMODE)."
+            "{at}, not encrypted: every message can be read on the way. Use sslmode=verify-full (PGSSLMODE)."
         )),
         (Protection::Encrypted, _) => findings.passed(CHECK, format!(
-            "{at}, over TLS; nobody asked whether it is the right server (sslmode=verify-full does)"
+            "{at}, encrypted, but the server's certificate was not verified (sslmode=verify-full does that)"
         )),
         (Protection::Vouched, _) => findings.passed(CHECK, format!("{at}, over TLS, its certificate is good")),
         (Protection::Named, _) => findings.passed(CHECK, format!("{at}, over TLS, its certificate and name are good")),
@@ -123,28 +124,28 @@ fn server(findings: &mut Findings, connected: &Connection, about: &About) {
 /// What the role may do that it need not.
 async fn too_much(client: &Client, about: &About) -> Result<Option<String>, Error> {
     let role = &about.role;
-    let cure = "Let the forwarder log in as pgmask_forwarder of sql/02_roles.sql, or as another member of pgmask_ingester alone.";
+    let hint = "Let the forwarder log in as pgmask_forwarder, or as another member of pgmask_ingester alone.";
     if about.superuser {
         return Ok(Some(format!(
-            "{role} is a superuser: whoever gets hold of the forwarder has the server. {cure}"
+            "{role} is a superuser, so the forwarder's password is worth the whole server. {hint}"
         )));
     }
-    let tables = client.query_typed(RIGHTS, &[]).await.map_err(|error| Error::of_database(&error))?;
+    let tables = client.query_typed(RIGHTS, &[]).await?;
     let Some(first) = tables.first() else { return Ok(None) };
-    let first: &str = first.try_get(0).map_err(|error| Error::of_database(&error))?;
+    let first: &str = first.try_get(0)?;
     let more = match tables.len() - 1 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    Ok(Some(format!("{role} has rights to tables, which it does not need: {first}{more}. {cure}")))
+    Ok(Some(format!("{role} has rights to tables, which it does not need: {first}{more}. {hint}")))
 }
 
-fn extension(findings: &mut Findings, about: &About, rehearsal: &Rehearsal) {
+fn extension(findings: &mut Findings, about: &About, tried: &DryRun) {
     const CHECK: &str = "extension";
     const BUILT_FOR: &str = env!("CARGO_PKG_VERSION");
     let found = about.extension.as_deref().unwrap_or_default();
-    match rehearsal {
-        Rehearsal::NoFunction(error) => findings.failed(CHECK, error),
+    match tried {
+        DryRun::NoFunction(error) => findings.failed(CHECK, error),
         _ if found == BUILT_FOR => findings.passed(CHECK, format!("pg_mask {found}")),
         _ => findings.warning(CHECK, format!(
             "pg_mask {found}, and this forwarder is made for {BUILT_FOR}. Install that version on the server and run ALTER EXTENSION pg_mask UPDATE; or use the forwarder of {found}."
@@ -152,37 +153,37 @@ fn extension(findings: &mut Findings, about: &About, rehearsal: &Rehearsal) {
     }
 }
 
-/// What trying a batch says of the role, the keys and the table.
+/// What the dry run says of the role, the keys and the table.
 fn batch(
     findings: &mut Findings,
     about: &About,
     too_much: &Result<Option<String>, Error>,
-    rehearsal: Rehearsal,
+    tried: DryRun,
 ) -> Option<u64> {
     let [role, keys, table] = OF_A_BATCH;
-    match (&rehearsal, too_much) {
-        (Rehearsal::NoFunction(_) | Rehearsal::Failed(_), Ok(None)) => findings.skipped(&[role]),
-        (Rehearsal::NoRight(error), _) | (_, Err(error)) => findings.failed(role, error),
+    match (&tried, too_much) {
+        (DryRun::NoFunction(_) | DryRun::Failed(_), Ok(None)) => findings.skipped(&[role]),
+        (DryRun::NoRight(error), _) | (_, Err(error)) => findings.failed(role, error),
         (_, Ok(Some(text))) => findings.warning(role, text),
         (_, Ok(None)) => {
             findings.passed(role, format!("{} may hand in messages, and nothing else", about.role));
         }
     }
-    match rehearsal {
-        Rehearsal::NoFunction(_) | Rehearsal::NoRight(_) => findings.skipped(&[keys, table]),
-        Rehearsal::Failed(error) => {
+    match tried {
+        DryRun::NoFunction(_) | DryRun::NoRight(_) => findings.skipped(&[keys, table]),
+        DryRun::Failed(error) => {
             findings.skipped(&[keys]);
             findings.failed(table, &error);
         }
-        Rehearsal::Keys(error) => {
+        DryRun::Keys(error) => {
             findings.failed(keys, &error);
             findings.skipped(&[table]);
         }
-        Rehearsal::Table(error) => {
+        DryRun::Table(error) => {
             findings.passed(keys, KEYS);
             findings.failed(table, &error);
         }
-        Rehearsal::Good { ledger_days } => {
+        DryRun::Good { ledger_days } => {
             findings.passed(keys, KEYS);
             findings.passed(table, "it takes logins");
             return ledger_days;

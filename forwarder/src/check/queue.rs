@@ -1,24 +1,19 @@
 //! The queue's end: is it there, how is it set up, and may the forwarder do what it has to?
 
-use super::Findings;
+use super::findings::Findings;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::queue::Queue;
-use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_sqs::error::BoxError;
 use aws_sdk_sqs::types::QueueAttributeName;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Below this, an ordinary hiccup of the database makes messages visible that are still held.
+/// With less, an ordinary delay of the database makes messages visible that are still held.
 const SHORT_VISIBILITY: Duration = Duration::from_secs(10);
-/// An outage uses up one receive, a forwarder that is killed another.
+/// An outage uses up one receive, and a forwarder that is killed another.
 const FEW_RECEIVES: u64 = 3;
-/// SQS keeps a message 14 days at most; what an old emulator says beyond that is of another unit.
+/// SQS keeps a message for 14 days at most. A larger number, from an old emulator, is of another unit.
 const LONGEST_RETENTION: Duration = Duration::from_secs(14 * 86_400);
-/// No message has it: trying to delete or release that shows whether this is allowed, and no more.
+/// No message has this handle: the call changes nothing, and shows whether it is allowed.
 const NOBODYS_HANDLE: &str = "pg_mask-forwarder-check-no-message-has-this-receipt-handle";
 
 /// The queue's end, and for how long the queue keeps a message.
@@ -27,13 +22,13 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
     let queue = match Queue::open(config).await {
         Ok(queue) => queue,
         Err(error) => {
-            match (matches!(error, Error::Credentials { .. }), error.exit_code()) {
-                (true, _) => {
+            match error.kind {
+                Kind::Credentials => {
                     findings.failed("credentials", &error);
                     findings.skipped(&["queue"]);
                 }
-                // It answered, and not that it does not know us.
-                (false, 78) => {
+                // It answered, and it accepted the credentials.
+                Kind::SetUp => {
                     findings.passed("credentials", "accepted");
                     findings.failed("queue", &error);
                 }
@@ -48,12 +43,12 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
     };
     findings.passed("credentials", "accepted");
     let mut retention = None;
-    match attributes(&queue).await {
-        Ok((endpoint, attributes)) => {
+    match queue.attributes(&[QueueAttributeName::All]).await {
+        Ok(attributes) => {
             let fifo = if attributes.contains_key("FifoQueue") { ", FIFO" } else { "" };
             findings.passed(
                 "queue",
-                format!("{}, asked at {endpoint} in {}{fifo}", queue.url(), queue.protocol()),
+                format!("{}, asked at {} in {}{fifo}", queue.url(), queue.endpoint(), queue.protocol()),
             );
             dead_letters(&mut findings, attributes.get("RedrivePolicy"));
             visibility(&mut findings, config.visibility_timeout, attributes.get("VisibilityTimeout"));
@@ -64,9 +59,9 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
             findings.skipped(&["dead letters", "visibility"]);
         }
     }
-    // The place in the answer says that the handle is no good; only a call that is refused matters.
+    // The answer says that the handle is not valid; what matters is whether the call is refused.
     may(&mut findings, "delete", queue.delete(&[NOBODYS_HANDLE]).await);
-    may(&mut findings, "release", queue.hide(&[NOBODYS_HANDLE], Duration::ZERO).await);
+    may(&mut findings, "release", queue.change_visibility(&[NOBODYS_HANDLE], Duration::ZERO).await);
     (findings, retention.filter(|retention| *retention <= LONGEST_RETENTION))
 }
 
@@ -109,48 +104,4 @@ fn visibility(findings: &mut Findings, asked: Duration, own: Option<&String>) {
 
 fn seconds(attribute: Option<&String>) -> Option<Duration> {
     attribute?.parse().ok().map(Duration::from_secs)
-}
-
-/// The queue's attributes by name, and who was asked.
-async fn attributes(queue: &Queue) -> Result<(String, HashMap<String, String>), Error> {
-    let asked = Asked::default();
-    let answer = queue
-        .client()
-        .get_queue_attributes()
-        .queue_url(queue.url())
-        .attribute_names(QueueAttributeName::All)
-        .customize()
-        .interceptor(asked.clone())
-        .send()
-        .await
-        .map_err(|error| Error::of_queue(&error, "GetQueueAttributes"))?;
-    let attributes = answer.attributes.unwrap_or_default();
-    let by_name = attributes.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect();
-    let endpoint = asked.0.lock().map(|endpoint| endpoint.clone()).unwrap_or_default();
-    Ok((endpoint, by_name))
-}
-
-/// Whom a request goes to: flags, environment and profiles together decide that in the SDK.
-#[derive(Debug, Clone, Default)]
-struct Asked(Arc<Mutex<String>>);
-
-impl Intercept for Asked {
-    fn name(&self) -> &'static str {
-        "Asked"
-    }
-
-    fn read_before_transmit(
-        &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let to = context.request().uri();
-        let end = to.find("://").map_or(0, |scheme| scheme + 3);
-        let end = to[end..].find('/').map_or(to.len(), |slash| end + slash);
-        if let Ok(mut endpoint) = self.0.lock() {
-            to[..end].clone_into(&mut endpoint);
-        }
-        Ok(())
-    }
 }

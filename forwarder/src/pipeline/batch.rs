@@ -1,38 +1,38 @@
 //! Batches: messages gathered until they are many, or large, or have waited long enough.
 
-use crate::message::Message;
+use super::held::Held;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) messages: usize,
-    /// Of all bodies; what one receive brought may be larger.
-    pub(crate) bytes: usize,
-    pub(crate) linger: Duration,
+pub(super) struct Limits {
+    pub(super) messages: usize,
+    /// Of all bodies. What one receive brought may be larger.
+    pub(super) bytes: usize,
+    pub(super) linger: Duration,
 }
 
-/// Turns what receivers send into batches. What one receive brought stays together and in order: of a
-/// FIFO queue's group no other receive has any, so no two batches ever hold messages of one group, and
-/// writers that overtake each other leave the order within it as it is.
-pub(crate) struct Batches {
-    from: mpsc::Receiver<Vec<Message>>,
-    /// What the batch has so far. Here, so that nothing is lost when nobody waits for it any more.
-    gathered: Vec<Message>,
-    /// What did not go into the batch before.
-    waiting: Option<Vec<Message>>,
+/// Turns what receivers send into batches. What one receive brought stays together and in order. While it is
+/// in flight, a FIFO queue gives no other message of its groups, so no two batches hold messages of one
+/// group, and writers that overtake each other keep the order within it.
+pub(super) struct Batches {
+    from: mpsc::Receiver<Vec<Held>>,
+    /// What the batch has so far. Here, so that nothing is lost when [`Batches::next`] is cancelled.
+    gathered: Vec<Held>,
+    /// What did not fit into the batch before.
+    waiting: Option<Vec<Held>>,
     limits: Limits,
 }
 
 impl Batches {
-    pub(crate) fn new(from: mpsc::Receiver<Vec<Message>>, limits: Limits) -> Self {
+    pub(super) fn new(from: mpsc::Receiver<Vec<Held>>, limits: Limits) -> Self {
         Self { from, gathered: Vec::new(), waiting: None, limits }
     }
 
     /// The next batch; `None` when all receivers have ended and nothing is left.
-    pub(crate) async fn next(&mut self) -> Option<Vec<Message>> {
+    pub(super) async fn next(&mut self) -> Option<Vec<Held>> {
         if self.gathered.is_empty() {
             self.gathered = match self.waiting.take() {
                 Some(messages) => messages,
@@ -55,7 +55,7 @@ impl Batches {
     }
 
     /// Everything that is left, now.
-    pub(crate) fn rest(&mut self) -> Vec<Message> {
+    pub(super) fn rest(&mut self) -> Vec<Held> {
         self.from.close();
         let mut rest = std::mem::take(&mut self.gathered);
         rest.extend(self.waiting.take().unwrap_or_default());
@@ -66,36 +66,44 @@ impl Batches {
     }
 }
 
-fn bytes_of(messages: &[Message]) -> usize {
-    messages.iter().map(|message| message.body.0.len()).sum()
+fn bytes_of(messages: &[Held]) -> usize {
+    messages.iter().map(|held| held.message.body.0.len()).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Body;
+    use crate::in_flight::{Budget, InFlight};
+    use crate::message::{Body, Message};
+    use std::sync::Arc;
 
-    fn message(id: usize, bytes: usize) -> Message {
-        Message {
-            id: id.to_string(),
-            receipt_handle: "".into(),
-            body: Body("x".repeat(bytes)),
-            sent_at: None,
-            receive_count: None,
-            hold: None,
-        }
+    async fn received(sizes: &[usize]) -> Vec<Held> {
+        let (budget, in_flight) = (Arc::new(Budget::new(100, 100)), Arc::new(InFlight::default()));
+        let permits = budget.reserve(sizes.len()).await.into_permits(sizes);
+        let held = |(bytes, permit): (&usize, _)| {
+            let message = Message {
+                id: String::new(),
+                receipt_handle: "".into(),
+                body: Body("x".repeat(*bytes)),
+                sent_at: None,
+                receive_count: None,
+            };
+            let now = std::time::Instant::now();
+            Held::new(message, in_flight.enter("".into(), *bytes, permit, now, Duration::ZERO))
+        };
+        sizes.iter().zip(permits).map(held).collect()
     }
 
     async fn batches(limits: Limits, receives: &[&[usize]]) -> Vec<Vec<usize>> {
         let (to, from) = mpsc::channel(100);
         for sizes in receives {
-            to.send(sizes.iter().map(|bytes| message(0, *bytes)).collect()).await.unwrap();
+            to.send(received(sizes).await).await.unwrap();
         }
         drop(to);
         let mut batches = Batches::new(from, limits);
         let mut found = Vec::new();
         while let Some(batch) = batches.next().await {
-            found.push(batch.iter().map(|message| message.body.0.len()).collect());
+            found.push(batch.iter().map(|held| held.message.body.0.len()).collect());
         }
         found
     }
@@ -113,11 +121,10 @@ mod tests {
         );
     }
 
-    /// Time may be up in the midst of it.
     #[tokio::test]
-    async fn lose_nothing_that_nobody_waits_for() {
+    async fn lose_nothing_when_gathering_is_cancelled() {
         let (to, from) = mpsc::channel(1);
-        to.send(vec![message(0, 1)]).await.unwrap();
+        to.send(received(&[1]).await).await.unwrap();
         let limits = Limits { messages: 4, bytes: 100, linger: Duration::from_secs(3600) };
         let mut batches = Batches::new(from, limits);
         tokio::time::timeout(Duration::from_millis(20), batches.next()).await.unwrap_err();
@@ -128,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn do_not_wait_for_ever() {
         let (to, from) = mpsc::channel(1);
-        to.send(vec![message(0, 1)]).await.unwrap();
+        to.send(received(&[1]).await).await.unwrap();
         let limits = Limits { messages: 4, bytes: 100, linger: Duration::from_millis(1) };
         assert_eq!(Batches::new(from, limits).next().await.map(|batch| batch.len()), Some(1));
         drop(to);

@@ -1,75 +1,92 @@
-//! The end of a message: deleted once its row is durable. Those that are not when time is up are given
-//! back to the queue.
+//! Deleting: a message leaves the queue once the commit that stores it is durable.
 
-use super::retry::Backoff;
-use super::shared::Shared;
-use crate::message::Message;
-use crate::queue::{CALL_MESSAGES, Settled};
+use super::backoff::Backoff;
+use super::held::{Held, receipt_handles};
+use super::outage::Outages;
+use super::release::Releases;
+use super::shutdown::Stop;
+use crate::queue::{Queue, Settled, chunks};
+use crate::telemetry::progress::Progress;
+use crate::telemetry::report::Reports;
+use crate::telemetry::tally::Tally;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
-/// How many deletes are under way at once.
-pub(crate) const CALLS: usize = 64;
+/// How many deletes may be under way at once.
+pub(super) const CALLS: usize = 64;
 
-/// Deletes a committed batch, ten messages at a time, all at once and in the background.
-pub(crate) fn spawn(shared: &Arc<Shared>, batch: Vec<Message>) {
-    for ten in tens(batch) {
-        shared.deletes.spawn(delete(shared.clone(), ten));
-    }
+/// What deleting works with.
+#[derive(Clone)]
+pub(super) struct Deletes {
+    pub(super) queue: Queue,
+    pub(super) calls: Arc<Semaphore>,
+    pub(super) under_way: TaskTracker,
+    pub(super) releases: Arc<Releases>,
+    pub(super) outages: Arc<Outages>,
+    pub(super) reports: Arc<Reports>,
+    pub(super) progress: Progress,
+    pub(super) tally: Arc<Tally>,
+    pub(super) stop: Stop,
 }
 
-/// Tries until all are gone, or time is up. A message that can't be deleted comes again, and is a
-/// duplicate then.
-async fn delete(shared: Arc<Shared>, mut messages: Vec<Message>) {
-    let settling = shared.stop.settling.clone();
-    let mut backoff = Backoff::default();
-    while !messages.is_empty() {
-        if settling.run_until_cancelled(try_once(&shared, &mut messages)).await != Some(true) {
-            return shared.give_back(messages);
-        }
-        if !messages.is_empty() {
-            settling.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
+impl Deletes {
+    /// Deletes a committed batch, in chunks of ten, all at once and in the background.
+    pub(super) fn spawn(&self, batch: Vec<Held>) {
+        for chunk in chunks(batch) {
+            self.under_way.spawn(self.clone().delete(chunk));
         }
     }
-}
 
-/// Keeps those that are worth trying again; `false` when it ends.
-async fn try_once(shared: &Shared, messages: &mut Vec<Message>) -> bool {
-    let handles: Vec<&str> = messages.iter().map(|message| &*message.receipt_handle).collect();
-    let deleted = {
-        let _turn = shared.delete_calls.acquire().await;
-        // In a box: the SDK's calls are large, and many more wait for their turn than have it.
-        Box::pin(shared.queue.delete(&handles)).await
-    };
-    let settled = match deleted {
-        Ok(settled) => settled,
-        Err(error) => {
-            shared.tally.delete_failures.inc_by(messages.len() as u64);
-            return !shared.ends_on(error);
-        }
-    };
-    let count = |wanted| settled.iter().filter(|settled| **settled == wanted).count();
-    let (deleted, failed, lost) = (count(Settled::Done), count(Settled::Failed), count(Settled::Lost));
-    shared.tally.deleted.inc_by(deleted as u64);
-    shared.progress.done(deleted);
-    shared.tally.delete_failures.inc_by((failed + lost) as u64);
-    if failed > 0 {
-        shared.reports.once_in_a_while("the queue did not delete some messages; trying again");
+    /// Waits until all that was spawned has ended.
+    pub(super) async fn ended(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
-    if lost > 0 {
-        shared.reports.once_in_a_while(
-            "the queue did not delete some messages: their receipt handles have expired; they come again as duplicates",
-        );
-    }
-    let mut settled = settled.into_iter();
-    messages.retain(|_| settled.next() == Some(Settled::Failed));
-    true
-}
 
-/// Messages, ten a call.
-pub(crate) fn tens(messages: Vec<Message>) -> impl Iterator<Item = Vec<Message>> {
-    let mut messages = messages.into_iter();
-    std::iter::from_fn(move || {
-        let ten: Vec<Message> = messages.by_ref().take(CALL_MESSAGES).collect();
-        (!ten.is_empty()).then_some(ten)
-    })
+    /// Tries until all are gone, or time is up. A message that can't be deleted comes again, as a duplicate.
+    async fn delete(self, mut messages: Vec<Held>) {
+        let settling = &self.stop.settling;
+        let mut backoff = Backoff::default();
+        while !messages.is_empty() {
+            if settling.run_until_cancelled(self.try_once(&mut messages)).await != Some(true) {
+                return self.releases.add(messages);
+            }
+            if !messages.is_empty() {
+                settling.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
+            }
+        }
+    }
+
+    /// Keeps those that are worth trying again; `false` when everything ends.
+    async fn try_once(&self, messages: &mut Vec<Held>) -> bool {
+        let deleted = {
+            let _permit = self.calls.acquire().await;
+            // In a box: the future of an SDK call is large, and many more wait for a permit than have one.
+            Box::pin(self.queue.delete(&receipt_handles(messages))).await
+        };
+        let settled = match deleted {
+            Ok(settled) => settled,
+            Err(error) => {
+                self.tally.delete_failures.inc_by(messages.len() as u64);
+                return !self.outages.ends_on(error);
+            }
+        };
+        let count = |wanted| settled.iter().filter(|settled| **settled == wanted).count();
+        let (deleted, failed, lost) = (count(Settled::Done), count(Settled::Failed), count(Settled::Lost));
+        self.tally.deleted.inc_by(deleted as u64);
+        self.progress.done(deleted);
+        self.tally.delete_failures.inc_by((failed + lost) as u64);
+        if failed > 0 {
+            self.reports.once_in_a_while("the queue did not delete some messages; trying again");
+        }
+        if lost > 0 {
+            self.reports.once_in_a_while(
+                "the queue did not delete some messages: their receipt handles have expired; they come again as duplicates",
+            );
+        }
+        let mut settled = settled.into_iter();
+        messages.retain(|_| settled.next() == Some(Settled::Failed));
+        true
+    }
 }

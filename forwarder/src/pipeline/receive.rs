@@ -1,70 +1,104 @@
-//! Receivers: each takes messages off the queue, ten at most at a time, while there is room for them
-//! and a database to take them in.
+//! Receivers: each takes messages from the queue, ten at most at a time, while the budget has room for them
+//! and the database takes them in.
 
-use super::retry::Backoff;
-use super::room::Reserved;
-use super::shared::Shared;
-use super::turns::Turns;
-use crate::error::Error;
+use super::backoff::Backoff;
+use super::held::Held;
+use super::limiter::Limiter;
+use super::outage::Outages;
+use super::pause::Pause;
+use super::release::Releases;
+use super::shutdown::Stop;
+use crate::in_flight::{Budget, InFlight, Reservation};
 use crate::message::Message;
-use crate::queue::LONG_POLL;
+use crate::queue::Queue;
+use crate::telemetry::tally::Tally;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// A drain looks more often whether it is done.
-const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// A receive that took longer and was not full has waited for messages: the queue was empty.
 const WAITED: Duration = Duration::from_millis(250);
 /// A queue that holds messages answers sooner than this, also when it is slow.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a receive came back with.
-enum Came {
+/// What a receive brought.
+enum Received {
     /// So many messages, after so long.
     Messages(usize, Duration),
     Error,
-    /// Nothing, and there are no more.
+    /// Nothing, and this receiver ends.
     End,
 }
 
+/// Where messages become messages in flight.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) tally: Arc<Tally>,
+    /// Their visibility timeout.
+    pub(super) hidden: Duration,
+}
+
 /// What a receiver works with.
-pub(crate) struct Receiver {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) turns: Arc<Turns>,
-    /// The most messages a receive may bring.
-    pub(crate) most: usize,
-    pub(crate) to: mpsc::Sender<Vec<Message>>,
+#[derive(Clone)]
+pub(super) struct Receiver {
+    pub(super) queue: Queue,
+    /// How long a receive waits for messages.
+    pub(super) wait: Duration,
+    /// The most messages that a receive may bring.
+    pub(super) most: usize,
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) pause: Arc<Pause>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) entrance: Entrance,
+    pub(super) to: mpsc::Sender<Vec<Held>>,
+    pub(super) releases: Arc<Releases>,
+    pub(super) outages: Arc<Outages>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) stop: Stop,
+}
+
+impl Entrance {
+    /// From here on the messages are in flight.
+    fn enter(&self, messages: Vec<Message>, reservation: Reservation, received: Instant) -> Vec<Held> {
+        self.tally.received.inc_by(messages.len() as u64);
+        let sizes: Vec<usize> = messages.iter().map(|message| message.body.0.len()).collect();
+        let permits = reservation.into_permits(&sizes);
+        let enter = |((message, bytes), permit): ((Message, usize), _)| {
+            let handle = message.receipt_handle.clone();
+            Held::new(message, self.in_flight.enter(handle, bytes, permit, received, self.hidden))
+        };
+        messages.into_iter().zip(sizes).zip(permits).map(enter).collect()
+    }
 }
 
 impl Receiver {
     /// Receives until told to stop.
-    pub(crate) async fn run(self) {
-        let stop = self.shared.stop.receiving.clone();
-        while stop.run_until_cancelled(self.turns.begin()).await.is_some() {
+    pub(super) async fn run(self) {
+        let stop = &self.stop.receiving;
+        while stop.run_until_cancelled(self.limiter.begin()).await.is_some() {
             let mut backoff = Backoff::default();
             loop {
                 let ready = async {
-                    self.shared.database_is_there().await;
-                    // Room first: what is received has to be held.
-                    self.shared.room.reserve(self.most).await
+                    self.pause.over().await;
+                    self.budget.reserve(self.most).await
                 };
-                let Some(room) = stop.run_until_cancelled(ready).await else { return };
-                let rests = match self.receive(room).await {
-                    Came::Messages(number, took) => {
+                let Some(reservation) = stop.run_until_cancelled(ready).await else { return };
+                let rests = match self.receive(reservation).await {
+                    Received::Messages(number, took) => {
                         backoff.reset();
                         if number == self.most {
-                            self.turns.full(took)
+                            self.limiter.full(took)
                         } else {
-                            (number == 0 || took > WAITED) && self.turns.empty()
+                            (number == 0 || took > WAITED) && self.limiter.empty()
                         }
                     }
-                    Came::Error => {
-                        let rests = self.turns.failed();
+                    Received::Error => {
+                        let rests = self.limiter.failed();
                         stop.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
                         rests
                     }
-                    Came::End => return,
+                    Received::End => return,
                 };
                 if rests {
                     break;
@@ -74,67 +108,55 @@ impl Receiver {
     }
 
     /// Receives once and hands on what came.
-    async fn receive(&self, room: Reserved) -> Came {
-        let shared = &self.shared;
+    async fn receive(&self, reservation: Reservation) -> Received {
         let start = Instant::now();
-        let mut receive = {
-            let (shared, room, most) = (shared.clone(), room.clone(), self.most);
-            let wait = if shared.drain { DRAIN_POLL } else { LONG_POLL };
-            Box::pin(async move { shared.queue.receive(most, wait, room).await })
+        let mut call = {
+            let (queue, reservation) = (self.queue.clone(), reservation.clone());
+            let (most, wait) = (self.most, self.wait);
+            Box::pin(async move { queue.receive(most, wait, reservation).await })
         };
         let received = tokio::select! {
-            received = &mut receive => received,
-            () = self.cut(&room, start) => {
-                // What is given back in a moment may come by this way, and is given back once more.
-                shared.left_over.spawn(leave(shared.clone(), receive));
-                return Came::End;
+            received = &mut call => received,
+            () = self.abandons(&reservation, start) => {
+                let (entrance, releases) = (self.entrance.clone(), self.releases.clone());
+                self.releases.left_over.spawn(async move {
+                    if let Ok(messages) = call.await {
+                        releases.add(entrance.enter(messages, reservation, start));
+                    }
+                });
+                return Received::End;
             }
         };
-        let mut messages = match received {
-            Ok(messages) => messages,
+        let messages = match received {
+            Ok(messages) => self.entrance.enter(messages, reservation, start),
             Err(error) => {
-                shared.tally.receive_errors.inc();
-                return if shared.ends_on(error) { Came::End } else { Came::Error };
+                self.tally.receive_errors.inc();
+                return if self.outages.ends_on(error) { Received::End } else { Received::Error };
             }
         };
         let (number, took) = (messages.len(), start.elapsed());
-        shared.tally.received.inc_by(number as u64);
-        let sizes: Vec<usize> = messages.iter().map(|message| message.body.0.len()).collect();
-        let hidden = shared.queue.visibility_timeout();
-        for ((message, place), bytes) in messages.iter_mut().zip(room.into_places(&sizes)).zip(sizes) {
-            let handle = message.receipt_handle.clone();
-            message.hold = Some(shared.held.hold(handle, bytes, place, start, hidden));
-        }
         if number > 0 {
             tokio::select! {
                 biased;
-                () = shared.stop.settling.cancelled() => {
-                    shared.give_back(messages);
-                    return Came::End;
+                () = self.stop.settling.cancelled() => {
+                    self.releases.add(messages);
+                    return Received::End;
                 }
                 Ok(slot) = self.to.reserve() => slot.send(messages),
             }
         }
-        Came::Messages(number, took)
+        Received::Messages(number, took)
     }
 
-    /// When a receive is given up: told to stop, unless messages are on their way. A receive that is
-    /// given up may still be answered, and hide messages from everybody until their visibility
-    /// time-out. One that was asked just now probably brings some, so it is seen through; one that
-    /// has waited for a while is not waited for.
-    async fn cut(&self, room: &Reserved, start: Instant) {
-        self.shared.stop.receiving.cancelled().await;
+    /// Waits until a receive is not waited for any more: told to stop, unless messages are in its answer. A
+    /// receive that is given up may still be answered, which hides messages until their visibility timeout.
+    /// One that has just been sent probably brings some, so it is waited for; a long poll that has waited
+    /// for a while is not. What it brings nevertheless is made visible again.
+    async fn abandons(&self, reservation: &Reservation, start: Instant) {
+        self.stop.receiving.cancelled().await;
         tokio::time::sleep_until((start + ANSWERS_WITHIN).into()).await;
-        if room.is_answered() {
+        if reservation.is_answered() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-/// A long poll that nobody waits for any more, though the queue may still answer it.
-async fn leave(shared: Arc<Shared>, receive: impl Future<Output = Result<Vec<Message>, Error>>) {
-    if let Ok(messages) = receive.await {
-        shared.tally.received.inc_by(messages.len() as u64);
-        shared.give_back(messages);
     }
 }

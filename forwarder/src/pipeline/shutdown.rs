@@ -1,15 +1,16 @@
-//! When to stop: a signal asks for it, a second one does not wait.
+//! Signals: the first asks the forwarder to stop, a second one ends it at once.
 
+use crate::error::{Error, Kind};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Three moments that every part of the pipeline can wait for.
+/// Three moments that the parts of the pipeline can wait for.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
-    /// Receive no more; settle what is held.
+    /// Receive no more, and settle what is in flight.
     pub(crate) receiving: CancellationToken,
-    /// Time is up: give back what is held.
+    /// Time is up: release what is in flight.
     pub(crate) settling: CancellationToken,
     /// Leave everything as it is.
     pub(crate) everything: CancellationToken,
@@ -17,14 +18,13 @@ pub(crate) struct Stop {
 
 /// Listens for SIGTERM and SIGINT. The first stops receiving at once and settling after `grace`; a
 /// second stops both.
-pub(crate) fn on_signal(grace: Duration) -> Result<Stop, std::io::Error> {
+pub(crate) fn on_signal(grace: Duration) -> Result<Stop, Error> {
     let stop = Stop {
         receiving: CancellationToken::new(),
         settling: CancellationToken::new(),
         everything: CancellationToken::new(),
     };
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let asked = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -46,4 +46,10 @@ pub(crate) fn on_signal(grace: Duration) -> Result<Stop, std::io::Error> {
         asked.everything.cancel();
     });
     Ok(stop)
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(|error| {
+        Error::new(Kind::SetUp, None, format!("cannot set up the signal handlers: {error}")).caused_by(error)
+    })
 }

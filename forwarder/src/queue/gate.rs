@@ -1,72 +1,67 @@
-//! Between the SDK and the network: the answer to a receive is read once there is room for it.
+//! Between the SDK and the network: the answer to a receive is read once the budget has room for it, and
+//! the endpoint is remembered that requests are sent to.
 
-use crate::pipeline::Reserved;
-use aws_sdk_sqs::config::ConfigBag;
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use crate::in_flight::Reservation;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
+use std::sync::{Arc, Mutex, PoisonError};
 
 tokio::task_local! {
-    /// The room of the receive that this task has under way; other calls have none and need none.
-    static ROOM: Reserved;
+    /// What the receive that this task has under way has of the budget. Other calls have nothing of it.
+    static RESERVATION: Reservation;
 }
 
-/// Runs a receive whose answer needs room.
-pub(crate) async fn with_room<T>(room: Reserved, receive: impl Future<Output = T>) -> T {
-    ROOM.scope(room, receive).await
+/// Runs a receive, whose answer is read within a reservation.
+pub(super) async fn within<T>(reservation: Reservation, receive: impl Future<Output = T>) -> T {
+    RESERVATION.scope(reservation, receive).await
 }
 
-/// The SDK's own HTTP client, with the gate before it.
-#[derive(Debug)]
-pub(crate) struct Gate(pub(crate) SharedHttpClient);
+/// The endpoint of the last request, as in `http://127.0.0.1:4566`. Flags, environment and profiles together
+/// decide in the SDK which it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Endpoint(Arc<Mutex<String>>);
+
+impl Endpoint {
+    fn remember(&self, uri: &str) {
+        let host = uri.find("://").map_or(0, |scheme| scheme + 3);
+        let end = uri[host..].find('/').map_or(uri.len(), |slash| host + slash);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != uri[..end] {
+            uri[..end].clone_into(&mut last);
+        }
+    }
+
+    pub(super) fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Puts the gate before the SDK's own HTTP client.
+pub(super) fn gated(client: SharedHttpClient, endpoint: Endpoint) -> SharedHttpClient {
+    http_client_fn(move |settings, components| {
+        let inner = client.http_connector(settings, components);
+        SharedHttpConnector::new(Gate { inner, endpoint: endpoint.clone() })
+    })
+}
 
 #[derive(Debug)]
-struct Connector(SharedHttpConnector);
+struct Gate {
+    inner: SharedHttpConnector,
+    endpoint: Endpoint,
+}
 
-impl HttpConnector for Connector {
+impl HttpConnector for Gate {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.call(request);
-        let Ok(room) = ROOM.try_with(Clone::clone) else { return answer };
+        self.endpoint.remember(request.uri());
+        let answer = self.inner.call(request);
+        let Ok(reservation) = RESERVATION.try_with(Clone::clone) else { return answer };
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
             let length = answer.headers().get("content-length").and_then(|length| length.parse().ok());
-            room.answer(length).await;
+            reservation.answer(length).await;
             Ok(answer)
         })
-    }
-}
-
-impl HttpClient for Gate {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector(self.0.http_connector(settings, components)))
-    }
-
-    fn validate_base_client_config(
-        &self,
-        components: &RuntimeComponentsBuilder,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.validate_base_client_config(components, config)
-    }
-
-    fn validate_final_config(
-        &self,
-        components: &RuntimeComponents,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.validate_final_config(components, config)
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
     }
 }

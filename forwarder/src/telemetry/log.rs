@@ -1,4 +1,4 @@
-//! Log lines: on stderr, ours only, and never with a value from a message.
+//! Log lines, on stderr, never with a value from a message.
 
 use super::progress::Progress;
 use crate::config::{Config, LogFormat};
@@ -9,8 +9,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Starts logging. What libraries say at lower levels can hold whole requests and answers, so from
-/// them only warnings are written, whatever level is asked for.
+/// Starts logging. At lower levels libraries log whole requests and answers, so of theirs only warnings are
+/// written, whatever level is asked for.
 pub(crate) fn start(config: &Config, progress: &Progress) {
     let terminal = std::io::stderr().is_terminal();
     let format = config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });

@@ -1,43 +1,55 @@
-//! Metrics and health, served over HTTP where somebody listens: `/metrics` in Prometheus' text format,
-//! `/healthz` while the process is alive, `/readyz` while it can reach both ends.
+//! Metrics and health over HTTP: `/metrics` for Prometheus, `/healthz` while the process is alive, `/readyz`
+//! while both ends answer.
 
-use super::summary::Tally;
+use super::tally::Tally;
 use crate::config::Config;
 use crate::database::Database;
-use crate::error::Error;
-use crate::pipeline::Shared;
+use crate::error::{Error, Kind};
+use crate::in_flight::InFlight;
+use crate::queue::Queue;
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pg_settings::Settings;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Whoever asks more often than this gets the answer from before: each look costs a connection.
+/// Within this time `/readyz` gives the answer from before: each look costs a connection.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// An end that takes longer to answer is not ready.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The content type of everything but metrics.
+const TEXT: &str = "text/plain; charset=utf-8";
 /// The most connections at once: monitoring needs few.
 const CONNECTIONS: usize = 16;
 
 /// What is served, if anything is.
 pub(crate) struct Metrics(Option<Arc<Served>>);
 
+/// Both ends, which `/readyz` asks.
+pub(crate) struct Ends {
+    pub(crate) queue: Queue,
+    pub(crate) settings: Arc<Settings>,
+}
+
 struct Served {
     registry: Registry,
+    in_flight: Arc<InFlight>,
     in_flight_messages: Gauge,
     in_flight_bytes: Gauge,
-    /// Known once both ends were reached.
-    shared: OnceLock<Weak<Shared>>,
+    /// Set once both ends were reached.
+    ends: OnceLock<Ends>,
     stopping: CancellationToken,
     looked: Mutex<Option<(Instant, Ready)>>,
 }
@@ -49,13 +61,15 @@ type Ready = Result<(), String>;
 pub(crate) async fn serve(
     config: &Config,
     tally: Arc<Tally>,
+    in_flight: Arc<InFlight>,
     stopping: CancellationToken,
 ) -> Result<Metrics, Error> {
     let Some(address) = config.metrics_listen else { return Ok(Metrics(None)) };
-    let listener = TcpListener::bind(address).await.map_err(|error| Error::SetUp {
-        what: format!("can't listen on {address} for metrics: {error}. Check --metrics-listen."),
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let text = format!("can't listen on {address} for metrics: {error}");
+        Error::new(Kind::SetUp, None, text).with_hint("Check --metrics-listen.").caused_by(error)
     })?;
-    let mut registry = Registry::with_prefix("forwarder");
+    let mut registry = Registry::with_prefix("pg_mask_forwarder");
     tally.register(&mut registry);
     let (in_flight_messages, in_flight_bytes) = (Gauge::default(), Gauge::default());
     let help = "Messages received and not yet settled";
@@ -64,9 +78,10 @@ pub(crate) async fn serve(
     registry.register_with_unit("in_flight", help, Unit::Bytes, in_flight_bytes.clone());
     let served = Arc::new(Served {
         registry,
+        in_flight,
         in_flight_messages,
         in_flight_bytes,
-        shared: OnceLock::new(),
+        ends: OnceLock::new(),
         stopping,
         looked: Mutex::default(),
     });
@@ -75,10 +90,10 @@ pub(crate) async fn serve(
 }
 
 impl Metrics {
-    /// Both ends were reached: from now on there is something to look at.
-    pub(crate) fn ready(&self, shared: &Arc<Shared>) {
+    /// Both ends were reached: from now on `/readyz` asks them.
+    pub(crate) fn connected(&self, ends: Ends) {
         if let Some(served) = &self.0 {
-            let _ = served.shared.set(Arc::downgrade(shared));
+            let _ = served.ends.set(ends);
         }
     }
 }
@@ -105,35 +120,38 @@ async fn accept(listener: TcpListener, served: Arc<Served>) {
 async fn answer(served: &Served, request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     let (status, kind, text) = match request.uri().path() {
         "/metrics" => {
-            (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", served.metrics())
+            let (kind, text) = served.metrics(request.headers().get(ACCEPT));
+            (StatusCode::OK, kind, text)
         }
-        "/healthz" => (StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
+        "/healthz" => (StatusCode::OK, TEXT, "alive\n".to_owned()),
         "/readyz" => match served.ready().await {
-            Ok(()) => (StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", why + "\n"),
+            Ok(()) => (StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
         },
-        _ => (
-            StatusCode::NOT_FOUND,
-            "text/plain; charset=utf-8",
-            "here are /metrics, /healthz, /readyz\n".to_owned(),
-        ),
+        _ => (StatusCode::NOT_FOUND, TEXT, "here are /metrics, /healthz, /readyz\n".to_owned()),
     };
     let mut response = Response::new(text);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }
 
 impl Served {
-    fn metrics(&self) -> String {
-        let (messages, bytes) =
-            self.shared.get().and_then(Weak::upgrade).map_or((0, 0), |shared| shared.held.size());
+    /// The metrics and their content type: in the OpenMetrics format if the client asks for it, else in
+    /// Prometheus' text format.
+    fn metrics(&self, accept: Option<&HeaderValue>) -> (&'static str, String) {
+        let (messages, bytes) = self.in_flight.size();
         self.in_flight_messages.set(messages as i64);
         self.in_flight_bytes.set(bytes as i64);
         let mut text = String::new();
         // Writing into a string does not fail.
         let _ = encode(&mut text, &self.registry);
-        text
+        let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        if accept.contains("application/openmetrics-text") {
+            ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+        } else {
+            ("text/plain; version=0.0.4; charset=utf-8", in_text_format(&text))
+        }
     }
 
     async fn ready(&self) -> Ready {
@@ -152,16 +170,38 @@ impl Served {
     }
 
     async fn look(&self) -> Ready {
-        let Some(shared) = self.shared.get().and_then(Weak::upgrade) else {
+        let Some(ends) = self.ends.get() else {
             return Err("the queue and the database have not been reached yet".to_owned());
         };
         // It gives up by itself, so that it leaves nothing behind at the server.
-        let database = Database::open_within(&shared.connection, PATIENCE);
-        let both = async { tokio::try_join!(shared.queue.depth(), database) };
+        let database = Database::open_within(&ends.settings, PATIENCE);
+        let both = async { tokio::try_join!(ends.queue.depth(), database) };
         match tokio::time::timeout(2 * PATIENCE, both).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("the queue or the database gave no answer within {PATIENCE:?}")),
         }
     }
+}
+
+/// Metrics in the OpenMetrics format, turned into Prometheus' text format 0.0.4: there the metadata names a
+/// counter with its suffix, and units and the end are not written.
+fn in_text_format(openmetrics: &str) -> String {
+    let counters: HashSet<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match [words.next(), words.next(), words.next(), words.next()] {
+            [Some("#"), Some("UNIT" | "EOF"), ..] => continue,
+            [Some("#"), Some(keyword), Some(name), Some(rest)] if counters.contains(name) => {
+                text.push_str(&format!("# {keyword} {name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }

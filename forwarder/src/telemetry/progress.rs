@@ -1,4 +1,4 @@
-//! A progress bar while draining, on a terminal; nothing elsewhere.
+//! A progress bar, while draining on a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -23,7 +23,7 @@ impl Progress {
         Self { bar, shown: draining && std::io::stderr().is_terminal() }
     }
 
-    /// So many messages are left, beside those that are done. The bar appears with the first of them.
+    /// So many messages are left. The bar appears with the first of them.
     pub(crate) fn left(&self, messages: u64) {
         if self.shown && self.bar.is_hidden() && messages > 0 {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());

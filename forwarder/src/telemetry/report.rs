@@ -1,4 +1,4 @@
-//! Saying what is wrong while it lasts: once a minute, not in a storm.
+//! Reports of what is wrong while it lasts: the same text once a minute at most.
 
 use crate::error::Error;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// What was said when.
+/// Which texts were logged when.
 #[derive(Debug, Default)]
 pub(crate) struct Reports(Mutex<HashMap<String, Instant>>);
 
@@ -18,14 +18,14 @@ impl Reports {
         if !self.is_news(&text) {
             return;
         }
-        if error.is_transient() {
+        if error.kind.may_pass() {
             tracing::warn!("{text}; trying again");
         } else {
             tracing::error!("{text} (trying again; this needs somebody to set it right)");
         }
     }
 
-    /// Warns, unless the same was said within the last minute.
+    /// Logs a warning, unless the same was logged within the last minute.
     pub(crate) fn once_in_a_while(&self, text: &str) {
         if self.is_news(text) {
             tracing::warn!("{text}");

@@ -15,7 +15,7 @@ async fn the_sum_is_right_however_often_it_is_killed() {
         // What a killed one held comes again soon.
         command.args(["--visibility-timeout=1s", "--batch-messages=30", "--batch-linger=5ms"]);
         let running = Running::start(command).unwrap();
-        let some = || async { running.metric("forwarder_inserted_total").await > 0 };
+        let some = || async { running.metric("pg_mask_forwarder_inserted_total").await > 0 };
         wait_until("some are in", some).await.unwrap();
         // Wherever it is by then: writing, committed, deleting.
         tokio::time::sleep(Duration::from_millis(7 * round)).await;

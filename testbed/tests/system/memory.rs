@@ -35,7 +35,7 @@ async fn bodies_of_one_mebibyte_stay_within_the_bound() {
     way.rows(1).await;
     proxy.set(Fault::Stall);
     let full = || async {
-        let bytes = running.metric("forwarder_in_flight_bytes").await;
+        let bytes = running.metric("pg_mask_forwarder_in_flight_bytes").await;
         assert!(bytes <= MOST_BYTES, "{bytes}");
         bytes > MOST_BYTES / 2
     };

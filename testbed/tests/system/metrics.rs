@@ -12,30 +12,63 @@ async fn they_say_what_happens() {
     way.queue.send(&logins(0..25)).await.unwrap();
     way.queue.send(&["nonsense".to_owned()]).await.unwrap();
     let running = Running::start(way.forwarder().await).unwrap();
-    let deleted = || async { running.metric("forwarder_deleted_total").await == 26 };
+    let deleted = || async { running.metric("pg_mask_forwarder_deleted_total").await == 26 };
     wait_until("all are deleted", deleted).await.unwrap();
     for (name, value) in [
-        ("forwarder_received_total", 26),
-        ("forwarder_inserted_total", 25),
-        ("forwarder_duplicate_total", 0),
-        ("forwarder_quarantined_total", 1),
-        ("forwarder_delete_failures_total", 0),
-        ("forwarder_receive_errors_total", 0),
-        ("forwarder_in_flight_messages", 0),
-        ("forwarder_in_flight_bytes", 0),
-        ("forwarder_batch_messages_sum", 26),
+        ("pg_mask_forwarder_received_total", 26),
+        ("pg_mask_forwarder_inserted_total", 25),
+        ("pg_mask_forwarder_duplicate_total", 0),
+        ("pg_mask_forwarder_quarantined_total", 1),
+        ("pg_mask_forwarder_delete_failures_total", 0),
+        ("pg_mask_forwarder_receive_errors_total", 0),
+        ("pg_mask_forwarder_in_flight_messages", 0),
+        ("pg_mask_forwarder_in_flight_bytes", 0),
+        ("pg_mask_forwarder_batch_messages_sum", 26),
     ] {
         assert_eq!(running.metric(name).await, value, "{name}");
     }
     let page = running.get("/metrics").await;
-    for name in ["forwarder_batch_duration_seconds_bucket", "forwarder_lag_seconds_count"] {
+    for name in ["pg_mask_forwarder_batch_duration_seconds_bucket", "pg_mask_forwarder_lag_seconds_count"] {
         assert!(page.contains(name), "{name} in {page}");
     }
     assert!(!page.contains("198.51.100.7") && !page.contains("nonsense"), "{page}");
-    assert!(page.ends_with("# EOF\n"), "{page}");
     assert!(running.get("/healthz").await.contains("200 OK"));
     assert!(running.get("/readyz").await.contains("200 OK"));
     assert!(running.get("/else").await.contains("404"));
+}
+
+/// Prometheus' text format unless OpenMetrics is asked for: `promtool check metrics` finds no help for
+/// counters where it gets the other.
+#[tokio::test]
+async fn the_accept_header_decides_the_format() {
+    let way = Way::new("metrics_format").await;
+    let running = Running::start(way.forwarder().await).unwrap();
+    wait_until("it listens", || async { running.get("/healthz").await.contains("200 OK") }).await.unwrap();
+    let page = running.get("/metrics").await;
+    let (head, text) = page.split_once("\r\n\r\n").unwrap();
+    assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    // Each sample has help and a type under its own name, but for the parts of a histogram.
+    for sample in text.lines().filter(|line| !line.starts_with('#')) {
+        let name = sample.split(['{', ' ']).next().unwrap();
+        let name =
+            ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+        for keyword in ["HELP", "TYPE"] {
+            assert!(text.contains(&format!("# {keyword} {name} ")), "no {keyword} of {name} in {text}");
+        }
+    }
+    assert!(text.contains("# TYPE pg_mask_forwarder_received_total counter\n"), "{text}");
+
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+    let page = running.get_with("/metrics", accept).await;
+    assert!(
+        page.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{page}"
+    );
+    assert!(
+        page.contains("# TYPE pg_mask_forwarder_received counter\n") && page.ends_with("# EOF\n"),
+        "{page}"
+    );
 }
 
 #[tokio::test]

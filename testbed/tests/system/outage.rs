@@ -30,14 +30,14 @@ async fn postgresql_is_out_for(name: &str, time: Duration) {
     command.arg("--visibility-timeout=20s");
     let running = Running::start(command).unwrap();
     queue.send(&logins(0..300)).await.unwrap();
-    let some = || async { running.metric("forwarder_inserted_total").await > 0 };
+    let some = || async { running.metric("pg_mask_forwarder_inserted_total").await > 0 };
     wait_until("the first are in", some).await.unwrap();
 
     cluster.stop("KILL").unwrap();
     queue.send(&logins(300..600)).await.unwrap();
     let noticed = || async {
-        let held = running.metric("forwarder_in_flight_messages").await;
-        held > 0 && running.metric("forwarder_database_errors_total{class=\"08\"}").await > 0
+        let held = running.metric("pg_mask_forwarder_in_flight_messages").await;
+        held > 0 && running.metric("pg_mask_forwarder_database_errors_total{class=\"08\"}").await > 0
     };
     wait_until("the outage is noticed", noticed).await.unwrap();
     tokio::time::sleep(time).await;
@@ -119,7 +119,8 @@ async fn the_database_falls_silent() {
     let (proxy, running) = through_proxy(&way, &["--statement-timeout=1s"]).await;
     proxy.set(Fault::Stall);
     way.queue.send(&logins(0..20)).await.unwrap();
-    let noticed = || async { running.metric("forwarder_database_errors_total{class=\"08\"}").await > 0 };
+    let noticed =
+        || async { running.metric("pg_mask_forwarder_database_errors_total{class=\"08\"}").await > 0 };
     wait_until("silence counts as an outage", noticed).await.unwrap();
     proxy.set(Fault::None);
     proxy.cut();
@@ -137,7 +138,8 @@ async fn the_database_is_a_standby_for_a_while() {
     way.count(gone).await;
     way.queue.send(&logins(0..20)).await.unwrap();
     // One that takes no writes is not connected to.
-    let noticed = || async { running.metric("forwarder_database_errors_total{class=\"08\"}").await > 0 };
+    let noticed =
+        || async { running.metric("pg_mask_forwarder_database_errors_total{class=\"08\"}").await > 0 };
     wait_until("no server takes writes", noticed).await.unwrap();
     let again = "ALTER DATABASE read_only RESET default_transaction_read_only";
     way.database.batch_execute(again).await.unwrap();
@@ -167,10 +169,10 @@ async fn the_queue_fails_in_every_way() {
     for (number, fault) in faults.into_iter().enumerate() {
         way.queue.send(&logins(10 * number..10 * number + 10)).await.unwrap();
         way.rows(10 * number + 10).await;
-        let before = running.metric("forwarder_receive_errors_total").await;
+        let before = running.metric("pg_mask_forwarder_receive_errors_total").await;
         proxy.set(fault);
         proxy.cut();
-        let fails = || async { running.metric("forwarder_receive_errors_total").await > before };
+        let fails = || async { running.metric("pg_mask_forwarder_receive_errors_total").await > before };
         wait_until("a receive fails", fails).await.unwrap();
         proxy.set(Fault::None);
     }
@@ -195,7 +197,7 @@ async fn a_queue_that_is_deleted_and_made_again_is_served_again() {
     // What is still being deleted would be told, too.
     way.drained().await;
     way.queue.client.delete_queue().queue_url(&way.queue.url).send().await.unwrap();
-    let fails = || async { running.metric("forwarder_receive_errors_total").await > 0 };
+    let fails = || async { running.metric("pg_mask_forwarder_receive_errors_total").await > 0 };
     wait_until("a receive fails", fails).await.unwrap();
     way.queue.client.create_queue().queue_name(way.name).send().await.unwrap();
     way.queue.send(&logins(10..20)).await.unwrap();

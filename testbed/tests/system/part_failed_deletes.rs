@@ -29,7 +29,7 @@ fn failed(code: &str) -> String {
 async fn the_rest_is_tried_again_alone() {
     let way = Way::new("part_failed").await;
     let (proxy, running) = answered(&way, &failed("InternalError")).await;
-    let fails = || async { running.metric("forwarder_delete_failures_total").await >= 3 };
+    let fails = || async { running.metric("pg_mask_forwarder_delete_failures_total").await >= 3 };
     wait_until("three fail", fails).await.unwrap();
     proxy.set(Fault::None);
     // The seven that were said to be deleted never were; only the three are gone now.
@@ -45,8 +45,8 @@ async fn what_is_lost_gives_its_place_back() {
     let way = Way::new("lost_handles").await;
     let (_proxy, running) = answered(&way, &failed("ReceiptHandleIsInvalid")).await;
     let given_up = || async {
-        running.metric("forwarder_delete_failures_total").await == 3
-            && running.metric("forwarder_in_flight_messages").await == 0
+        running.metric("pg_mask_forwarder_delete_failures_total").await == 3
+            && running.metric("pg_mask_forwarder_in_flight_messages").await == 0
     };
     wait_until("three are given up", given_up).await.unwrap();
     running.signal(Signal::TERM).unwrap();

@@ -15,7 +15,7 @@ async fn a_signal_at_any_moment_loses_doubles_and_hides_nothing() {
         let mut command = way.forwarder().await;
         command.args(["--batch-messages=50", "--batch-linger=20ms"]);
         let running = Running::start(command).unwrap();
-        let some = || async { running.metric("forwarder_received_total").await >= 50 };
+        let some = || async { running.metric("pg_mask_forwarder_received_total").await >= 50 };
         wait_until("some are received", some).await.unwrap();
         // Wherever it is by then.
         tokio::time::sleep(Duration::from_millis(17 * round as u64)).await;
@@ -49,7 +49,7 @@ async fn stuck(way: &Way, arguments: &[&str]) -> (Proxy, Running) {
     wait_until("it is ready", ready).await.unwrap();
     proxy.set(Fault::Stall);
     way.queue.send(&logins(0..30)).await.unwrap();
-    let held = || async { running.metric("forwarder_in_flight_messages").await == 30 };
+    let held = || async { running.metric("pg_mask_forwarder_in_flight_messages").await == 30 };
     wait_until("all are held", held).await.unwrap();
     (proxy, running)
 }
@@ -97,7 +97,7 @@ async fn a_batch_that_waits_for_more_is_visible_again() {
     command.args(["--batch-linger=1h", "--shutdown-grace=0s"]);
     let running = Running::start(command).unwrap();
     way.queue.send(&logins(0..5)).await.unwrap();
-    let held = || async { running.metric("forwarder_in_flight_messages").await == 5 };
+    let held = || async { running.metric("pg_mask_forwarder_in_flight_messages").await == 5 };
     wait_until("all are held", held).await.unwrap();
     running.signal(Signal::TERM).unwrap();
     let ended = running.ended().await.unwrap();
@@ -113,7 +113,7 @@ async fn what_waits_for_room_is_visible_again() {
     command.args(["--max-in-flight-bytes=1MiB", "--receivers=8", "--shutdown-grace=1s"]);
     let running = Running::start(command).unwrap();
     way.queue.send(&logins(0..3)).await.unwrap();
-    let small = || async { running.metric("forwarder_deleted_total").await == 3 };
+    let small = || async { running.metric("pg_mask_forwarder_deleted_total").await == 3 };
     wait_until("what is small is carried", small).await.unwrap();
     way.database.batch_execute("BEGIN; LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let large: Vec<String> =
@@ -121,7 +121,7 @@ async fn what_waits_for_room_is_visible_again() {
     for one in &large {
         way.queue.send(std::slice::from_ref(one)).await.unwrap();
     }
-    let full = || async { running.metric("forwarder_in_flight_bytes").await > 600_000 };
+    let full = || async { running.metric("pg_mask_forwarder_in_flight_bytes").await > 600_000 };
     wait_until("room is short", full).await.unwrap();
     running.signal(Signal::TERM).unwrap();
     let ended = running.ended().await.unwrap();

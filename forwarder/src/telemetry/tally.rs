@@ -1,6 +1,6 @@
-//! What was done: counted as it happens, printed at the end, served as metrics meanwhile.
+//! The tally: what was done, counted as it happens, served as metrics and printed at the end.
 
-use crate::database::Counts;
+use crate::database::{Counts, sqlstate};
 use crate::error::Error;
 use crate::message::Message;
 use prometheus_client::metrics::counter::Counter;
@@ -28,7 +28,7 @@ pub(crate) struct Tally {
     lag: Histogram,
 }
 
-/// The one line that the forwarder prints on stdout.
+/// The line that the forwarder prints on stdout at its end.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Summary {
     received: u64,
@@ -59,7 +59,7 @@ impl Tally {
         }
     }
 
-    /// Names everything for whoever collects metrics.
+    /// Gives each number its name and help in the metrics.
     pub(crate) fn register(&self, metrics: &mut Registry) {
         for (name, help, counter) in [
             ("received", "Messages received", &self.received),
@@ -82,15 +82,15 @@ impl Tally {
         metrics.register_with_unit("lag", help, Unit::Seconds, self.lag.clone());
     }
 
-    /// A batch was committed.
-    pub(crate) fn taken_in(&self, counts: Counts, took: Duration, batch: &[Message]) {
+    /// A batch was committed, after so long.
+    pub(crate) fn committed(&self, counts: Counts, batch: &[&Message], took: Duration) {
         self.inserted.inc_by(counts.inserted);
         self.duplicate.inc_by(counts.duplicate);
         self.quarantined.inc_by(counts.quarantined);
         self.batch_messages.observe(batch.len() as f64);
         self.batch_duration.observe(took.as_secs_f64());
         if let Some(oldest) = batch.iter().filter_map(|message| message.sent_at).min() {
-            // Clocks differ: what was sent in the future has no lag.
+            // Clocks differ: a message that was sent in the future has no lag.
             let lag = SystemTime::now().duration_since(oldest).unwrap_or_default();
             self.lag.observe(lag.as_secs_f64());
         }
@@ -98,11 +98,12 @@ impl Tally {
 
     /// The database failed.
     pub(crate) fn database_error(&self, error: &Error) {
-        let class = [("class", error.sqlstate_class().to_owned())];
+        let class = sqlstate(error).and_then(|code| code.code().get(..2)).unwrap_or("08");
+        let class = [("class", class.to_owned())];
         self.database_errors.get_or_create(&class).inc();
     }
 
-    /// Another number whenever anything moved on; to receive what comes again is not to move on.
+    /// Changes on progress; redelivered messages that are only received don't count.
     pub(crate) fn moved(&self) -> u64 {
         let counters = [&self.inserted, &self.duplicate, &self.quarantined, &self.deleted];
         counters.into_iter().map(Counter::get).sum()

@@ -1,10 +1,10 @@
-//! Waiting before trying again: longer each time, and never all at the same moment.
+//! How long to wait before trying again: longer each time, and not all tasks at the same moment.
 
 use std::time::Duration;
 
 /// Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
 }
 
@@ -13,19 +13,19 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 impl Backoff {
     /// How long to wait after one more failure.
-    pub(crate) fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let ceiling = FIRST.saturating_mul(2u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         ceiling.mul_f64(0.5 + fraction() / 2.0)
     }
 
-    /// It worked: the next failure is a first one again.
-    pub(crate) fn reset(&mut self) {
+    /// It worked: the next failure counts as the first.
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// A fraction of one, different each time; nothing secret hangs on it.
+/// A random number between 0 and 1, not for secrets.
 fn fraction() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     // The standard library seeds every RandomState differently.

@@ -1,0 +1,78 @@
+//! What is done about an error while messages are carried: wait and try again, or end everything.
+
+use super::shutdown::Stop;
+use crate::error::{End, Error};
+use crate::telemetry::report::Reports;
+use crate::telemetry::tally::Tally;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a drain waits out an outage in which nothing moves.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The errors of everything that carries messages.
+pub(super) struct Outages {
+    drain: bool,
+    stop: Stop,
+    tally: Arc<Tally>,
+    reports: Arc<Reports>,
+    /// Since when each end has been out, and what the tally said then.
+    since: Mutex<HashMap<End, (Instant, u64)>>,
+    /// The error that ended everything.
+    fatal: Mutex<Option<Error>>,
+}
+
+impl Outages {
+    pub(super) fn new(drain: bool, stop: Stop, tally: Arc<Tally>, reports: Arc<Reports>) -> Self {
+        Self { drain, stop, tally, reports, since: Mutex::default(), fatal: Mutex::default() }
+    }
+
+    /// Takes note of an error. `false`: wait and try again. `true`: it ended everything, which only a drain
+    /// does, when somebody has to set something right or an outage lasts.
+    pub(super) fn ends_on(&self, error: Error) -> bool {
+        self.reports.waiting_out(&error);
+        let lasts = || error.end.is_some_and(|end| self.lasts(end));
+        if !self.drain || (error.kind.may_pass() && !lasts()) {
+            return false;
+        }
+        self.end_with(error);
+        true
+    }
+
+    /// Ends everything; what is in flight is made visible again. The first error counts.
+    pub(super) fn end_with(&self, error: Error) {
+        self.fatal().get_or_insert(error);
+        self.stop.receiving.cancel();
+        self.stop.settling.cancel();
+    }
+
+    /// Whether an end has been out, and nothing has moved, for longer than a drain waits.
+    fn lasts(&self, end: End) -> bool {
+        let (now, moved) = (Instant::now(), self.tally.moved());
+        let mut since = self.since();
+        let out = since.entry(end).or_insert((now, moved));
+        if out.1 != moved {
+            *out = (now, moved);
+        }
+        now - out.0 > DRAIN_PATIENCE
+    }
+
+    /// An end has done what it was asked for: its outage is over.
+    pub(super) fn over(&self, end: End) {
+        self.since().remove(&end);
+    }
+
+    /// The error that ended everything, if one did.
+    pub(super) fn take_fatal(&self) -> Option<Error> {
+        self.fatal().take()
+    }
+
+    fn since(&self) -> MutexGuard<'_, HashMap<End, (Instant, u64)>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fatal(&self) -> MutexGuard<'_, Option<Error>> {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
