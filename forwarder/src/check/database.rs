@@ -114,7 +114,7 @@ fn server(findings: &mut Findings, connected: &Connection, about: &About) {
             "{at}, not encrypted: every message can be read on the way. Use sslmode=verify-full (PGSSLMODE)."
         )),
         (Protection::Encrypted, _) => findings.passed(CHECK, format!(
-            "{at}, encrypted, but the server's certificate was not verified (sslmode=verify-full does that)"
+            "{at}, over TLS, but the server's certificate was not verified (sslmode=verify-full does that)"
         )),
         (Protection::Vouched, _) => findings.passed(CHECK, format!("{at}, over TLS, its certificate is good")),
         (Protection::Named, _) => findings.passed(CHECK, format!("{at}, over TLS, its certificate and name are good")),

@@ -30,7 +30,7 @@ fn refuses(ended: &Ended, saying: &str) {
 }
 
 const PLAIN: &str = "on this machine";
-const UNCHECKED: &str = "over TLS; nobody asked";
+const UNCHECKED: &str = "over TLS, but the server's certificate was not verified";
 const VOUCHED: &str = "over TLS, its certificate is good";
 const NAMED: &str = "over TLS, its certificate and name are good";
 
