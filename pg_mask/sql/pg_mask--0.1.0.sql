@@ -50,20 +50,7 @@ COMMENT ON COLUMN pgmask.key_check.seal_id IS 'id of a seal key, NULL for a mask
 COMMENT ON TABLE pgmask.key_check_restored IS 'rows of pgmask.key_check that a dump brought; they count as soon as there are any';
 COMMENT ON TABLE pgmask.key_check_own IS 'rows of pgmask.key_check that CREATE EXTENSION wrote; never dumped from here';
 
--- The tables, and which of their rows a dump takes along.
-CREATE TABLE pgmask.ledger (
-    message_id uuid NOT NULL,
-    sent_day date NOT NULL,
-    taken_day date NOT NULL
-) PARTITION BY RANGE (sent_day);
--- The key is each partition's own. A day is in one partition, so that is as good as one for all; and
--- a dump restores partitions with their keys, which fails where the whole has one already. The id
--- comes first: it alone nearly always settles a comparison.
-CREATE TABLE pgmask.ledger_default PARTITION OF pgmask.ledger (PRIMARY KEY (message_id, sent_day)) DEFAULT;
--- The days' partitions come and go, so they are no part of the extension and a dump takes them along
--- as it does any table; but none from a schema whose name starts with "pg_".
-CREATE SCHEMA mask_ledger;
-
+-- The tables, and which of their rows a dump takes along. The ledger is in ledger.sql.
 CREATE TABLE pgmask.quarantine (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     message_id text NOT NULL,
@@ -92,84 +79,113 @@ CREATE TABLE pgmask.audit (
 );
 
 -- All of it belongs in a dump: messages are counted once, nothing is lost.
-SELECT pg_catalog.pg_extension_config_dump('pgmask.ledger_default', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_id_seq', '');
 
--- Keeping the ledger in shape. DDL, so it is the DBA's to call (from cron, say), never ingest's.
+-- The ledger, a ring of partitions: one for each value of the day of sending modulo 32 (days counted from
+-- 2000-01-01), and number 32 for messages without a believable time of sending. All are made here and are
+-- members of the extension: none comes or goes later, so a dump, a restore or a publication has them all.
 --
--- Ingest waits while a partition comes or goes, and that waits for whoever reads the ledger: five
--- seconds at most, and only when there is something to do.
-CREATE FUNCTION pgmask.maintain(OUT created integer, OUT dropped integer)
-    LANGUAGE plpgsql VOLATILE
-    SET search_path = pg_catalog, pg_temp SET "DateStyle" = 'ISO' SET lock_timeout = '5s' AS $$
+-- A redelivered message has the time of sending that it had before, so it meets its own entry in the same
+-- partition. That partition's key is therefore the message id alone, and there is none over all of them.
+CREATE TABLE pgmask.ledger (
+    message_id uuid NOT NULL,
+    slot smallint NOT NULL,
+    taken_day date NOT NULL
+) PARTITION BY LIST (slot);
+
+-- For maintain(): it reads a slot again when this day has become too old. NULL, as here and after a
+-- restore, is at once: a dump leaves this table out.
+CREATE TABLE pgmask.ledger_slot (
+    slot smallint PRIMARY KEY,
+    look_when_old date
+);
+
+DO $$
 DECLARE
-    days_ahead CONSTANT integer := 3;
+    slot integer;
+    partition text;
+BEGIN
+    FOR slot IN 0..32 LOOP
+        partition := pg_catalog.format('pgmask.ledger_%s', slot);
+        EXECUTE pg_catalog.format(
+            'CREATE TABLE %s PARTITION OF pgmask.ledger (PRIMARY KEY (message_id)) FOR VALUES IN (%s)',
+            partition, slot);
+        PERFORM pg_catalog.pg_extension_config_dump(partition::pg_catalog.regclass, '');
+        INSERT INTO pgmask.ledger_slot (slot) VALUES (slot);
+    END LOOP;
+END
+$$;
+
+-- Forgets the messages that were taken in more than pgmask.ledger_days ago. A slot in which all are as old
+-- is truncated, which costs next to nothing. Where the last of them will be old within two days, the others
+-- wait for that; where it will not, the old ones are deleted.
+CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigint)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    -- After one second of this time (deadlock_timeout) an autovacuum makes way.
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
     today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
     oldest CONSTANT date := today - pgmask.ledger_days();
-    day date;
-    partition name;
-    missing date[];
-    old name[];
+    -- A snapshot that is older than the lock does not show what the slot holds.
+    may_truncate CONSTANT boolean := current_setting('transaction_isolation') LIKE 'read %';
+    due smallint;
+    all_old smallint[] := '{}';
+    partition text;
+    first_day date;
+    first_to_keep date;
+    last_day date;
+    deleted bigint;
 BEGIN
-    created := 0;
-    dropped := 0;
-    -- Without such a key, messages would be taken in twice.
-    SELECT c.relname INTO partition
-    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = 'pgmask.ledger'::regclass AND NOT EXISTS (
-        SELECT FROM pg_index x
-        WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
-          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid
-              AND a.attnum = ANY (x.indkey) AND a.attname NOT IN ('message_id', 'sent_day')));
-    IF FOUND THEN
-        RAISE EXCEPTION 'partition "%" of pgmask.ledger has no unique index', partition
-            USING HINT = 'Give it a primary key (message_id, sent_day), or detach it. pgmask.maintain() makes partitions that have one.';
-    END IF;
+    slots_emptied := 0;
+    rows_deleted := 0;
+    -- A day after today was noted while the clock was ahead. A slot that is locked is seen to by another
+    -- maintain().
+    FOR due IN
+        SELECT s.slot FROM pgmask.ledger_slot AS s
+        WHERE s.look_when_old IS NULL OR s.look_when_old < oldest OR s.look_when_old > today
+        ORDER BY s.slot FOR UPDATE SKIP LOCKED
+    LOOP
+        partition := format('pgmask.ledger_%s', due);
+        EXECUTE format('SELECT min(taken_day), min(taken_day) FILTER (WHERE taken_day >= $1), max(taken_day)
+            FROM %s', partition) INTO first_day, first_to_keep, last_day USING oldest;
+        IF may_truncate AND last_day < oldest THEN
+            all_old := all_old || due;
+        ELSIF may_truncate AND last_day < oldest + 2 THEN
+            UPDATE pgmask.ledger_slot AS s SET look_when_old = last_day WHERE s.slot = due;
+        ELSE
+            IF first_day < oldest THEN
+                EXECUTE format('DELETE FROM %s WHERE taken_day < $1', partition) USING oldest;
+                GET DIAGNOSTICS deleted = ROW_COUNT;
+                rows_deleted := rows_deleted + deleted;
+            END IF;
+            -- Rows that come later are of today or later.
+            UPDATE pgmask.ledger_slot AS s SET look_when_old = least(first_to_keep, today) WHERE s.slot = due;
+        END IF;
+    END LOOP;
 
-    -- Ours are those with the name and the bounds of a day; others are left alone.
-    WITH ours AS (
-        SELECT c.relname, to_date(substr(c.relname, 5), 'YYYYMMDD') AS d
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'pgmask.ledger'::regclass AND c.relnamespace = 'mask_ledger'::regnamespace
-          AND pg_get_expr(c.relpartbound, c.oid) ~ '^FOR VALUES FROM \(''\d{4}-\d\d-\d\d''\) TO '
-          AND c.relname = 'day_' || translate(substr(pg_get_expr(c.relpartbound, c.oid), 19, 10), '-', '')
-          AND pg_get_expr(c.relpartbound, c.oid) = format('FOR VALUES FROM (%L) TO (%L)',
-              substr(pg_get_expr(c.relpartbound, c.oid), 19, 10)::date,
-              substr(pg_get_expr(c.relpartbound, c.oid), 19, 10)::date + 1)
-    )
-    SELECT (SELECT array_agg(today + ahead ORDER BY ahead) FROM generate_series(0, days_ahead) AS ahead
-            WHERE today + ahead NOT IN (SELECT d FROM ours)),
-           (SELECT array_agg(relname) FROM ours WHERE d < oldest)
-    INTO missing, old;
-
-    IF missing IS NOT NULL OR old IS NOT NULL THEN
-        LOCK TABLE pgmask.ledger IN ACCESS EXCLUSIVE MODE;
-    END IF;
-    FOREACH day IN ARRAY coalesce(missing, '{}') LOOP
-        partition := 'day_' || to_char(day, 'YYYYMMDD');
+    -- A truncated slot is locked until the transaction ends, so this comes last; and while one is locked,
+    -- no other is waited for: a batch that holds the one could wait for the other.
+    FOREACH due IN ARRAY all_old LOOP
+        partition := format('pgmask.ledger_%s', due);
         BEGIN
-            -- With one day in it, the id alone is the key, and its index a fifth smaller.
-            EXECUTE format('CREATE TABLE mask_ledger.%I (LIKE pgmask.ledger, PRIMARY KEY (message_id))', partition);
-            EXECUTE format(
-                'WITH moved AS (DELETE FROM pgmask.ledger_default WHERE sent_day = %L RETURNING *)
-                 INSERT INTO mask_ledger.%I SELECT * FROM moved', day, partition);
-            EXECUTE format(
-                'ALTER TABLE pgmask.ledger ATTACH PARTITION mask_ledger.%I FOR VALUES FROM (%L) TO (%L)',
-                partition, day, day + 1);
-            created := created + 1;
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE %s', partition,
+                CASE WHEN slots_emptied > 0 THEN 'NOWAIT' END);
         EXCEPTION
-            -- Somebody made a partition for that day, or another maintain() did just now.
-            WHEN invalid_object_definition OR duplicate_table THEN NULL;
+            -- A dump reads it, say, or a batch that is not committed yet has written there. The next
+            -- maintain() tries again.
+            WHEN lock_not_available THEN EXIT;
         END;
+        -- Nothing can be written there any more. Was anything, until now?
+        EXECUTE format('SELECT min(taken_day) FROM %s WHERE taken_day >= $1', partition)
+            INTO first_to_keep USING oldest;
+        CONTINUE WHEN first_to_keep IS NOT NULL;
+        EXECUTE format('TRUNCATE %s', partition);
+        slots_emptied := slots_emptied + 1;
+        UPDATE pgmask.ledger_slot AS s SET look_when_old = today WHERE s.slot = due;
     END LOOP;
-    FOREACH partition IN ARRAY coalesce(old, '{}') LOOP
-        EXECUTE format('DROP TABLE IF EXISTS mask_ledger.%I', partition);
-        dropped := dropped + 1;
-    END LOOP;
-    DELETE FROM pgmask.ledger_default WHERE taken_day < oldest;
 END
 $$;
 
@@ -297,12 +313,15 @@ REVOKE ALL ON FUNCTION
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
-COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pgmask.ledger, a day each';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
-COMMENT ON COLUMN pgmask.ledger.sent_day IS 'UTC day of the message''s SentTimestamp, as it came';
+COMMENT ON COLUMN pgmask.ledger.slot IS
+    'days from 2000-01-01 to the UTC day of the message''s SentTimestamp, modulo 32; 32 without a believable one';
 COMMENT ON COLUMN pgmask.ledger.taken_day IS 'UTC day it was taken in';
+COMMENT ON TABLE pgmask.ledger_slot IS 'when pgmask.maintain() reads a slot of the ledger again';
+COMMENT ON COLUMN pgmask.ledger_slot.look_when_old IS
+    'when this day is more than pgmask.ledger_days ago; NULL is at once';
 COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';
 COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
     'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
@@ -331,7 +350,7 @@ COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.maintain() IS
-    'makes ledger partitions for the days ahead and drops those older than pgmask.ledger_days';
+    'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';
 
 COMMENT ON FUNCTION @extschema@.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';

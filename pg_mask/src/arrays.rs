@@ -28,6 +28,11 @@ impl ArrayBuilder {
         Self::new(pg_sys::BYTEAOID, pg_sys::BYTEAARRAYOID)
     }
 
+    /// `smallint[]`.
+    pub(crate) fn smallint() -> Self {
+        Self::new(pg_sys::INT2OID, pg_sys::INT2ARRAYOID)
+    }
+
     /// `integer[]`.
     pub(crate) fn integer() -> Self {
         Self::new(pg_sys::INT4OID, pg_sys::INT4ARRAYOID)

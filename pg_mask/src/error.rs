@@ -42,6 +42,8 @@ pub(crate) enum Error {
     TemporaryTables { table: String },
     #[error("{0}")]
     BatchShape(&'static str),
+    #[error("pg_mask can't read what one of its own statements answered")]
+    Unreadable,
     #[error("the login was refused: {0}")]
     Refused(Refusal),
     #[error("pg_mask can't seal a message for the quarantine: {0}")]
@@ -84,6 +86,7 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
+            Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Self::Refused(_) | Self::NoReason => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         }
     }
@@ -121,6 +124,9 @@ impl Error {
             Self::TemporaryTables { .. } => "Ingest from a session of its own.",
             Self::BatchShape(_) => {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."
+            }
+            Self::Unreadable => {
+                "Were tables of the schema pgmask changed? Compare them with pg_mask's install script."
             }
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
             Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {

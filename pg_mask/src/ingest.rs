@@ -55,7 +55,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
 
-    let (fresh, duplicate) = ledger::claim(batch.messages);
+    let (fresh, duplicate) = ledger::claim(batch.messages)?;
     let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Text::to_utf8_if_it_can)).collect();
     let mut rows = Vec::with_capacity(fresh.len());
     let mut refused = Vec::new();

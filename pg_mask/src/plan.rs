@@ -1,9 +1,11 @@
-//! Statements that run again and again: each is planned once in a backend and kept.
+//! Statements that run again and again: each is planned once in a backend and kept. What they answer is
+//! decoded here alone, so that no answer that can't be read is taken for a value.
 
+use crate::error::Error;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiTupleTable};
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiTupleTable};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -44,6 +46,39 @@ pub(crate) fn run<'a, R>(
             }
         }
     })
+}
+
+/// A row that a statement gave.
+pub(crate) struct Row<'a>(SpiHeapTupleData<'a>);
+
+impl Row<'_> {
+    /// The value in a column (from 1) that is never NULL.
+    pub(crate) fn get<T: IntoDatum + FromDatum>(&self, column: usize) -> Result<T, Error> {
+        self.get_or_null(column)?.ok_or(Error::Unreadable)
+    }
+
+    /// The value in a column (from 1), or `None` for NULL.
+    pub(crate) fn get_or_null<T: IntoDatum + FromDatum>(&self, column: usize) -> Result<Option<T>, Error> {
+        self.0.get(column).map_err(|_| Error::Unreadable)
+    }
+}
+
+/// [`run`] for a statement that gives rows: `read` decodes each.
+pub(crate) fn rows<'a, T>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    run(sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
+}
+
+/// [`rows`] for a statement that gives one row, always.
+pub(crate) fn one_row<'a, T>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+    read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    rows(sql, arguments, read)?.pop().ok_or(Error::Unreadable)
 }
 
 /// A `date` argument, of days since 2000-01-01.

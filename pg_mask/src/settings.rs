@@ -37,7 +37,7 @@ pub(crate) fn define() {
         c"SQS keeps a message for 14 days at most; after that it can't come again.",
         &LEDGER_DAYS,
         1,
-        3650,
+        30,
         GucContext::Suset,
         GucFlags::default(),
     );

@@ -12,10 +12,10 @@ pub(super) struct Message<'a> {
     /// Where it stands in the batch.
     pub(super) place: usize,
     pub(super) id: Text<'a>,
-    /// What the ledger knows it by, beside its sent day.
+    /// Where in the ledger it is entered.
+    pub(super) slot: Slot,
+    /// What the ledger knows it by in that slot.
     pub(super) key: MessageKey,
-    /// The UTC day of SentTimestamp, believable or not: it is the same at every redelivery.
-    pub(super) sent_day: Day,
     pub(super) sent_at: Option<Micros>,
     pub(super) create_date: Day,
     pub(super) receive_count: Option<i32>,
@@ -25,8 +25,12 @@ pub(super) struct Message<'a> {
 /// A message id in 16 bytes.
 pub(super) type MessageKey = [u8; 16];
 
-/// The sent day of messages without a sent time.
-const NO_SENT_DAY: Day = -10_957; // 1970-01-01
+/// A partition of the ledger: ledger.sql explains them.
+pub(super) type Slot = i16;
+
+const SLOTS_OF_DAYS: Day = 32;
+/// The slot of messages without a believable time of sending.
+const NO_SENT_TIME: Slot = 32;
 
 pub(super) struct Batch<'a> {
     pub(super) messages: Vec<Message<'a>>,
@@ -55,7 +59,7 @@ impl<'a> Batch<'a> {
                 place,
                 key: key(&id.to_utf8_if_it_can()),
                 id,
-                sent_day: sent_at.map_or(NO_SENT_DAY, clock::day_of),
+                slot: slot(sent_at),
                 sent_at,
                 create_date: create_date(sent_at, now),
                 receive_count,
@@ -70,6 +74,13 @@ impl<'a> Batch<'a> {
 pub(super) fn create_date(sent_at: Option<Micros>, came_at: Micros) -> Day {
     let believable = sent_time::believable(sent_at.map(clock::to_unix), clock::to_unix(came_at));
     clock::day_of(believable.map_or(came_at, clock::from_unix))
+}
+
+/// Every delivery of a message has to come to the same slot, or it would be stored twice. So the slot
+/// depends on the time of sending alone and not on what the clock says, unlike [`create_date`].
+fn slot(sent_at: Option<Micros>) -> Slot {
+    let day_of_ring = |time| clock::day_of(clock::from_unix(time)).rem_euclid(SLOTS_OF_DAYS) as Slot;
+    sent_time::possible(sent_at.map(clock::to_unix)).map_or(NO_SENT_TIME, day_of_ring)
 }
 
 /// A UUID as SQS writes it is its own key. Any other id is hashed into one of version 8 (RFC 9562),

@@ -29,7 +29,7 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
     let mut receive_counts = ArrayBuilder::integer();
     let mut reasons = ArrayBuilder::text();
     let mut bodies = ArrayBuilder::bytea();
-    for (id, (message, reason)) in next_ids(refused.len()).into_iter().zip(refused) {
+    for (id, (message, reason)) in next_ids(refused.len())?.into_iter().zip(refused) {
         let body = message.body.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
         let sealed = keys.seal(&identity(id, message.id), &body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
@@ -60,10 +60,7 @@ fn identity(id: i64, message_id: Text<'_>) -> Vec<u8> {
 }
 
 /// Ids are needed before the rows are written: a body is sealed with its row's id.
-fn next_ids(count: usize) -> Vec<i64> {
-    plan::run(
-        NEXT_IDS,
-        || vec![(count as i32).into()],
-        |rows| rows.filter_map(|row| row.get::<i64>(1).ok().flatten()).collect(),
-    )
+fn next_ids(count: usize) -> Result<Vec<i64>, Error> {
+    let ids = plan::rows(NEXT_IDS, || vec![(count as i32).into()], |row| row.get(1))?;
+    if ids.len() == count { Ok(ids) } else { Err(Error::Unreadable) }
 }

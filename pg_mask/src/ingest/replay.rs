@@ -103,35 +103,31 @@ fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> usize 
 /// The next messages after `last`, locked.
 fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quarantined>, Error> {
     let reason = reason.map(|reason| OwnedText(reason.as_server_bytes().to_vec()));
-    let mut ids = ArrayBuilder::bigint();
-    plan::run(
+    let found = plan::rows(
         NEXT,
         || vec![last.into(), reason.into(), AT_A_TIME.into()],
-        |rows| {
-            let mut room = BYTES;
-            for row in rows {
-                let number = |at| row.get::<i64>(at).ok().flatten().unwrap_or_default();
-                if room < BYTES && room < number(2) {
-                    break;
-                }
-                room -= number(2);
-                ids.push_fixed(Some(number(1).to_ne_bytes()));
-            }
-        },
-    );
-    plan::run(READ, || vec![ids.finish()], |rows| rows.map(|row| open(keys, &row)).collect())
+        |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?)),
+    )?;
+    let mut ids = ArrayBuilder::bigint();
+    let mut room = BYTES;
+    for (id, size) in found {
+        if room < BYTES && room < size {
+            break;
+        }
+        room -= size;
+        ids.push_fixed(Some(id.to_ne_bytes()));
+    }
+    plan::rows(READ, || vec![ids.finish()], |row| open(keys, row))
 }
 
-fn open(keys: &Keys, row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Quarantined, Error> {
-    let time = |at| row.get::<TimestampWithTimeZone>(at).ok().flatten().map(i64::from);
-    let text = |at| row.get::<OwnedText>(at).ok().flatten().unwrap_or(OwnedText(Vec::new()));
-    let id = row.get::<i64>(1).ok().flatten().unwrap_or_default();
-    let sealed_body = row.get::<Vec<u8>>(6).ok().flatten().unwrap_or_default();
+fn open(keys: &Keys, row: &plan::Row<'_>) -> Result<Quarantined, Error> {
+    let id = row.get(1)?;
+    let message_id: OwnedText = row.get(2)?;
     Ok(Quarantined {
         id,
-        sent_at: time(3),
-        quarantined_at: time(4).unwrap_or_default(),
-        reason: text(5),
-        body: quarantine::open(keys, id, text(2).as_text(), &sealed_body)?,
+        sent_at: row.get_or_null::<TimestampWithTimeZone>(3)?.map(i64::from),
+        quarantined_at: row.get::<TimestampWithTimeZone>(4)?.into(),
+        reason: row.get(5)?,
+        body: quarantine::open(keys, id, message_id.as_text(), &row.get::<Vec<u8>>(6)?)?,
     })
 }

@@ -75,7 +75,7 @@ impl Target {
                 trust((*relation).rd_id, class.relowner, shown)?;
             }
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
-            let check_now = if may_wait { check_now((*relation).rd_id) } else { None };
+            let check_now = if may_wait { check_now((*relation).rd_id)? } else { None };
             Ok(Self { shown: shown.to_owned(), insert, owner: class.relowner, check_now, limits })
         }
     }
@@ -111,9 +111,9 @@ const DEFERRABLE: &str =
     WHERE t.tgdeferrable AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
         SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
 
-fn check_now(table: pg_sys::Oid) -> Option<String> {
-    let names = plan::run(DEFERRABLE, || vec![table.into()], |rows| rows.first().get_one::<String>());
-    names.ok().flatten().map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE"))
+fn check_now(table: pg_sys::Oid) -> Result<Option<String>, Error> {
+    let names = plan::one_row(DEFERRABLE, || vec![table.into()], |row| row.get_or_null::<String>(1))?;
+    Ok(names.map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE")))
 }
 
 /// Partitions and triggers of a table that are somebody else's than its owner's or a superuser's.
@@ -133,8 +133,8 @@ const FOREIGN: &str = "SELECT pg_catalog.min(found.name)
 /// astray: what it calls by a bare name, a temporary table of the caller's could answer to.
 fn trust(table: pg_sys::Oid, owner: pg_sys::Oid, shown: &str) -> Result<(), Error> {
     let foreign =
-        plan::run(FOREIGN, || vec![table.into(), owner.into()], |rows| rows.first().get_one::<String>());
-    if let Ok(Some(what)) = foreign {
+        plan::one_row(FOREIGN, || vec![table.into(), owner.into()], |row| row.get_or_null::<String>(1))?;
+    if let Some(what) = foreign {
         return Err(Error::ForeignCode { table: shown.to_owned(), what });
     }
     // SAFETY: look-ups of the backend's own state.

@@ -28,19 +28,18 @@ fn unseal(id: Option<i64>, reason: Option<Text<'_>>) -> Result<NewText, Error> {
     let (Some(reason), false) = (reason, readable.trim().is_empty()) else { return Err(Error::NoReason) };
     let id = id.ok_or(Error::NotInQuarantine(None))?;
     let keys = keys::current()?;
-    let found = plan::run(FIND, || vec![id.into()], |rows| rows.first().get_two::<OwnedText, Vec<u8>>());
-    let Ok((Some(message_id), Some(sealed_body))) = found else {
-        return Err(Error::NotInQuarantine(Some(id)));
-    };
+    let read = |row: &plan::Row<'_>| Ok((row.get::<OwnedText>(1)?, row.get::<Vec<u8>>(2)?));
+    let found = plan::rows(FIND, || vec![id.into()], read)?.pop();
+    let (message_id, sealed_body) = found.ok_or(Error::NotInQuarantine(Some(id)))?;
     let body = quarantine::open(&keys, id, message_id.as_text(), &sealed_body)?;
     // In a database of another encoding than the one that it was sealed in.
     let body = text::bytes_to_server(&body).ok_or(Error::NotInThisEncoding { id })?;
-    audit(id, reason, &readable);
+    audit(id, reason, &readable)?;
     Ok(NewText::with(body.len(), |text| text.copy_from_slice(&body)))
 }
 
 /// Before anything is shown. The table forgets what a transaction rolls back, the server's log does not.
-fn audit(id: i64, reason: Text<'_>, readable: &str) {
+fn audit(id: i64, reason: Text<'_>, readable: &str) -> Result<(), Error> {
     // SAFETY: look-ups of the role that called, outside of this SECURITY DEFINER function.
     let acting_role =
         unsafe { std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetOuterUserId(), false)) };
@@ -50,8 +49,7 @@ fn audit(id: i64, reason: Text<'_>, readable: &str) {
         let reason = OwnedText(reason.as_server_bytes().to_vec());
         vec![OwnedText(acting_role).into(), id.into(), reason.into()]
     };
-    let login_role = plan::run(AUDIT, arguments, |rows| rows.first().get_one::<OwnedText>());
-    let login_role = login_role.ok().flatten().unwrap_or(OwnedText(Vec::new())).0;
+    let login_role = plan::one_row(AUDIT, arguments, |row| row.get::<OwnedText>(1))?.0;
     // One line, whatever the reason holds.
     let readable: String = match text::server_is_utf8_or_unknown() {
         true => readable.escape_debug().collect(),
@@ -66,4 +64,5 @@ fn audit(id: i64, reason: Text<'_>, readable: &str) {
         "",
     )
     .report(PgLogLevel::LOG);
+    Ok(())
 }

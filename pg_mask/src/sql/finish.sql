@@ -20,12 +20,15 @@ REVOKE ALL ON FUNCTION
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
-COMMENT ON SCHEMA mask_ledger IS 'pg_mask: the partitions of pgmask.ledger, a day each';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
-COMMENT ON COLUMN pgmask.ledger.sent_day IS 'UTC day of the message''s SentTimestamp, as it came';
+COMMENT ON COLUMN pgmask.ledger.slot IS
+    'days from 2000-01-01 to the UTC day of the message''s SentTimestamp, modulo 32; 32 without a believable one';
 COMMENT ON COLUMN pgmask.ledger.taken_day IS 'UTC day it was taken in';
+COMMENT ON TABLE pgmask.ledger_slot IS 'when pgmask.maintain() reads a slot of the ledger again';
+COMMENT ON COLUMN pgmask.ledger_slot.look_when_old IS
+    'when this day is more than pgmask.ledger_days ago; NULL is at once';
 COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';
 COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
     'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
@@ -54,7 +57,7 @@ COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.maintain() IS
-    'makes ledger partitions for the days ahead and drops those older than pgmask.ledger_days';
+    'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';
 
 COMMENT ON FUNCTION @extschema@.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';

@@ -1,17 +1,4 @@
--- The tables, and which of their rows a dump takes along.
-CREATE TABLE pgmask.ledger (
-    message_id uuid NOT NULL,
-    sent_day date NOT NULL,
-    taken_day date NOT NULL
-) PARTITION BY RANGE (sent_day);
--- The key is each partition's own. A day is in one partition, so that is as good as one for all; and
--- a dump restores partitions with their keys, which fails where the whole has one already. The id
--- comes first: it alone nearly always settles a comparison.
-CREATE TABLE pgmask.ledger_default PARTITION OF pgmask.ledger (PRIMARY KEY (message_id, sent_day)) DEFAULT;
--- The days' partitions come and go, so they are no part of the extension and a dump takes them along
--- as it does any table; but none from a schema whose name starts with "pg_".
-CREATE SCHEMA mask_ledger;
-
+-- The tables, and which of their rows a dump takes along. The ledger is in ledger.sql.
 CREATE TABLE pgmask.quarantine (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     message_id text NOT NULL,
@@ -40,7 +27,6 @@ CREATE TABLE pgmask.audit (
 );
 
 -- All of it belongs in a dump: messages are counted once, nothing is lost.
-SELECT pg_catalog.pg_extension_config_dump('pgmask.ledger_default', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');

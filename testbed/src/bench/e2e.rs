@@ -45,7 +45,6 @@ async fn compare(
 ) -> Result<()> {
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute("SELECT pgmask.maintain()").await?;
     let mut table = Table::new(format!("e2e: from a full queue to durable rows, on {name}"), "messages/s");
 
     let truncate = "TRUNCATE user_logins, pgmask.ledger";

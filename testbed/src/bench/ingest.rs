@@ -46,7 +46,7 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
     let client = cluster.database("bench").await?;
     client
         .batch_execute(
-            "SELECT pgmask.maintain(); CREATE EXTENSION pgcrypto; CREATE TABLE copied_logins (LIKE user_logins);
+            "CREATE EXTENSION pgcrypto; CREATE TABLE copied_logins (LIKE user_logins);
              CREATE TABLE copied_ledger (LIKE pgmask.ledger, PRIMARY KEY (message_id)); SET jit = off",
         )
         .await?;
@@ -133,7 +133,7 @@ async fn ready(client: &Client, rows: u64, size: usize) -> Result<Vec<[Bytes; 2]
         Ok(lines.chunks(size).map(|batch| batch.concat().into()).collect())
     };
     let logins = "SELECT concat_ws(E'\\t', user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date) || E'\\n' FROM user_logins";
-    let ledger = "SELECT concat_ws(E'\\t', message_id, sent_day, taken_day) || E'\\n' FROM pgmask.ledger";
+    let ledger = "SELECT concat_ws(E'\\t', message_id, slot, taken_day) || E'\\n' FROM pgmask.ledger";
     let (logins, ledger) = (batches(logins).await?, batches(ledger).await?);
     Ok(logins.into_iter().zip(ledger).map(|(logins, ledger)| [logins, ledger]).collect())
 }

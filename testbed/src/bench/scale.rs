@@ -24,7 +24,6 @@ async fn ledger(report: &mut Report) -> Result<()> {
     const ROWS: u64 = 200_000;
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute("SELECT pgmask.maintain()").await?;
     let mut table = Table::new("scale: ingest, one backend, batches of 1000", "rows/s");
     let mut run = 0;
     let mut rate = async |before: &str, each_time: &str| -> Result<Vec<f64>> {
@@ -46,8 +45,10 @@ async fn ledger(report: &mut Report) -> Result<()> {
     let (rows, all) = ("TRUNCATE user_logins", "TRUNCATE user_logins, pgmask.ledger");
     let grow = |rows: u64| {
         format!(
-            "INSERT INTO pgmask.ledger SELECT gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date
-             FROM generate_series(1, {rows} - (SELECT count(*) FROM pgmask.ledger))"
+            "INSERT INTO pgmask.ledger (message_id, slot, taken_day)
+             SELECT gen_random_uuid(), (today - '2000-01-01') % 32, today
+             FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS today) AS t,
+                 generate_series(1, {rows} - (SELECT count(*) FROM pgmask.ledger))"
         )
     };
     // Not counted: the log's first files are made, which are used again later.
@@ -105,7 +106,6 @@ async fn forwarders(report: &mut Report) -> Result<()> {
     let emulator = Emulator::rustack().await?;
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute("SELECT pgmask.maintain()").await?;
     let mut table = Table::new("scale: forwarders on one queue, on rustack", "messages/s");
     for count in [1, 2, 4] {
         let queue = filled(&emulator, &format!("{count}-forwarders"), MESSAGES).await?;

@@ -8,7 +8,7 @@ use testbed::cluster::Cluster;
 use testbed::installation::output;
 use tokio_postgres::Client;
 
-/// A login and a message for the quarantine, of a day for which `maintain()` does nothing.
+/// A login and a message for the quarantine.
 const INGEST: &str = "SELECT inserted + quarantined FROM pgmask.ingest_login_batch('{a, b}',
     '{\"{\\\"user_id\\\":1,\\\"ip\\\":\\\"203.0.113.7\\\"}\", nonsense}',
     ARRAY['2026-11-20 12:00+00', '2026-11-20 12:00+00']::timestamptz[], '{1, 1}')";
@@ -303,7 +303,6 @@ async fn a_second_dump_over_a_first_one_is_refused_unless_they_agree() {
 #[tokio::test]
 async fn the_extension_goes_and_comes_back() {
     let client = crate::common::cluster().await.database("goes_and_comes").await.unwrap();
-    client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
     let token: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     client.batch_execute("DROP EXTENSION pg_mask; CREATE EXTENSION pg_mask").await.unwrap();
     let again: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);

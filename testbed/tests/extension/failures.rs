@@ -77,33 +77,6 @@ async fn deferred_constraints_are_checked_row_by_row() {
     assert_eq!(count(&admin, reasons).await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn maintenance_and_ingest_do_not_disturb_each_other() {
-    let cluster = cluster().await;
-    let admin = cluster.database("maintained").await.unwrap();
-    // A batch that is not committed yet, in the default partition: maintenance waits for it.
-    let ingesting = cluster.connect("maintained").await.unwrap();
-    ingesting.batch_execute("BEGIN").await.unwrap();
-    ingesting.batch_execute(&format!("SELECT * FROM {BATCH}")).await.unwrap();
-    let maintaining = tokio::spawn(async move {
-        let done = admin
-            .query_one("SELECT created FROM pgmask.maintain()", &[])
-            .await
-            .map(|row| row.get::<_, i32>(0));
-        (admin, done)
-    });
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'maintained' AND wait_event_type = 'Lock'";
-    let waits = || async { count(&ingesting, waiting).await == 1 };
-    testbed::guardian::wait_until("maintenance waits", waits).await.unwrap();
-    ingesting.batch_execute(&format!("SELECT * FROM {}", BATCH.replace("{a, b}", "{c, d}"))).await.unwrap();
-    ingesting.batch_execute("COMMIT").await.unwrap();
-    let (admin, done) = maintaining.await.unwrap();
-    assert_eq!(done.unwrap(), 4);
-    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.ledger").await, 4);
-    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.ledger_default").await, 0);
-}
-
 /// The table is exchanged for another while a batch waits for it: the row goes to the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_takes_the_name_meanwhile_gets_the_row() {
