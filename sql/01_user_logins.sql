@@ -1,8 +1,25 @@
 -- The table that logins are written to. Apply it to each database that takes in logins; applying it
 -- again changes nothing. A table that is already there may have more columns, keys, constraints,
 -- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
-CREATE EXTENSION IF NOT EXISTS pg_mask;
 SET search_path = pg_catalog, pg_temp;
+
+CREATE EXTENSION IF NOT EXISTS pg_mask SCHEMA public;
+
+-- Whoever made a table of that name in advance would get all logins.
+DO $$
+DECLARE
+    owner text;
+BEGIN
+    SELECT c.relowner::regrole INTO owner
+    FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
+    WHERE c.oid = to_regclass('public.user_logins') AND NOT r.rolsuper AND c.relowner <> current_user::regrole
+      AND c.relowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database());
+    IF FOUND THEN
+        RAISE EXCEPTION 'public.user_logins is there already and belongs to %', owner
+            USING HINT = 'If it is the table that you want: ALTER TABLE public.user_logins OWNER TO a superuser or the database''s owner, and give it back afterwards.';
+    END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS public.user_logins (
     user_id varchar(128),

@@ -170,7 +170,7 @@ impl Cluster {
 
     /// Applies the DBA's files in `sql/`, in order, to a database.
     pub fn apply_sql(&self, database: &str) -> Result<()> {
-        for file in ["01_user_logins.sql", "02_roles.sql", "03_analyst_views.sql"] {
+        for file in ["00_roles.sql", "01_user_logins.sql", "02_rights.sql", "03_analyst_views.sql"] {
             let sql = std::fs::File::open(root().join("sql").join(file))?;
             output(self.psql(database).arg("--quiet").stdin(sql))?;
         }

@@ -48,14 +48,14 @@ async fn nobody_gets_at_tables_keys_or_internals() {
         }
         let others = [
             "SELECT * FROM pgmask.ledger",
-            "SELECT * FROM pgmask.ledger_default",
+            "SELECT * FROM pgmask.ledger_7",
+            "DELETE FROM pgmask.ledger_slot",
             "SELECT * FROM pgmask.quarantine",
             "SELECT * FROM pgmask.quarantine_summary",
             "SELECT * FROM pgmask.key_check",
             "INSERT INTO pgmask.key_check VALUES (1, 'x', now())",
             "DELETE FROM pgmask.ledger",
             "SELECT pgmask.key_status()",
-            "SELECT pgmask.maintain()",
             "INSERT INTO pgmask.key_check_own VALUES (1, 'x', now())",
             "SELECT * FROM pgmask.key_check_restored",
             "INSERT INTO user_logins (user_id) VALUES ('forged')",
@@ -69,7 +69,6 @@ async fn nobody_gets_at_tables_keys_or_internals() {
             "DROP EXTENSION pg_mask",
             "ALTER FUNCTION ingest_login(jsonb, date) SECURITY INVOKER",
             "CREATE TABLE pgmask.mine ()",
-            "CREATE TABLE mask_ledger.mine ()",
             "SET ROLE postgres",
         ];
         for sql in others.iter().chain(settings) {
@@ -85,12 +84,13 @@ async fn nobody_gets_at_tables_keys_or_internals() {
 async fn each_role_has_its_own_rights_and_no_other() {
     let cluster = cluster().await;
     let admin = cluster.database("own_rights").await.unwrap();
-    for group in ["pgmask_ingester", "pgmask_analyst", "pgmask_recoverer"] {
+    for group in ["pgmask_ingester", "pgmask_analyst", "pgmask_recoverer", "pgmask_operator"] {
         member(&admin, &format!("own_{group}"), group).await;
     }
     let ingester = cluster.connect_as("own_pgmask_ingester", "own_rights").await.unwrap();
     ingester.batch_execute(INGEST).await.unwrap();
     ingester.batch_execute("SELECT ingest_login('{\"user_id\": 2}')").await.unwrap();
+    ingester.batch_execute("SELECT pgmask.maintain()").await.unwrap();
     for sql in [
         "SELECT mask_pii('x')",
         "SELECT mask_pii('::1'::inet)",
@@ -105,12 +105,28 @@ async fn each_role_has_its_own_rights_and_no_other() {
         .batch_execute("SELECT app_version_text(1); TABLE shared_ips; TABLE shared_devices")
         .await
         .unwrap();
-    for sql in [INGEST, "SELECT ingest_login('{\"user_id\": 2}')"] {
+    for sql in [INGEST, "SELECT ingest_login('{\"user_id\": 2}')", "SELECT pgmask.maintain()"] {
         is_refused(&analyst, sql).await;
     }
     let recoverer = cluster.connect_as("own_pgmask_recoverer", "own_rights").await.unwrap();
-    for sql in [INGEST, "SELECT mask_pii('x')", "SELECT * FROM user_logins"] {
+    for sql in
+        [INGEST, "SELECT mask_pii('x')", "SELECT * FROM user_logins", "SELECT pgmask.replay_quarantine()"]
+    {
         is_refused(&recoverer, sql).await;
+    }
+    let operator = cluster.connect_as("own_pgmask_operator", "own_rights").await.unwrap();
+    operator
+        .batch_execute("SELECT pgmask.maintain(); SELECT pgmask.replay_quarantine(); SELECT pgmask.key_status(); TABLE pgmask.quarantine_summary")
+        .await
+        .unwrap();
+    for sql in [
+        INGEST,
+        "SELECT mask_pii('x')",
+        "SELECT * FROM user_logins",
+        "SELECT * FROM pgmask.quarantine",
+        "SELECT pgmask.unseal_quarantine(1, 'x')",
+    ] {
+        is_refused(&operator, sql).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The DBA's files may be applied again and again, to any database.
 
 use crate::common::{cluster, count};
+use testbed::cluster::Cluster;
 
 #[tokio::test]
 async fn may_be_applied_again_and_to_a_second_database() {
@@ -46,6 +47,59 @@ async fn a_view_that_another_role_made_is_refused() {
     assert!(refused.contains("public.shared_ips is there already and belongs to trapper"), "{refused}");
     client.batch_execute("DROP OWNED BY trapper; DROP ROLE trapper").await.unwrap();
     cluster.apply_sql("files_trap").unwrap();
+}
+
+/// Whoever may make tables in public would otherwise get all logins.
+#[tokio::test]
+async fn a_login_table_that_another_role_made_is_refused() {
+    let cluster = cluster().await;
+    cluster.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE files_table").await.unwrap();
+    let client = cluster.connect("files_table").await.unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE lurker; GRANT CREATE ON SCHEMA public TO lurker;
+             SET ROLE lurker; CREATE TABLE user_logins (user_id text); RESET ROLE",
+        )
+        .await
+        .unwrap();
+    let refused = cluster.apply_sql("files_table").unwrap_err().to_string();
+    assert!(refused.contains("public.user_logins is there already and belongs to lurker"), "{refused}");
+    client.batch_execute("DROP OWNED BY lurker; DROP ROLE lurker").await.unwrap();
+    cluster.apply_sql("files_table").unwrap();
+}
+
+/// Somebody who may make roles waits for one of ours to get its rights.
+#[tokio::test]
+async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.connect("postgres").await.unwrap();
+    for (made, saying) in [
+        ("CREATE ROLE pgmask_recoverer LOGIN", "role pgmask_recoverer is there already and can log in"),
+        ("CREATE ROLE pgmask_writer LOGIN", "role pgmask_writer is there already and can log in"),
+        ("CREATE ROLE pgmask_writer CREATEROLE", "role pgmask_writer is there already and has rights"),
+        (
+            "CREATE ROLE pgmask_forwarder LOGIN SUPERUSER",
+            "role pgmask_forwarder is there already and has rights",
+        ),
+        (
+            "CREATE ROLE pgmask_writer IN ROLE pg_write_all_data",
+            "role pgmask_writer is there already and a member of pg_write_all_data",
+        ),
+        (
+            "CREATE ROLE other; CREATE ROLE pgmask_forwarder LOGIN IN ROLE other",
+            "role pgmask_forwarder is there already and a member of other",
+        ),
+    ] {
+        admin.batch_execute(made).await.unwrap();
+        let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
+        assert!(refused.contains(saying), "{made}: {refused}");
+        admin
+            .batch_execute("DROP ROLE IF EXISTS pgmask_recoverer, pgmask_writer, pgmask_forwarder")
+            .await
+            .unwrap();
+    }
+    cluster.apply_sql("postgres").unwrap();
+    cluster.apply_sql("postgres").unwrap();
 }
 
 #[tokio::test]

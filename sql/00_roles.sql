@@ -1,0 +1,81 @@
+-- The roles. They belong to the whole server and need no extension, so apply this file before a restore,
+-- too: a dump does not hold roles. Apply it as a superuser; applying it again changes nothing.
+--
+--   pgmask_ingester   may call the two ingest functions and maintain(), and nothing else: no table
+--   pgmask_analyst    may mask values, and read user_logins and the views of 03_analyst_views.sql
+--   pgmask_unlimited  beside pgmask_analyst, for those whose job is masking in bulk
+--   pgmask_operator   may do what keeps pg_mask in shape, and reads no value
+--   pgmask_recoverer  may open quarantined messages, each for a reason that is kept
+--   pgmask_writer     inserts the rows, for ingestion; it is granted to no role
+--   pgmask_forwarder  logs in as the forwarder: an ingester whose parameters are never logged
+--
+-- What they may do in a database is in 02_rights.sql. (PostgreSQL reserves role names that start with "pg_".)
+-- pgmask_forwarder comes without a password: give it one (\password pgmask_forwarder), or another way
+-- in (pg_hba.conf).
+SET search_path = pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+    wanted text;
+    there pg_catalog.pg_roles;
+    member_of text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
+        'pgmask_recoverer', 'pgmask_writer', 'pgmask_forwarder']
+    LOOP
+        SELECT * INTO there FROM pg_catalog.pg_roles WHERE rolname = wanted;
+        IF NOT FOUND THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I %s', wanted,
+                CASE WHEN wanted = 'pgmask_forwarder' THEN 'LOGIN' ELSE 'NOLOGIN' END);
+            CONTINUE;
+        END IF;
+        -- One that is there already may be somebody's who waits for its rights. (Citus reaches its workers
+        -- as the role that a statement runs as, so there pgmask_writer may log in.)
+        IF there.rolsuper OR there.rolcreaterole OR there.rolcreatedb OR there.rolreplication OR there.rolbypassrls THEN
+            RAISE EXCEPTION 'role % is there already and has rights that it must not have', wanted
+                USING HINT = 'Drop it, or take from it: SUPERUSER, CREATEROLE, CREATEDB, REPLICATION, BYPASSRLS.';
+        END IF;
+        IF there.rolcanlogin AND wanted <> 'pgmask_forwarder' AND NOT (wanted = 'pgmask_writer'
+            AND pg_catalog.current_setting('shared_preload_libraries') LIKE '%citus%')
+        THEN
+            RAISE EXCEPTION 'role % is there already and can log in', wanted
+                USING HINT = pg_catalog.format('Drop it, or ALTER ROLE %I NOLOGIN.', wanted);
+        END IF;
+        SELECT pg_catalog.min(m.roleid::pg_catalog.regrole::text) INTO member_of
+        FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
+        WHERE m.member = there.oid AND NOT (wanted = 'pgmask_forwarder' AND r.rolname = 'pgmask_ingester');
+        IF member_of IS NOT NULL THEN
+            RAISE EXCEPTION 'role % is there already and a member of %', wanted, member_of
+                USING HINT = pg_catalog.format('Drop it, or REVOKE %s FROM %I.', member_of, wanted);
+        END IF;
+    END LOOP;
+END
+$$;
+GRANT pgmask_ingester TO pgmask_forwarder;
+
+COMMENT ON ROLE pgmask_ingester IS 'pg_mask: may call the two ingest functions and maintain(), and nothing else';
+COMMENT ON ROLE pgmask_analyst IS 'pg_mask: may mask values and read masked logins';
+COMMENT ON ROLE pgmask_unlimited IS 'pg_mask: masks without a budget, beside pgmask_analyst';
+COMMENT ON ROLE pgmask_operator IS 'pg_mask: keeps it in shape, and reads no value';
+COMMENT ON ROLE pgmask_recoverer IS 'pg_mask: may open quarantined messages, each for a reason that is kept';
+COMMENT ON ROLE pgmask_writer IS 'pg_mask: ingestion inserts rows as this role; not to be granted to any role';
+COMMENT ON ROLE pgmask_forwarder IS 'pg_mask: logs in as the forwarder';
+
+-- A statement that fails or takes long may be logged: the messages that it carries may not. Settings
+-- of a group don't reach its members, so they stand at the role that logs in. Any other login role
+-- that ingests needs the same.
+ALTER ROLE pgmask_forwarder SET log_parameter_max_length = 0;
+ALTER ROLE pgmask_forwarder SET log_parameter_max_length_on_error = 0;
+-- A jsonb that can't be read is shown in the CONTEXT of the error; terse leaves that out of the log.
+ALTER ROLE pgmask_forwarder SET log_error_verbosity = terse;
+-- Plans with the messages' text in them could be shown by auto_explain.
+ALTER ROLE pgmask_forwarder SET plan_cache_mode = force_generic_plan;
+DO $$
+BEGIN
+    IF pg_catalog.current_setting('server_version_num')::int >= 160000 THEN
+        ALTER ROLE pgmask_forwarder SET auto_explain.log_parameter_max_length = 0;
+    END IF;
+END
+$$;
+
+RESET search_path;

@@ -1,0 +1,54 @@
+-- What the roles of 00_roles.sql may do in a database. Apply it to each database that takes in logins, as
+-- a superuser, after 01; applying it again changes nothing.
+SET search_path = pg_catalog, pg_temp;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_mask') THEN
+        RAISE EXCEPTION 'this database has no extension pg_mask'
+            USING HINT = 'Apply sql/01_user_logins.sql first.';
+    END IF;
+    IF pg_catalog.to_regrole('pgmask_writer') IS NULL THEN
+        RAISE EXCEPTION 'this server has no role pgmask_writer'
+            USING HINT = 'Apply sql/00_roles.sql first.';
+    END IF;
+END
+$$;
+
+GRANT USAGE ON SCHEMA pgmask TO pgmask_ingester, pgmask_analyst, pgmask_operator, pgmask_recoverer;
+GRANT EXECUTE ON FUNCTION
+    pgmask.ingest_login(jsonb, date),
+    pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]),
+    pgmask.maintain()
+    TO pgmask_ingester;
+GRANT EXECUTE ON FUNCTION
+    pgmask.mask_pii(text), pgmask.mask_pii(text, text), pgmask.mask_pii(inet), pgmask.app_version_text(integer)
+    TO pgmask_analyst;
+GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text), pgmask.key_status()
+    TO pgmask_operator;
+GRANT SELECT ON pgmask.quarantine_summary TO pgmask_operator;
+GRANT EXECUTE ON FUNCTION pgmask.unseal_quarantine(bigint, text) TO pgmask_recoverer;
+
+-- The bare names are in the schema that CREATE EXTENSION was given.
+DO $$
+DECLARE
+    home name;
+BEGIN
+    SELECT n.nspname INTO home
+    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'pg_mask';
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO pgmask_ingester, pgmask_analyst', home);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
+        %1$I.ingest_login(jsonb, date)
+        TO pgmask_ingester', home);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
+        %1$I.mask_pii(text), %1$I.mask_pii(text, text), %1$I.mask_pii(inet),
+        %1$I.app_version_text(integer)
+        TO pgmask_analyst', home);
+END
+$$;
+
+GRANT SELECT ON public.user_logins TO pgmask_analyst;
+GRANT INSERT ON public.user_logins TO pgmask_writer;
+
+RESET search_path;
