@@ -178,11 +178,24 @@ impl Database {
     }
 }
 
+/// What counts where nothing else is said. Batches go to a primary: a standby that was one is found out
+/// when the forwarder connects, not by the next batch. A server that is gone without a word is given up
+/// after 30 s, idle or in the midst of a statement.
+const DEFAULTS: [(&str, &str); 7] = [
+    ("fallback_application_name", "pg_mask forwarder"),
+    ("target_session_attrs", "read-write"),
+    ("connect_timeout", "10"),
+    ("keepalives_idle", "15"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "30000"),
+];
+
 /// Reads where and as whom to connect. Nothing is connected yet.
 pub(crate) fn settings(given: &DatabaseUrl) -> Result<Settings, Error> {
     let url = given.database_url.as_deref().filter(|url| !url.is_empty());
-    let settings = Settings::read(url, |name| std::env::var(name).ok())?;
-    let has_password = |url| Settings::read(Some(url), |_| None).is_ok_and(|url| url.has_password());
+    let settings = Settings::read(url, &DEFAULTS, |name| std::env::var_os(name))?;
+    let has_password = |url| Settings::read(Some(url), &[], |_| None).is_ok_and(|url| url.has_password());
     if given.is_argument && url.is_some_and(has_password) {
         tracing::warn!(
             "the process list shows the password in --database-url; give it in PGPASSWORD, DATABASE_URL or ~/.pgpass"

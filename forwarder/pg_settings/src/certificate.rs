@@ -1,4 +1,4 @@
-//! Is the server who it says it is? As libpq asks, which differs from what browsers ask.
+//! Whether a server's certificate is good, as libpq decides it, which differs from what browsers do.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -34,7 +34,7 @@ impl Trust {
 #[derive(Debug)]
 pub(crate) struct Verifier {
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
-    /// Nobody, and a server need not be vouched for.
+    /// `None`: every certificate will do.
     pub(crate) trust: Option<Trust>,
     pub(crate) check_name: bool,
 }

@@ -9,6 +9,16 @@ pub enum Error {
     /// The URL is not shown: it may hold a password.
     #[error("the database URL can't be read; it looks like postgresql://user@host:port/database")]
     Url,
+    /// A second @ before the parameters: with it, a part of a password would be taken for a host.
+    #[error(
+        "the database URL has an @ too many. Write an @ that belongs to the password or another part as %40, or give the password in PGPASSWORD."
+    )]
+    UnescapedAt,
+    /// A % without two hexadecimal digits, or bytes that are no UTF-8.
+    #[error(
+        "the database URL has a % that begins no character. Write a % that belongs to the password or another part as %25, or give the password in PGPASSWORD."
+    )]
+    UnescapedPercent,
     /// A setting is wrong, or a file that it names.
     #[error("{0}")]
     Setting(String),
@@ -17,8 +27,8 @@ pub enum Error {
     Mismatch {
         /// What happened, and what to do.
         what: String,
-        /// What tokio-postgres says.
-        source: tokio_postgres::Error,
+        /// What TLS or tokio-postgres says, if they said anything.
+        source: Option<Cause>,
     },
     /// The server refused.
     #[error("the database refuses: {what}")]
@@ -33,10 +43,13 @@ pub enum Error {
     Unavailable {
         /// What happened.
         what: String,
-        /// What tokio-postgres says, if it said anything in time.
-        source: Option<tokio_postgres::Error>,
+        /// What the network or tokio-postgres says, if they said anything in time.
+        source: Option<Cause>,
     },
 }
+
+/// An error of the libraries that this one uses.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What an error means for whoever wants a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +66,11 @@ impl Error {
     /// What it means.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Url | Self::Setting(_) | Self::Mismatch { .. } => Kind::SetUp,
+            Self::Url
+            | Self::UnescapedAt
+            | Self::UnescapedPercent
+            | Self::Setting(_)
+            | Self::Mismatch { .. } => Kind::SetUp,
             Self::Unavailable { .. } => Kind::Transient,
             // Classes 28: who; 3D: which database; 42: rights; 0A: what the server does not know.
             Self::Refused { source, .. } => match source.code().and_then(|code| code.code().get(..2)) {
@@ -74,7 +91,7 @@ impl Error {
 }
 
 /// An error and what caused it, in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

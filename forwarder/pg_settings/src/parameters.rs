@@ -1,125 +1,150 @@
-//! Where and how to connect, as libpq has it: a URL, and for what it leaves open the environment
-//! (PostgreSQL manual, "Connection Strings" and "Environment Variables").
+//! All that was said about a connection, put together. What stands in the URL counts before a service
+//! file, that before the variables, and these before the program's own defaults, as in libpq.
 
 use crate::error::Error;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use crate::known::{Handling, IGNORED_VARIABLES, PARAMETERS};
+use crate::service::Places;
+use crate::url;
 use std::collections::BTreeMap;
-
-/// Every parameter that the forwarder knows, and the variable that libpq has for it.
-const KNOWN: [(&str, Option<&str>); 26] = [
-    ("application_name", Some("PGAPPNAME")),
-    ("channel_binding", Some("PGCHANNELBINDING")),
-    ("connect_timeout", Some("PGCONNECT_TIMEOUT")),
-    ("dbname", Some("PGDATABASE")),
-    ("host", Some("PGHOST")),
-    ("hostaddr", Some("PGHOSTADDR")),
-    ("keepalives", None),
-    ("keepalives_idle", None),
-    ("keepalives_interval", None),
-    ("keepalives_retries", None),
-    ("load_balance_hosts", Some("PGLOADBALANCEHOSTS")),
-    ("options", Some("PGOPTIONS")),
-    ("passfile", Some("PGPASSFILE")),
-    ("password", Some("PGPASSWORD")),
-    ("port", Some("PGPORT")),
-    ("sslcert", Some("PGSSLCERT")),
-    ("sslkey", Some("PGSSLKEY")),
-    ("sslmode", Some("PGSSLMODE")),
-    ("sslnegotiation", Some("PGSSLNEGOTIATION")),
-    ("sslrootcert", Some("PGSSLROOTCERT")),
-    ("target_session_attrs", Some("PGTARGETSESSIONATTRS")),
-    ("tcp_user_timeout", None),
-    ("user", Some("PGUSER")),
-    // The last three are libpq's, and nothing that they ask for is missed here.
-    ("client_encoding", Some("PGCLIENTENCODING")),
-    ("gssencmode", Some("PGGSSENCMODE")),
-    ("sslsni", Some("PGSSLSNI")),
-];
-const NOT_MISSED: [&str; 3] = ["client_encoding", "gssencmode", "sslsni"];
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Parameters by name. Not printed: the password is among them.
-pub(crate) struct Parameters(BTreeMap<&'static str, String>);
+pub(crate) struct Parameters {
+    given: BTreeMap<&'static str, Given>,
+    ignored: Vec<Ignored>,
+}
+
+struct Given {
+    value: String,
+    origin: Origin,
+}
+
+/// Where a parameter was found.
+#[derive(Debug, Clone, PartialEq)]
+enum Origin {
+    Url,
+    Service(PathBuf),
+    Variable(&'static str),
+    Program,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Url => f.write_str("in the URL"),
+            Self::Service(file) => write!(f, "in {}", file.display()),
+            Self::Variable(name) => f.write_str(name),
+            Self::Program => f.write_str("the program's default"),
+        }
+    }
+}
+
+/// A setting of libpq's that was given and has no effect. None of these asks for protection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// The parameter or variable, and where it was found.
+    pub setting: String,
+    /// Why it has no effect.
+    pub why: &'static str,
+}
+
+impl std::fmt::Display for Ignored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} has no effect: {}", self.setting, self.why)
+    }
+}
 
 impl Parameters {
-    /// What the URL says, and the environment where it says nothing.
-    pub(crate) fn read(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let mut given = match url {
-            Some(url) => Self::of_url(url)?,
-            None => Self(BTreeMap::new()),
-        };
-        for (name, its_variable) in KNOWN {
-            if let Some(value) = its_variable.and_then(&variable).filter(|value| !value.is_empty()) {
-                given.0.entry(name).or_insert(value);
-            }
+    /// Reads the URL, the service file that is named, and the environment; takes the program's defaults
+    /// for what is open then.
+    pub(crate) fn read(
+        url: Option<&str>,
+        defaults: &[(&'static str, &str)],
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Error> {
+        let variable = |name: &str| variable(&environment, name);
+        let mut all = Self { given: BTreeMap::new(), ignored: Vec::new() };
+        for (name, value) in url.map(url::parameters).transpose()?.unwrap_or_default() {
+            // The last of a URL counts, as in libpq.
+            all.given.insert(name, Given { value, origin: Origin::Url });
         }
-        given.0.retain(|name, _| !NOT_MISSED.contains(name));
-        Ok(given)
-    }
-
-    /// `postgresql://[user[:password]@][host[:port]][,…][/database][?name=value[&…]]`
-    fn of_url(url: &str) -> Result<Self, Error> {
-        let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://"));
-        let rest = rest.ok_or(Error::Url)?;
-        let mut given = Self(BTreeMap::new());
-        // Before the first slash, all up to an @ says who connects.
-        let (who, rest) = match rest.find(['@', '/']) {
-            Some(at) if rest.as_bytes()[at] == b'@' => (&rest[..at], &rest[at + 1..]),
-            _ => ("", rest),
+        let given_or = |all: &mut Self, name, its_variable| match all.take(name) {
+            Some(value) => Ok(Some(value)),
+            None => variable(its_variable),
         };
-        let (user, password) = who.split_once(':').unwrap_or((who, ""));
-        given.set("user", user)?;
-        given.set("password", password)?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (servers, database) = rest.split_once('/').unwrap_or((rest, ""));
-        given.set("dbname", database)?;
-        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
-        for server in servers.split(',') {
-            let (host, port) = match server.strip_prefix('[').map(|server| server.split_once(']')) {
-                Some(bracketed) => bracketed.ok_or(Error::Url)?,
-                None => server.split_at(server.find(':').unwrap_or(server.len())),
+        if let Some(service) = given_or(&mut all, "service", "PGSERVICE")? {
+            let places = Places {
+                named: given_or(&mut all, "servicefile", "PGSERVICEFILE")?.map(PathBuf::from),
+                home: path(&environment, "HOME"),
+                system: path(&environment, "PGSYSCONFDIR"),
             };
-            hosts.push(host);
-            ports.push(match port.strip_prefix(':') {
-                Some(port) => port,
-                None if port.is_empty() => "",
-                None => return Err(Error::Url),
-            });
-        }
-        given.set("host", &hosts.join(","))?;
-        if ports.iter().any(|port| !port.is_empty()) {
-            given.set("port", &ports.join(","))?;
-        }
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=').ok_or(Error::Url)? {
-                ("ssl", "true") => given.set("sslmode", "require")?, // as JDBC has it, and libpq takes it
-                (name, value) => given.set(name, value)?,
+            let found = places.find(&service)?;
+            for (name, value) in found.parameters.into_iter().filter(|(_, value)| !value.is_empty()) {
+                all.add(name, value, Origin::Service(found.file.clone()));
             }
         }
-        Ok(given)
+        for known in PARAMETERS {
+            let Some(name) = known.variable else { continue };
+            if let Some(value) = variable(name)? {
+                all.add(known.name, value, Origin::Variable(name));
+            }
+        }
+        // The manual no longer names it, but libpq takes it for sslmode=require.
+        if variable("PGREQUIRESSL")?.is_some_and(|value| value.starts_with('1')) {
+            all.add("sslmode", "require".to_owned(), Origin::Variable("PGREQUIRESSL"));
+        }
+        for (name, value) in defaults {
+            all.add(name, (*value).to_owned(), Origin::Program);
+        }
+        for (name, why) in IGNORED_VARIABLES {
+            if variable(name)?.is_some() {
+                all.ignored.push(Ignored { setting: (*name).to_owned(), why });
+            }
+        }
+        all.sort_out()?;
+        Ok(all)
     }
 
-    /// Sets a parameter to what a part of a URL means, if there is anything.
-    fn set(&mut self, name: &str, encoded: &str) -> Result<(), Error> {
-        // Of a URL that is not what it should be, what seems a name may be a piece of the password.
-        let Some((name, _)) = KNOWN.into_iter().find(|(known, _)| *known == name) else {
-            let names = KNOWN.map(|(name, _)| name).join(", ");
-            return set_up(format!(
-                "the database URL has a parameter that is not known here. These are: {names}."
-            ));
-        };
-        if !encoded.is_empty() {
-            let value = percent_decode_str(encoded).decode_utf8().map_err(|_| Error::Url)?;
-            self.0.insert(name, value.into_owned());
+    fn add(&mut self, name: &'static str, value: String, origin: Origin) {
+        self.given.entry(name).or_insert(Given { value, origin });
+    }
+
+    /// Takes out what has no effect; refuses what asks for something that can't be done.
+    fn sort_out(&mut self) -> Result<(), Error> {
+        for known in PARAMETERS {
+            let Some(Given { value, origin }) = self.given.get(known.name) else { continue };
+            match known.handling {
+                Handling::Honoured => continue,
+                Handling::Refused { unless, why } if !unless.contains(&value.as_str()) => {
+                    return Err(Error::Setting(format!(
+                        "{} ({origin}) can't be honoured: {why}",
+                        known.name
+                    )));
+                }
+                Handling::Refused { .. } => {}
+                Handling::Ignored(why) => {
+                    let setting = format!("{} ({origin})", known.name);
+                    self.ignored.push(Ignored { setting, why });
+                }
+            }
+            self.given.remove(known.name);
         }
         Ok(())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+    /// What was given and has no effect.
+    pub(crate) fn take_ignored(&mut self) -> Vec<Ignored> {
+        std::mem::take(&mut self.ignored)
     }
 
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+        self.given.remove(name).map(|given| given.value)
+    }
+
+    pub(crate) fn take_path(&mut self, name: &str) -> Option<PathBuf> {
+        self.take(name).map(PathBuf::from)
     }
 
     /// The elements of a comma-separated list.
@@ -127,100 +152,153 @@ impl Parameters {
         self.take(name).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
     }
 
-    /// All that are left, read by tokio-postgres, which knows what they may be.
-    pub(crate) fn config(&self) -> Result<tokio_postgres::Config, Error> {
-        let mut url = "postgresql://?".to_owned();
-        for (name, value) in &self.0 {
-            let parameter = format!("{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC));
-            // Its own words may hold the value, which may be a password.
-            if format!("postgresql://?{parameter}").parse::<tokio_postgres::Config>().is_err() {
-                return not_a(name);
-            }
-            url.push_str(&parameter);
-        }
-        url.parse().map_err(|_| Error::Url)
+    /// A parameter that `read` understands. What it doesn't is an error that does not show the value,
+    /// which may be a piece of the password.
+    pub(crate) fn take_as<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(Given { value, origin }) = self.given.remove(name) else { return Ok(None) };
+        read(&value)
+            .map(Some)
+            .ok_or_else(|| Error::Setting(format!("{name} ({origin}) has a value that can't be read")))
+    }
+
+    /// A parameter with a fixed set of values.
+    pub(crate) fn take_one_of<T: Copy>(
+        &mut self,
+        name: &'static str,
+        values: &[(&str, T)],
+    ) -> Result<Option<T>, Error> {
+        let Some(Given { value, origin }) = self.given.remove(name) else { return Ok(None) };
+        let found = values.iter().find(|(known, _)| *known == value).map(|(_, meaning)| *meaning);
+        found.map(Some).ok_or_else(|| {
+            let known: Vec<&str> = values.iter().map(|(known, _)| *known).collect();
+            Error::Setting(format!(
+                "{name} ({origin}) has a value that is not supported. It may be {}.",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// A number.
+    pub(crate) fn take_number<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>, Error> {
+        self.take_as(name, |value| value.trim().parse().ok())
     }
 }
 
-/// A value can't be what its parameter says.
-pub(crate) fn not_a<T>(name: &str) -> Result<T, Error> {
-    let variable = KNOWN.into_iter().find(|(known, _)| *known == name).and_then(|(_, variable)| variable);
-    let variable = variable.map(|variable| format!(" or in {variable}")).unwrap_or_default();
-    set_up(format!("the database's {name} can't be read. Correct it in the URL{variable}."))
+/// A variable's value. One that is set to nothing is not set.
+pub(crate) fn variable(
+    environment: impl Fn(&str) -> Option<OsString>,
+    name: &str,
+) -> Result<Option<String>, Error> {
+    let value = environment(name).filter(|value| !value.is_empty()).map(OsString::into_string).transpose();
+    value.map_err(|_| Error::Setting(format!("{name} is not UTF-8")))
 }
 
-fn set_up<T>(what: String) -> Result<T, Error> {
-    Err(Error::Setting(what))
+/// A path that a variable gives, of any bytes.
+pub(crate) fn path(environment: impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(url: &str) -> BTreeMap<&'static str, String> {
-        Parameters::read(Some(url), |_| None).map(|parameters| parameters.0).unwrap()
+    fn with<'a>(variables: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
+        |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
     }
 
-    fn map<const N: usize>(pairs: [(&'static str, &str); N]) -> BTreeMap<&'static str, String> {
-        pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
-    }
-
-    #[test]
-    fn urls_are_read_as_libpq_reads_them() {
-        assert_eq!(
-            read("postgresql://u:p%40%2F?x@host:5433/db?sslmode=verify-full&application_name=a%20b"),
-            map([
-                ("user", "u"),
-                ("password", "p@/?x"),
-                ("host", "host"),
-                ("port", "5433"),
-                ("dbname", "db"),
-                ("sslmode", "verify-full"),
-                ("application_name", "a b"),
-            ])
-        );
-        assert_eq!(
-            read("postgres://a,[::1]:5433,c/db"),
-            map([("host", "a,::1,c"), ("port", ",5433,"), ("dbname", "db")])
-        );
-        assert_eq!(
-            read("postgresql://%2Frun%2Fpostgresql/db?user=u&ssl=true"),
-            map([("host", "/run/postgresql"), ("dbname", "db"), ("user", "u"), ("sslmode", "require")])
-        );
-        assert_eq!(read("postgresql://"), map([]));
-        assert_eq!(read("postgresql:///d%40b?gssencmode=disable"), map([("dbname", "d@b")]));
+    fn error(url: &str, variables: &[(&str, &str)]) -> String {
+        Parameters::read(Some(url), &[], with(variables)).err().unwrap_or_else(|| panic!("{url}")).to_string()
     }
 
     #[test]
-    fn what_the_url_leaves_open_the_environment_says() {
-        let variable = |name: &str| match name {
-            "PGHOST" => Some("elsewhere".to_owned()),
-            "PGPORT" => Some("5433".to_owned()),
-            "PGUSER" => Some(String::new()),
-            _ => None,
-        };
-        let found = Parameters::read(Some("postgresql://here"), variable).map(|parameters| parameters.0);
-        assert_eq!(found.unwrap(), map([("host", "here"), ("port", "5433")]));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_without_showing_it() {
-        for url in [
-            "host=somewhere password=secret",
-            "postgresql://u:secret@[::1",
-            "postgresql://[::1]secret",
-            "postgresql://host/db?secret",
-            "postgresql://u:secret/x?secret=1@host/db",
-            "postgresql://u:%FFsecret@host",
-        ] {
-            let error = Parameters::read(Some(url), |_| None).err().unwrap().to_string();
-            assert!(!error.contains("secret"), "{error}");
+    fn the_url_counts_before_a_service_before_variables_before_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("services").display().to_string();
+        std::fs::write(&file, "[s]\nhost=of-service\nport=2\nuser=of-service\ndbname=\n").unwrap();
+        let variables = [
+            ("PGSERVICEFILE", file.as_str()),
+            ("PGSERVICE", "other"),
+            ("PGHOST", "of-variable"),
+            ("PGPORT", "3"),
+            ("PGUSER", "of-variable"),
+            ("PGDATABASE", "of-variable"),
+            ("PGOPTIONS", ""),
+        ];
+        let defaults = [("host", "d"), ("dbname", "d"), ("options", "d")];
+        let url = Some("postgresql://of-url?service=s&port=0&port=1");
+        let mut read = Parameters::read(url, &defaults, with(&variables)).unwrap();
+        let expected = ["of-url", "1", "of-service", "of-variable", "d"];
+        for (name, expected) in ["host", "port", "user", "dbname", "options"].into_iter().zip(expected) {
+            assert_eq!(read.take(name).as_deref(), Some(expected), "{name}");
         }
-        let wrong = Parameters::read(Some("postgresql://?channel_binding=secret"), |_| None).unwrap();
-        let error = wrong.config().err().unwrap().to_string();
+    }
+
+    /// `gssencmode=require` connected in the clear, and `PGREQUIREAUTH` was passed over.
+    #[test]
+    fn protection_that_can_not_be_had_is_refused_wherever_it_is_asked_for() {
+        for known in PARAMETERS {
+            let Handling::Refused { unless, .. } = known.handling else { continue };
+            let said = error(&format!("postgresql://?{}=asked", known.name), &[]);
+            assert!(said.starts_with(known.name) && said.contains("(in the URL)"), "{said}");
+            assert!(!said.contains("asked"), "{said}");
+            if let Some(variable) = known.variable {
+                let said = error("postgresql://", &[(variable, "asked")]);
+                assert!(said.starts_with(known.name) && said.contains(variable), "{said}");
+            }
+            for value in unless {
+                let url = format!("postgresql://?{}={value}", known.name);
+                assert!(Parameters::read(Some(&url), &[], |_| None).unwrap().ignored.is_empty(), "{url}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_named() {
+        let variables = [("PGTZ", "UTC"), ("PGKRBSRVNAME", "x"), ("PGHOST", "h"), ("PGLOCALEDIR", "")];
+        let url = "postgresql://?client_encoding=latin1&sslmode=prefer";
+        let mut read = Parameters::read(Some(url), &[], with(&variables)).unwrap();
+        let said: Vec<String> = read.take_ignored().iter().map(Ignored::to_string).collect();
         assert_eq!(
-            error,
-            "the database's channel_binding can't be read. Correct it in the URL or in PGCHANNELBINDING."
+            said,
+            [
+                "PGTZ has no effect: times are exchanged in a form that it does not change",
+                "client_encoding (in the URL) has no effect: the encoding is always UTF-8",
+                "krbsrvname (PGKRBSRVNAME) has no effect: GSSAPI is not supported",
+            ]
         );
+    }
+
+    #[test]
+    fn pgrequiressl_is_an_old_name_for_sslmode_require() {
+        let sslmode = |variables: &[(&str, &str)]| {
+            Parameters::read(None, &[("sslmode", "prefer")], with(variables)).unwrap().take("sslmode")
+        };
+        assert_eq!(sslmode(&[("PGREQUIRESSL", "1")]).as_deref(), Some("require"));
+        assert_eq!(sslmode(&[("PGREQUIRESSL", "0")]).as_deref(), Some("prefer"));
+        let both = [("PGREQUIRESSL", "1"), ("PGSSLMODE", "verify-full")];
+        assert_eq!(sslmode(&both).as_deref(), Some("verify-full"));
+    }
+
+    #[test]
+    fn a_variable_that_is_no_text_is_not_passed_over() {
+        use std::os::unix::ffi::OsStringExt;
+        let environment = |name: &str| (name == "PGSSLMODE").then(|| OsString::from_vec(vec![0xff]));
+        let error = Parameters::read(None, &[], environment).err().unwrap().to_string();
+        assert_eq!(error, "PGSSLMODE is not UTF-8");
+    }
+
+    #[test]
+    fn a_value_that_can_not_be_read_is_not_shown() {
+        let mut read = Parameters::read(Some("postgresql://?connect_timeout=secret"), &[], |_| None).unwrap();
+        let said = read.take_number::<i64>("connect_timeout").unwrap_err().to_string();
+        assert_eq!(said, "connect_timeout (in the URL) has a value that can't be read");
+        let mut read = Parameters::read(None, &[], with(&[("PGSSLMODE", "secret")])).unwrap();
+        let said = read.take_one_of("sslmode", &[("disable", 0), ("require", 1)]).unwrap_err().to_string();
+        let expected = "sslmode (PGSSLMODE) has a value that is not supported. It may be disable, require.";
+        assert_eq!(said, expected);
     }
 }

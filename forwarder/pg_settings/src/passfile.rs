@@ -1,5 +1,6 @@
 //! Passwords from `~/.pgpass` (PostgreSQL manual, "The Password File").
 
+use crate::file::{self, Unusable};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,27 +13,38 @@ pub(crate) struct Login<'a> {
     pub(crate) user: &'a str,
 }
 
-/// The password that a file holds for a login. A file that others may read is not used.
-pub(crate) fn password(file: &Path, login: Login<'_>) -> Option<Vec<u8>> {
-    let about = std::fs::metadata(file).ok()?;
+/// What a password file has for a login.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Found {
+    /// This password.
+    Password(Vec<u8>),
+    /// No line that fits.
+    NoLine,
+    /// The file is not there.
+    NoFile,
+    /// The file is there and is not used, for this reason.
+    NotUsed(String),
+}
+
+/// Looks a login up. A file that others may read is not used.
+pub(crate) fn password(file: &Path, login: Login<'_>) -> Found {
     let shown = file.display();
-    if !about.is_file() {
-        warn_once(&format!("the password file {shown} is not used: it is no plain file"));
-        return None;
-    }
-    if about.permissions().mode() & 0o077 != 0 {
-        warn_once(&format!(
-            "the password file {shown} is not used: others than its owner have rights to it. Run: chmod 600 {shown}"
-        ));
-        return None;
-    }
-    match std::fs::read(file) {
-        Ok(text) => find(&text, login),
-        Err(error) => {
-            warn_once(&format!("the password file {shown} is not used: {error}"));
-            None
+    let not_used = |why: &str| {
+        warn_once(&format!("the password file {shown} is not used: {why}"));
+        Found::NotUsed(why.to_owned())
+    };
+    match file::read(file) {
+        Err(Unusable::Missing) => Found::NoFile,
+        Err(why) => not_used(&format!("it {why}")),
+        Ok(_) if others_may_read(file) => {
+            not_used(&format!("others than its owner have rights to it. Run: chmod 600 {shown}"))
         }
+        Ok(text) => find(&text, login).map_or(Found::NoLine, Found::Password),
     }
+}
+
+fn others_may_read(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o077 != 0)
 }
 
 /// Connections come and go; what is wrong with the file is said once.
@@ -132,15 +144,18 @@ mod tests {
 
     #[test]
     fn a_file_that_others_may_read_is_not_used() {
-        let path = std::env::temp_dir().join(format!("pg_mask-pgpass-{}", std::process::id()));
-        std::fs::write(&path, "*:*:*:*:secret").unwrap();
-        let with_mode = |mode| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pgpass");
+        assert_eq!(password(&path, LOGIN), Found::NoFile);
+        std::fs::write(&path, "*:*:*:forwarder:secret").unwrap();
+        let with_mode = |mode, login| {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            password(&path, LOGIN)
+            password(&path, login)
         };
-        let (open, closed) = (with_mode(0o640), with_mode(0o600));
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!((open, closed), (None, Some(b"secret".to_vec())));
-        assert_eq!(password(&path, LOGIN), None);
+        assert_eq!(with_mode(0o600, LOGIN), Found::Password(b"secret".to_vec()));
+        assert_eq!(with_mode(0o600, Login { user: "x", ..LOGIN }), Found::NoLine);
+        let Found::NotUsed(why) = with_mode(0o640, LOGIN) else { panic!("others may read it") };
+        assert!(why.contains("chmod 600"), "{why}");
+        assert!(matches!(password(Path::new("/dev/null"), LOGIN), Found::NotUsed(_)));
     }
 }

@@ -1,17 +1,61 @@
 //! What it means when a server does not take us, and what to do about it.
 
 use crate::error::{Error, causes};
+use crate::wire::Objection;
 use rustls::{AlertDescription, CertificateError};
 use std::error::Error as _;
+use std::io::ErrorKind;
 use tokio_postgres::error::SqlState;
 
 /// Whether another way to connect, with TLS or without, may do better.
 pub(crate) fn is_of_this_way(error: &tokio_postgres::Error) -> bool {
-    is_of_tls(error) || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+        || cause::<rustls::Error>(error).is_some()
 }
 
-/// What an error of connecting means.
-pub(crate) fn sort(error: tokio_postgres::Error, server: &str, password_from: &str) -> Error {
+/// The server has no TLS.
+pub(crate) fn no_tls(server: &str) -> Error {
+    Error::Mismatch {
+        what: format!(
+            "the database at {server} has no TLS, which sslmode asks for. Turn it on there (ssl = on), or use sslmode=prefer or disable."
+        ),
+        source: None,
+    }
+}
+
+/// What an error of the TLS handshake means.
+pub(crate) fn of_tls(error: std::io::Error, server: &str) -> Error {
+    let text = error.to_string();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let what = match inner {
+        Some(rustls::Error::InvalidCertificate(reason)) => format!(
+            "the database at {server} shows a certificate that is not good: {text}. {}",
+            certificate_hint(reason)
+        ),
+        Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => client_certificate(server, &text),
+        Some(rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)) => format!(
+            "the database at {server} has no common TLS version with us: {text}. Check ssl_min_protocol_version and ssl_max_protocol_version, here and there."
+        ),
+        _ => return unreachable(error, server),
+    };
+    Error::Mismatch { what, source: Some(error.into()) }
+}
+
+/// The network, or what is said on it before PostgreSQL's protocol, failed.
+pub(crate) fn unreachable(error: std::io::Error, server: &str) -> Error {
+    Error::Unavailable { what: format!("can't be reached at {server}: {error}"), source: Some(error.into()) }
+}
+
+/// What an error after that means, while the server lets us in.
+pub(crate) fn of_start(
+    error: tokio_postgres::Error,
+    objection: Option<&Objection>,
+    server: &str,
+    password_from: &str,
+) -> Error {
+    if let Some(objection) = objection {
+        return of_objection(objection, server, password_from);
+    }
     if let Some(refused) = error.as_db_error() {
         let hint = match *refused.code() {
             SqlState::INVALID_PASSWORD => Some(format!("Check the password ({password_from}).")),
@@ -29,38 +73,54 @@ pub(crate) fn sort(error: tokio_postgres::Error, server: &str, password_from: &s
         return Error::Refused { what, source: error };
     }
     let text = causes(&error);
-    let mismatch = match cause::<rustls::Error>(&error) {
-        Some(rustls::Error::InvalidCertificate(reason)) => Some(format!(
-            "the database at {server} shows a certificate that is not good: {text}. {}",
-            certificate_hint(reason)
-        )),
-        Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => Some(format!(
-            "the database at {server} does not take the client's certificate: {text}. Check sslcert and sslkey (PGSSLCERT, PGSSLKEY)."
-        )),
-        _ if text.contains("server does not support TLS") => Some(format!(
-            "the database at {server} has no TLS, which sslmode asks for. Turn it on there (ssl = on), or use sslmode=prefer or disable."
-        )),
-        _ if text.contains("password missing") => Some(format!(
-            "the database at {server} asks for a password ({password_from}). Give it in PGPASSWORD, or in a line of ~/.pgpass."
-        )),
-        _ if text.starts_with("authentication error") => Some(format!(
-            "authentication with the database at {server} failed: {text}. Check the role's password and channel_binding."
-        )),
-        _ => None,
-    };
-    if let Some(what) = mismatch {
-        return Error::Mismatch { what, source: error };
+    match cause::<rustls::Error>(&error) {
+        // With TLS 1.3 the server looks at our certificate after the handshake.
+        Some(rustls::Error::AlertReceived(alert)) if is_about_us(*alert) => {
+            let what = client_certificate(server, &text);
+            return Error::Mismatch { what, source: Some(error.into()) };
+        }
+        _ => {}
     }
-    let what = match text.contains("database does not allow writes") {
-        true => format!("at {server} is read-only: a standby, or on its way to become a primary"),
-        false => format!("can't be reached at {server}: {text}"),
-    };
-    Error::Unavailable { what, source: Some(error) }
+    if is_lost(&error) {
+        let what = format!("can't be reached at {server}: {text}");
+        return Error::Unavailable { what, source: Some(error.into()) };
+    }
+    let what = format!(
+        "authentication with the database at {server} failed: {text}. Check the role's password and channel_binding."
+    );
+    Error::Mismatch { what, source: Some(error.into()) }
 }
 
-/// TLS itself failed, or there is none.
-fn is_of_tls(error: &tokio_postgres::Error) -> bool {
-    error.to_string().contains("TLS handshake") || cause::<rustls::Error>(error).is_some()
+/// What an objection means.
+pub(crate) fn of_objection(objection: &Objection, server: &str, password_from: &str) -> Error {
+    let hint = match objection {
+        Objection::Method(_) | Objection::NoAuthentication => {
+            "Check pg_hba.conf on the server, or require_auth (PGREQUIREAUTH).".to_owned()
+        }
+        Objection::NoPassword => {
+            format!("Give it in PGPASSWORD, or in a line of ~/.pgpass ({password_from}).")
+        }
+        Objection::TooLong(_) | Objection::NotPostgres => {
+            "Check that the host and port are a PostgreSQL server's.".to_owned()
+        }
+    };
+    Error::Mismatch {
+        what: format!("the database at {server} is given up: {objection}. {hint}"),
+        source: None,
+    }
+}
+
+/// The connection was lost; tokio-postgres puts what does not fit into its protocol into errors of
+/// these kinds of I/O, too.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let of_protocol = [ErrorKind::InvalidData, ErrorKind::InvalidInput, ErrorKind::Other];
+    error.is_closed() || cause::<std::io::Error>(error).is_some_and(|io| !of_protocol.contains(&io.kind()))
+}
+
+fn client_certificate(server: &str, text: &str) -> String {
+    format!(
+        "the database at {server} does not take the client's certificate: {text}. Check sslcert and sslkey (PGSSLCERT, PGSSLKEY)."
+    )
 }
 
 fn certificate_hint(reason: &CertificateError) -> &'static str {

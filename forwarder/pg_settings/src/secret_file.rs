@@ -2,6 +2,7 @@
 //! is in it. Such files are often open to every user of the container, so their mode is nobody's fault.
 
 use crate::error::Error;
+use crate::file;
 use std::path::Path;
 
 /// The password in a file; a line's end after it is none of it.
@@ -12,7 +13,8 @@ pub(crate) fn password(file: &Path) -> Result<Vec<u8>, Error> {
             file.display()
         ))
     };
-    let text = std::fs::read(file).map_err(|error| wrong(&format!("can't be read: {error}")))?;
+    // For each connection anew, so a pipe would not do: it gives its content once.
+    let text = file::read(file).map_err(|error| wrong(&error.to_string()))?;
     let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
     if end == 0 {
         return Err(wrong("is empty"));
