@@ -2,12 +2,14 @@
 //! LocalStack does: HTTP 500, `{}`. One queue, in memory, in the process and runtime of its owner.
 //!
 //! `call` reads what is asked and lets no mistake pass, `signature` none in how it is signed,
-//! `actions` does it and puts the answer into XML, `store` holds the messages.
+//! `actions` does it, `store` holds the messages, `refusal` and `xml` are how it is answered.
 
 mod actions;
 mod call;
+mod refusal;
 mod signature;
 mod store;
+mod xml;
 
 use crate::Result;
 use call::Call;

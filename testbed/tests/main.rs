@@ -51,9 +51,11 @@ mod system {
     mod part_failed_deletes;
     mod passwords;
     mod pgbouncer;
+    mod protection;
     mod query_protocol;
     mod redelivery;
     mod secured;
+    mod service_files;
     mod set_up_errors;
     mod several_servers;
     mod shutdown;

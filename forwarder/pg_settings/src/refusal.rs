@@ -93,21 +93,21 @@ pub(crate) fn of_start(
 
 /// What an objection means.
 pub(crate) fn of_objection(objection: &Objection, server: &str, password_from: &str) -> Error {
-    let hint = match objection {
-        Objection::Method(_) | Objection::NoAuthentication => {
-            "Check pg_hba.conf on the server, or require_auth (PGREQUIREAUTH).".to_owned()
-        }
-        Objection::NoPassword => {
-            format!("Give it in PGPASSWORD, or in a line of ~/.pgpass ({password_from}).")
-        }
-        Objection::TooLong(_) | Objection::NotPostgres => {
-            "Check that the host and port are a PostgreSQL server's.".to_owned()
+    let what = match objection {
+        Objection::Method(_) | Objection::NoAuthentication => format!(
+            "the database at {server} {objection}. Check pg_hba.conf on the server, or require_auth (PGREQUIREAUTH)."
+        ),
+        Objection::NoPassword => format!(
+            "the database at {server} {objection} ({password_from}). Give it in PGPASSWORD, or in a line of ~/.pgpass."
+        ),
+        Objection::TooLong(_) => format!("the database at {server} {objection}"),
+        Objection::NotPostgres => {
+            format!(
+                "the database at {server} {objection}. Check that host and port are a PostgreSQL server's."
+            )
         }
     };
-    Error::Mismatch {
-        what: format!("the database at {server} is given up: {objection}. {hint}"),
-        source: None,
-    }
+    Error::Mismatch { what, source: None }
 }
 
 /// The connection was lost; tokio-postgres puts what does not fit into its protocol into errors of

@@ -184,12 +184,12 @@ mod tests {
 
     #[test]
     fn a_connection_is_local_where_it_does_not_leave_the_machine() {
-        let is_local = |url| servers(url).unwrap()[0].is_local();
+        let is_local = |url: String| servers(&url).unwrap()[0].is_local();
         for local in ["", "localhost", "127.0.0.1", "[::1]", "%2Ftmp", "db.example?hostaddr=127.0.0.1"] {
-            assert!(is_local(&format!("postgresql://{local}")), "{local}");
+            assert!(is_local(format!("postgresql://{local}")), "{local}");
         }
         for remote in ["db.example", "192.0.2.1", "localhost?hostaddr=192.0.2.1"] {
-            assert!(!is_local(&format!("postgresql://{remote}")), "{remote}");
+            assert!(!is_local(format!("postgresql://{remote}")), "{remote}");
         }
     }
 

@@ -210,6 +210,14 @@ impl Tls {
                 "sslmode verify-ca and verify-full need a file of the certificates to trust, and {missing}. Name it in sslrootcert (PGSSLROOTCERT), or say sslrootcert=system."
             ));
         }
+        // Where libpq finds this list, it looks every certificate up in it.
+        let revoked = self.folder.as_ref().map(|folder| folder.join("root.crl"));
+        if let Some(revoked) = revoked.filter(|revoked| revoked.exists()) {
+            return set_up(&format!(
+                "certificate revocation lists are not supported, and {} is one. Move it away to connect without.",
+                revoked.display()
+            ));
+        }
         let certificates = certificates(&self.roots, "sslrootcert")?;
         let trust = Trust::new(certificates);
         if trust.is_empty() {

@@ -16,15 +16,15 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 /// Why a connection is given up.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum Objection {
-    #[error("it asks for authentication by {0}, which require_auth does not allow")]
+    #[error("asks for authentication by {0}, which require_auth does not allow")]
     Method(Method),
-    #[error("it asks for no authentication, which require_auth does not allow")]
+    #[error("asks for no authentication, which require_auth does not allow")]
     NoAuthentication,
-    #[error("it asks for a password, and there is none")]
+    #[error("asks for a password")]
     NoPassword,
-    #[error("it sent more than {} MiB without coming to an end", .0 >> 20)]
+    #[error("sent an answer of more than {} MiB, and the connection was closed", .0 >> 20)]
     TooLong(usize),
-    #[error("what it sends is not PostgreSQL's protocol")]
+    #[error("does not speak PostgreSQL's protocol")]
     NotPostgres,
 }
 

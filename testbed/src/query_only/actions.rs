@@ -1,43 +1,15 @@
 //! The actions: what each takes, does and answers. Shapes: Amazon SQS API Reference, 2012-11-05.
 
 use super::call::Call;
+use super::refusal::Refusal;
 use super::store::Stored;
+use super::xml::{attribute, document, escaped};
 use super::{Manners, State, lock};
 use md5::{Digest, Md5};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often a long poll looks.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// Why a call is refused.
-pub(super) struct Refusal {
-    pub(super) status: u16,
-    code: String,
-    message: String,
-}
-
-impl Refusal {
-    /// The caller's mistake.
-    pub(super) fn sender(code: &str, message: &str) -> Self {
-        Self { status: 400, code: code.to_owned(), message: message.to_owned() }
-    }
-
-    /// The same, with a code of SQS's own.
-    pub(super) fn sqs(code: &str, message: &str) -> Self {
-        Self::sender(&format!("AWS.SimpleQueueService.{code}"), message)
-    }
-
-    /// As XML.
-    pub(super) fn document(&self) -> String {
-        let [code, message] = [&self.code, &self.message].map(|text| escaped(text));
-        document(
-            "ErrorResponse",
-            &format!(
-                "<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message><Detail/></Error><RequestId>1</RequestId>"
-            ),
-        )
-    }
-}
 
 /// Does what is asked and answers in XML.
 pub(super) async fn answer(state: &State, mut call: Call) -> Result<String, Refusal> {
@@ -181,28 +153,4 @@ fn failed(id: &str, code: &str, sender_fault: bool) -> String {
     format!(
         "<BatchResultErrorEntry><Id>{id}</Id><Code>{code}</Code><Message>-</Message><SenderFault>{sender_fault}</SenderFault></BatchResultErrorEntry>"
     )
-}
-
-fn attribute(name: &str, value: &str) -> String {
-    format!("<Attribute><Name>{name}</Name><Value>{value}</Value></Attribute>")
-}
-
-fn document(root: &str, content: &str) -> String {
-    let namespace = "http://queue.amazonaws.com/doc/2012-11-05/";
-    format!("<?xml version=\"1.0\"?>\n<{root} xmlns=\"{namespace}\">{content}</{root}>\n")
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\r' => escaped.push_str("&#xD;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }

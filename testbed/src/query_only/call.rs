@@ -1,6 +1,6 @@
 //! A call: a form whose every field has to be asked for, and nothing else in it.
 
-use super::actions::Refusal;
+use super::refusal::Refusal;
 use super::signature;
 use hyper::http::request::Parts;
 use std::collections::BTreeMap;

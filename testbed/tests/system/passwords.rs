@@ -45,6 +45,7 @@ async fn come_from_the_environment_the_url_or_a_file() {
     let open = with(&[("PGPASSFILE", &file(folder.path(), &format!("{line}{right}\n"), 0o644))]).await;
     ends(&open, 78, "chmod 600");
     ends(&open, 78, "asks for a password");
+    ends(&open, 78, "is not used: others than its owner have rights to it");
     // It is for somebody else.
     let other = file(folder.path(), &format!("*:*:*:somebody:{right}\n"), 0o600);
     ends(&with(&[("PGPASSFILE", &other)]).await, 78, "has none for it");
@@ -59,7 +60,7 @@ async fn come_from_the_environment_the_url_or_a_file() {
     // As containers have it: a file with the password alone, open to all in there.
     let secret = file(folder.path(), &format!("{PASSWORD}\n"), 0o644);
     ends(&with(&[("PGPASSWORD_FILE", &secret)]).await, 0, "over TLS");
-    ends(&with(&[("PGPASSWORD_FILE", "/no/such/secret")]).await, 78, "(PGPASSWORD_FILE) can't be read");
+    ends(&with(&[("PGPASSWORD_FILE", "/no/such/secret")]).await, 78, "(PGPASSWORD_FILE) is not there");
     ends(&with(&[("PGPASSWORD_FILE", &file(folder.path(), "\n", 0o600))]).await, 78, "is empty");
 
     let url = format!("postgresql://password_only:canary%3Apass%5Cword@127.0.0.1:{}/secured", server.port());
