@@ -23,6 +23,21 @@ pub enum Fault {
     Answer(&'static str, String),
     /// Of what the server says, so many bytes arrive; then the connection is closed.
     Truncate(usize),
+    /// Requests that contain a text never arrive; what answers them never ends.
+    Endless(Endless),
+}
+
+/// An answer that never ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endless {
+    /// What requests contain that are answered so; all of them if it is empty.
+    pub to: &'static str,
+    /// How the answer begins.
+    pub start: Vec<u8>,
+    /// What follows, again and again.
+    pub piece: Vec<u8>,
+    /// The time between two of these.
+    pub pause: Duration,
 }
 
 impl Fault {
@@ -110,10 +125,24 @@ async fn carry(client: TcpStream, server: u16, fault: watch::Receiver<Fault>) ->
             ended = back => { ended?; None }
         }
     };
-    if let Some(answer) = answered {
-        to_client.write_all(answer.as_bytes()).await?;
+    match answered {
+        Some(Instead::Answer(answer)) => to_client.write_all(answer.as_bytes()).await?,
+        Some(Instead::Endless(answer)) => {
+            to_client.write_all(&answer.start).await?;
+            loop {
+                to_client.write_all(&answer.piece).await?;
+                tokio::time::sleep(answer.pause).await;
+            }
+        }
+        None => {}
     }
     Ok(())
+}
+
+/// What a client is told instead of what the server would say.
+enum Instead {
+    Answer(String),
+    Endless(Endless),
 }
 
 /// From client to server; returns an answer that is to be given instead.
@@ -121,7 +150,7 @@ async fn ask(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut fault: watch::Receiver<Fault>,
-) -> Result<Option<String>> {
+) -> Result<Option<Instead>> {
     let mut piece = vec![0; 1 << 16];
     loop {
         let size = from.read(&mut piece).await?;
@@ -129,14 +158,13 @@ async fn ask(
             return Ok(None);
         }
         fault.wait_for(|fault| *fault != Fault::Stall).await?;
+        let has = |wanted: &str| {
+            let mut parts = piece[..size].windows(wanted.len().max(1));
+            parts.any(|part| part.starts_with(wanted.as_bytes()))
+        };
         let instead = match &*fault.borrow() {
-            Fault::Answer(wanted, answer)
-                if piece[..size]
-                    .windows(wanted.len().max(1))
-                    .any(|part| part.starts_with(wanted.as_bytes())) =>
-            {
-                Some(answer.clone())
-            }
+            Fault::Answer(wanted, answer) if has(wanted) => Some(Instead::Answer(answer.clone())),
+            Fault::Endless(answer) if has(answer.to) => Some(Instead::Endless(answer.clone())),
             _ => None,
         };
         if instead.is_some() {

@@ -139,6 +139,11 @@ impl Parameters {
         std::mem::take(&mut self.ignored)
     }
 
+    /// Where a parameter was found, to be shown.
+    pub(crate) fn origin(&self, name: &str) -> Option<String> {
+        self.given.get(name).map(|given| given.origin.to_string())
+    }
+
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         self.given.remove(name).map(|given| given.value)
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub(crate) liveness: Liveness,
     /// How long one attempt may take.
     pub(crate) connect_timeout: Option<Duration>,
+    /// Where the password was found, if it was.
+    password_from: Option<String>,
     password_file: Option<PathBuf>,
     secret_file: Option<PathBuf>,
     ignored: Vec<Ignored>,
@@ -56,6 +58,7 @@ impl Settings {
         let timeout = given.take_number::<i64>("connect_timeout")?;
         let orders = [("disable", false), ("random", true)];
         Ok(Self {
+            password_from: given.origin("password"),
             servers: Server::read(given)?,
             shuffled: given.take_one_of("load_balance_hosts", &orders)?.unwrap_or(false),
             require_auth: given.take_as("require_auth", RequireAuth::read)?.unwrap_or_default(),
@@ -82,7 +85,7 @@ impl Settings {
 
     /// Whether a password was given in the URL, a service file or PGPASSWORD.
     pub fn has_password(&self) -> bool {
-        self.common.get_password().is_some()
+        self.password_from.is_some()
     }
 
     /// The settings of libpq's that were given and have no effect.
@@ -94,8 +97,8 @@ impl Settings {
     /// are read for each connection: passwords may be renewed meanwhile.
     pub(crate) fn login(&self, server: &Server) -> Result<(tokio_postgres::Config, String), Error> {
         let mut config = self.common.clone();
-        if self.has_password() {
-            return Ok((config, "from the URL, a service file or PGPASSWORD".to_owned()));
+        if let Some(from) = &self.password_from {
+            return Ok((config, from.clone()));
         }
         if let Some(file) = &self.secret_file {
             config.password(secret_file::password(file)?);

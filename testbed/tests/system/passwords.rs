@@ -56,7 +56,11 @@ async fn come_from_the_environment_the_url_or_a_file() {
     std::fs::rename(file(folder.path(), &format!("*:*:*:*:{right}"), 0o600), home.join(".pgpass")).unwrap();
     let home = home.to_str().unwrap();
     ends(&with(&[("HOME", home)]).await, 0, "over TLS");
-    ends(&with(&[("HOME", home), ("PGPASSWORD", "canary-wrong")]).await, 78, "Check the password (from");
+    ends(
+        &with(&[("HOME", home), ("PGPASSWORD", "canary-wrong")]).await,
+        78,
+        "Check the password (PGPASSWORD)",
+    );
     // As containers have it: a file with the password alone, open to all in there.
     let secret = file(folder.path(), &format!("{PASSWORD}\n"), 0o644);
     ends(&with(&[("PGPASSWORD_FILE", &secret)]).await, 0, "over TLS");
@@ -72,13 +76,13 @@ async fn that_are_wrong_end_a_start_with_78_and_are_not_shown() {
     let url = format!("postgresql://password_only@127.0.0.1:{}/secured", secured().await.port());
     let mut drain = forwarder::command(localstack().await, QUEUE, &url).unwrap();
     drain.args(["--drain", "--log-level=trace"]).env("PGPASSWORD", "canary-wrong");
-    ends(&forwarder::run(drain).await.unwrap(), 78, "Check the password (from the URL or PGPASSWORD)");
+    ends(&forwarder::run(drain).await.unwrap(), 78, "Check the password (PGPASSWORD)");
 
     let mut drain = forwarder::command(localstack().await, QUEUE, "").unwrap();
     let url = url.replace("password_only@", "password_only:canary-wrong@");
     drain.args(["--drain", "--log-level=trace", "--database-url", &url]);
     let ended = forwarder::run(drain).await.unwrap();
-    ends(&ended, 78, "28P01");
+    ends(&ended, 78, "Check the password (in the URL)");
     ends(&ended, 78, "the process list shows the password");
 }
 
