@@ -22,10 +22,18 @@ GRANT EXECUTE ON FUNCTION
     pgmask.maintain()
     TO pgmask_ingester;
 GRANT EXECUTE ON FUNCTION
-    pgmask.mask_pii(text), pgmask.mask_pii(text, text), pgmask.mask_pii(inet), pgmask.app_version_text(integer)
+    pgmask.mask_pii(text), pgmask.mask_pii(inet), pgmask.mask_pii(uuid),
+    pgmask.mask_pii(text, text), pgmask.mask_pii(inet, text), pgmask.mask_pii(uuid, text),
+    pgmask.mask_network(inet, integer, integer), pgmask.app_version_text(integer),
+    pgmask.current_mask(text, text), pgmask.mask_generation(text)
     TO pgmask_analyst;
 GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text), pgmask.key_status()
     TO pgmask_operator;
+GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO pgmask_operator;
+GRANT EXECUTE ON FUNCTION
+    pgmask.remask_parts(regclass), pgmask.remask_wait(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
+    pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text)
+    TO pgmask_operator; -- the steps of remask, which acts as its caller
 GRANT SELECT ON pgmask.quarantine_summary TO pgmask_operator;
 GRANT EXECUTE ON FUNCTION pgmask.unseal_quarantine(bigint, text) TO pgmask_recoverer;
 
@@ -42,8 +50,9 @@ BEGIN
         %1$I.ingest_login(jsonb, date)
         TO pgmask_ingester', home);
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
-        %1$I.mask_pii(text), %1$I.mask_pii(text, text), %1$I.mask_pii(inet),
-        %1$I.app_version_text(integer)
+        %1$I.mask_pii(text), %1$I.mask_pii(inet), %1$I.mask_pii(uuid),
+        %1$I.mask_pii(text, text), %1$I.mask_pii(inet, text), %1$I.mask_pii(uuid, text),
+        %1$I.mask_network(inet, integer, integer), %1$I.app_version_text(integer)
         TO pgmask_analyst', home);
 END
 $$;

@@ -1,4 +1,5 @@
--- What analysts ask most. Apply it after 02; applying it again changes nothing. A view shows what its
+-- What analysts ask most, right in the midst of a rotation, too: tokens are lifted before they are compared.
+-- Apply it after 02; applying it again changes nothing. A view shows what its
 -- reader may see of user_logins, so row level security holds.
 SET search_path = pg_catalog, pg_temp;
 
@@ -20,19 +21,19 @@ END
 $$;
 
 CREATE OR REPLACE VIEW public.shared_ips WITH (security_invoker = true) AS
-    SELECT masked_ip, count(DISTINCT user_id) AS users, count(*) AS logins,
+    SELECT pgmask.current_mask(masked_ip) AS masked_ip, count(DISTINCT user_id) AS users, count(*) AS logins,
            min(create_date) AS first_seen, max(create_date) AS last_seen
     FROM public.user_logins
     WHERE masked_ip IS NOT NULL
-    GROUP BY masked_ip
+    GROUP BY 1
     HAVING count(DISTINCT user_id) > 1;
 
 CREATE OR REPLACE VIEW public.shared_devices WITH (security_invoker = true) AS
-    SELECT masked_device_id, count(DISTINCT user_id) AS users, count(*) AS logins,
+    SELECT pgmask.current_mask(masked_device_id) AS masked_device_id, count(DISTINCT user_id) AS users, count(*) AS logins,
            min(create_date) AS first_seen, max(create_date) AS last_seen
     FROM public.user_logins
     WHERE masked_device_id IS NOT NULL
-    GROUP BY masked_device_id
+    GROUP BY 1
     HAVING count(DISTINCT user_id) > 1;
 
 COMMENT ON VIEW public.shared_ips IS 'addresses that more than one user logged in from';

@@ -189,6 +189,149 @@ BEGIN
 END
 $$;
 
+-- Going through a table in ranges that commit. The procedure acts as its caller and has no settings of its
+-- own, so that it may commit: every name in it is qualified, and what is more than a step is a function
+-- with a pinned search path.
+
+-- The tables that hold the rows of a table: itself, or its partitions and those that inherit from it.
+CREATE FUNCTION pgmask.remask_parts(relation regclass) RETURNS oid[]
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parts oid[];
+BEGIN
+    WITH RECURSIVE tree (id) AS (
+        SELECT relation::oid
+        UNION
+        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.id
+    )
+    SELECT array_agg(c.oid ORDER BY c.oid) INTO parts
+    FROM tree JOIN pg_class c ON c.oid = tree.id
+    WHERE c.relkind = 'r';
+    IF parts IS NULL THEN
+        RAISE EXCEPTION '% holds no rows that could be lifted', relation
+            USING ERRCODE = 'wrong_object_type', HINT = 'Give a table, or a partitioned table.';
+    END IF;
+    RETURN parts;
+END
+$$;
+
+-- Whoever began to write before a rotation may write older tokens until the end of the transaction.
+CREATE FUNCTION pgmask.remask_wait(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    longest CONSTANT interval := '1 minute';
+    began CONSTANT timestamptz := clock_timestamp();
+    tables CONSTANT oid[] := pgmask.remask_parts(relation) || relation::oid;
+    writers text[];
+    left_over integer;
+BEGIN
+    SELECT array_agg(DISTINCT l.virtualtransaction) INTO writers
+    FROM pg_locks l
+    WHERE l.locktype = 'relation' AND l.relation = ANY (tables) AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+      AND l.pid IS DISTINCT FROM pg_backend_pid();
+    LOOP
+        SELECT count(DISTINCT l.virtualtransaction) INTO left_over
+        FROM pg_locks l
+        WHERE l.locktype = 'relation' AND l.relation = ANY (tables) AND l.virtualtransaction = ANY (writers);
+        EXIT WHEN left_over = 0;
+        IF clock_timestamp() > began + longest THEN
+            RAISE EXCEPTION '% transactions have been writing to % since before remask began', left_over, relation
+                USING ERRCODE = 'lock_not_available',
+                      HINT = 'They may still write tokens of an older generation. End them (pg_locks, pg_stat_activity and pg_prepared_xacts show them) and call remask again.';
+        END IF;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION pgmask.remask_progress(part oid, began timestamptz, block bigint, lifted bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    blocks CONSTANT bigint := greatest(1, block, pg_relation_size(part) / current_setting('block_size')::bigint);
+    seconds CONSTANT float8 := greatest(0.001, extract(epoch FROM clock_timestamp() - began));
+BEGIN
+    RAISE NOTICE 'remask: % of %, % rows lifted, %/s, % left', part::regclass, round(100.0 * block / blocks) || ' %',
+        lifted, round((lifted / seconds)::numeric),
+        make_interval(secs => round((seconds * (blocks - block) / greatest(1, block))::numeric)::float8);
+END
+$$;
+
+CREATE PROCEDURE pgmask.remask(
+    relation regclass,
+    columns text[] DEFAULT NULL,
+    domain text DEFAULT NULL,
+    batch_blocks bigint DEFAULT 256,
+    INOUT lifted bigint DEFAULT NULL,
+    INOUT left_alone bigint DEFAULT NULL
+)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    say_every CONSTANT pg_catalog.interval := '5 seconds';
+    longest CONSTANT pg_catalog.interval := '1 minute';
+    part pg_catalog.oid;
+    block pg_catalog.int8;
+    blocks pg_catalog.int8[];
+    step pg_catalog.record;
+    began pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    said pg_catalog.timestamptz := began;
+    moved pg_catalog.timestamptz;
+    lifted_here pg_catalog.int8;
+BEGIN
+    lifted := 0;
+    left_alone := 0;
+    PERFORM pgmask.remask_wait(relation);
+    FOREACH part IN ARRAY pgmask.remask_parts(relation) LOOP
+        began := pg_catalog.clock_timestamp();
+        lifted_here := 0;
+        block := 0;
+        WHILE block IS NOT NULL LOOP
+            SELECT s.next, s.lifted, s.left_alone INTO step
+            FROM pgmask.remask_blocks(part, columns, domain, block, batch_blocks) AS s;
+            COMMIT;
+            block := step.next;
+            lifted_here := lifted_here OPERATOR(pg_catalog.+) step.lifted;
+            left_alone := left_alone OPERATOR(pg_catalog.+) step.left_alone;
+            IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) say_every)
+               AND block IS NOT NULL THEN
+                said := pg_catalog.clock_timestamp();
+                PERFORM pgmask.remask_progress(part, began, block, lifted_here);
+            END IF;
+        END LOOP;
+        -- Rows that others had locked, or moved meanwhile.
+        moved := pg_catalog.clock_timestamp();
+        LOOP
+            blocks := pgmask.remask_left(part, columns, domain);
+            COMMIT;
+            EXIT WHEN pg_catalog.cardinality(blocks) OPERATOR(pg_catalog.=) 0;
+            FOREACH block IN ARRAY blocks LOOP
+                SELECT s.lifted INTO step FROM pgmask.remask_blocks(part, columns, domain, block, 1) AS s;
+                COMMIT;
+                IF step.lifted OPERATOR(pg_catalog.>) 0 THEN
+                    lifted_here := lifted_here OPERATOR(pg_catalog.+) step.lifted;
+                    moved := pg_catalog.clock_timestamp();
+                END IF;
+            END LOOP;
+            IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (moved OPERATOR(pg_catalog.+) longest) THEN
+                RAISE EXCEPTION 'rows of % with older tokens are locked by others', part::pg_catalog.regclass
+                    USING ERRCODE = 'lock_not_available',
+                          HINT = 'End the transactions that hold them (pg_locks and pg_stat_activity show them) and call remask again.';
+            END IF;
+            PERFORM pg_catalog.pg_sleep(0.1);
+        END LOOP;
+        lifted := lifted OPERATOR(pg_catalog.+) lifted_here;
+    END LOOP;
+END
+$$;
+
+COMMENT ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) IS
+    'lifts the tokens in a table to the generation in use, in batches that commit; may be stopped and called again';
+COMMENT ON FUNCTION pgmask.remask_parts(regclass) IS 'the tables that hold a table''s rows, for pgmask.remask()';
+COMMENT ON FUNCTION pgmask.remask_wait(regclass) IS 'waits for older writers, for pgmask.remask()';
+COMMENT ON FUNCTION pgmask.remask_progress(oid, timestamptz, bigint, bigint) IS
+    'says how far pgmask.remask() is';
+
 -- pg_mask/src/app_version.rs
 CREATE FUNCTION pgmask."app_version_text"(
     "app_version" INT
@@ -196,6 +339,22 @@ CREATE FUNCTION pgmask."app_version_text"(
 IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
+
+-- pg_mask/src/current_mask.rs
+CREATE FUNCTION pgmask."current_mask"(
+    "token" text,
+    "domain" text DEFAULT 'pii'
+) RETURNS text
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'current_mask_wrapper';
+
+CREATE FUNCTION pgmask."mask_generation"(
+    "token" text
+) RETURNS INT
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mask_generation_wrapper';
 
 -- pg_mask/src/ingest.rs
 CREATE FUNCTION pgmask."ingest_login_batch"(
@@ -271,19 +430,95 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'mask_pii_text_wrapper';
 
 CREATE FUNCTION pgmask."mask_pii"(
-    "value" text,
-    "domain" text
-) RETURNS text
-STRICT STABLE PARALLEL SAFE
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'mask_pii_domain_wrapper';
-
-CREATE FUNCTION pgmask."mask_pii"(
     "value" inet
 ) RETURNS text
 STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'mask_pii_inet_wrapper';
+
+CREATE FUNCTION pgmask."mask_pii"(
+    "value" uuid
+) RETURNS text
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mask_pii_uuid_wrapper';
+
+CREATE FUNCTION pgmask."mask_pii"(
+    "value" text,
+    "domain" text
+) RETURNS text
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mask_pii_text_domain_wrapper';
+
+CREATE FUNCTION pgmask."mask_pii"(
+    "value" inet,
+    "domain" text
+) RETURNS text
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mask_pii_inet_domain_wrapper';
+
+CREATE FUNCTION pgmask."mask_pii"(
+    "value" uuid,
+    "domain" text
+) RETURNS text
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mask_pii_uuid_domain_wrapper';
+
+CREATE FUNCTION pgmask."mask_network"(
+    "value" inet,
+    "v4_bits" INT DEFAULT 24,
+    "v6_bits" INT DEFAULT 48
+) RETURNS text
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mask_network_wrapper';
+
+-- pg_mask/src/remask.rs
+CREATE FUNCTION pgmask."remask_blocks"(
+    "part" oid,
+    "columns" text[],
+    "domain" text,
+    "first" bigint,
+    "count" bigint
+) RETURNS TABLE (
+    "next" bigint,
+    "lifted" bigint,
+    "left_alone" bigint
+)
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'remask_blocks_wrapper';
+
+CREATE FUNCTION pgmask."remask_left"(
+    "part" oid,
+    "columns" text[],
+    "domain" text
+) RETURNS bigint[]
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'remask_left_wrapper';
+
+-- pg_mask/src/rotation.rs
+CREATE FUNCTION pgmask."add_key"() RETURNS INT
+STRICT VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'add_key_wrapper';
+
+CREATE FUNCTION pgmask."rotate_key"() RETURNS INT
+STRICT VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'rotate_key_wrapper';
+
+CREATE FUNCTION pgmask."rotate_seal_key"() RETURNS INT
+STRICT VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'rotate_seal_key_wrapper';
 
 -- pg_mask/src/settings.rs
 CREATE FUNCTION pgmask."ledger_days"() RETURNS INT
@@ -296,9 +531,18 @@ AS 'MODULE_PATHNAME', 'ledger_days_wrapper';
 CREATE FUNCTION @extschema@.mask_pii(value text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_text_wrapper';
 CREATE FUNCTION @extschema@.mask_pii(value text, domain text) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_domain_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_text_domain_wrapper';
 CREATE FUNCTION @extschema@.mask_pii(value inet) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_inet_wrapper';
+CREATE FUNCTION @extschema@.mask_pii(value inet, domain text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_inet_domain_wrapper';
+CREATE FUNCTION @extschema@.mask_pii(value uuid) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_uuid_wrapper';
+CREATE FUNCTION @extschema@.mask_pii(value uuid, domain text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_uuid_domain_wrapper';
+CREATE FUNCTION @extschema@.mask_network(value inet, v4_bits integer DEFAULT 24, v6_bits integer DEFAULT 48)
+    RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_network_wrapper';
 CREATE FUNCTION @extschema@.app_version_text(app_version integer) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
 CREATE FUNCTION @extschema@.ingest_login(payload jsonb, create_date date DEFAULT NULL) RETURNS void
@@ -307,10 +551,12 @@ CREATE FUNCTION @extschema@.ingest_login(payload jsonb, create_date date DEFAULT
 
 -- A function is everybody's when it is made. Ours are nobody's until a DBA grants them, as sql/ does.
 REVOKE ALL ON FUNCTION
-    @extschema@.mask_pii(text), @extschema@.mask_pii(text, text), @extschema@.mask_pii(inet),
+    @extschema@.mask_pii(text), @extschema@.mask_pii(inet), @extschema@.mask_pii(uuid),
+    @extschema@.mask_pii(text, text), @extschema@.mask_pii(inet, text), @extschema@.mask_pii(uuid, text),
+    @extschema@.mask_network(inet, integer, integer),
     @extschema@.app_version_text(integer), @extschema@.ingest_login(jsonb, date)
     FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
@@ -335,8 +581,15 @@ COMMENT ON FUNCTION pgmask.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
 COMMENT ON FUNCTION pgmask.mask_pii(inet) IS
     'token of an address, or of the network if the netmask is not full length';
+COMMENT ON FUNCTION pgmask.mask_pii(uuid) IS 'token of a UUID, as of its text in lower case';
 COMMENT ON FUNCTION pgmask.mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.mask_pii(inet, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.mask_pii(uuid, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.mask_network(inet, integer, integer) IS
+    'token of the network around an address: of its first 24 bits in IPv4 and 48 in IPv6, unless told otherwise';
 COMMENT ON FUNCTION pgmask.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
 COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
@@ -344,6 +597,18 @@ COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], int
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
+COMMENT ON FUNCTION pgmask.add_key() IS
+    'adds a fresh generation to the keyring file, which waits to be put to use; returns its number';
+COMMENT ON FUNCTION pgmask.rotate_key() IS
+    'puts the next generation to use in this database, adding one if none waits; returns its number';
+COMMENT ON FUNCTION pgmask.rotate_seal_key() IS
+    'puts the next seal key to use in this database, adding one if none waits; returns its id';
+COMMENT ON FUNCTION pgmask.current_mask(text, text) IS
+    'a token of an older generation, or a SHA-256 in hex, lifted to the generation in use; anything else as it is';
+COMMENT ON FUNCTION pgmask.mask_generation(text) IS
+    'generation of a token; 0 for a SHA-256 in hex, NULL for what is neither';
+COMMENT ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint) IS 'one batch of pgmask.remask()';
+COMMENT ON FUNCTION pgmask.remask_left(oid, text[], text) IS 'blocks with older tokens, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
 COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
@@ -356,8 +621,15 @@ COMMENT ON FUNCTION @extschema@.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
 COMMENT ON FUNCTION @extschema@.mask_pii(inet) IS
     'token of an address, or of the network if the netmask is not full length';
+COMMENT ON FUNCTION @extschema@.mask_pii(uuid) IS 'token of a UUID, as of its text in lower case';
 COMMENT ON FUNCTION @extschema@.mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION @extschema@.mask_pii(inet, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION @extschema@.mask_pii(uuid, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION @extschema@.mask_network(inet, integer, integer) IS
+    'token of the network around an address: of its first 24 bits in IPv4 and 48 in IPv6, unless told otherwise';
 COMMENT ON FUNCTION @extschema@.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
 COMMENT ON FUNCTION @extschema@.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';

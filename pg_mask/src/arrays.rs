@@ -58,6 +58,16 @@ impl ArrayBuilder {
         Self::new(pg_sys::UUIDOID, pg_sys::UUIDARRAYOID)
     }
 
+    /// `tid[]`: addresses of rows.
+    pub(crate) fn tid() -> Self {
+        Self::new(pg_sys::TIDOID, pg_sys::TIDARRAYOID)
+    }
+
+    /// Whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.present.is_empty()
+    }
+
     /// Adds a value of variable length, aligned to four bytes.
     pub(crate) fn push_bytes(&mut self, value: Option<&[u8]>) {
         self.present.push(value.is_some());
@@ -72,7 +82,7 @@ impl ArrayBuilder {
     }
 
     /// Adds a value of fixed length: its bytes as the machine has them, aligned to their number
-    /// (a uuid, at 16, needs no alignment and keeps it).
+    /// (a uuid, at 16, needs no alignment and keeps it; so does a tid, at 6, that of 2).
     pub(crate) fn push_fixed<const N: usize>(&mut self, value: Option<[u8; N]>) {
         self.present.push(value.is_some());
         if let Some(value) = value {

@@ -20,6 +20,8 @@ pub(crate) enum Error {
     KeyMissing(Which),
     #[error("{0} of the server's keyring is not the key that this database was {use} with", use = used(*.0))]
     KeyDiffers(Which),
+    #[error("the server's keyring does not have the key that was just added to it")]
+    NoNextKey,
     #[error("the tables of pgmask.key_check are not there or not as pg_mask made them")]
     KeyCheckTable,
     #[error("pgmask.key_check does not say what keys this database was masked with: it has no row of one")]
@@ -36,10 +38,30 @@ pub(crate) enum Error {
     NoColumn { table: String, column: &'static str },
     #[error("column \"{column}\" of table \"{table}\" has no room for a token of {needed} characters")]
     NarrowColumn { table: String, column: &'static str, needed: usize },
+    #[error("there is no table with the OID {oid}")]
+    NoTable { oid: u32 },
+    #[error("only its owner may have the tokens in table {0} lifted")]
+    NotOwner(String),
+    #[error("which columns of the login table {0} hold tokens is not for others than its owner to say")]
+    ColumnsOfLoginTable(String),
+    #[error("table {table} has no column \"{column}\"")]
+    NoSuchColumn { table: String, column: String },
+    #[error("table {0} has no column whose name begins with \"masked_\"")]
+    NoTokenColumns(String),
+    #[error("column \"{column}\" of table {table} is no text")]
+    NotAText { table: String, column: String },
+    #[error("column \"{column}\" of table {table} is generated")]
+    GeneratedColumn { table: String, column: String },
+    #[error("column \"{column}\" of table {table} has no room for a token of {needed} characters")]
+    NarrowTokenColumn { table: String, column: String, needed: usize },
     #[error("{what} of table \"{table}\" is not its owner's, and would run with its owner's rights")]
     ForeignCode { table: String, what: String },
     #[error("this session has temporary tables, which triggers of table \"{table}\" could take for others")]
     TemporaryTables { table: String },
+    #[error("a domain of {bytes} bytes is too long: it may have {most}")]
+    LongDomain { bytes: usize, most: usize },
+    #[error("a prefix of {given} bits is not between 0 and {most}")]
+    PrefixLength { given: i32, most: u8 },
     #[error("{0}")]
     BatchShape(&'static str),
     #[error("pg_mask can't read what one of its own statements answered")]
@@ -68,6 +90,7 @@ impl Error {
             | Self::Keyring { .. }
             | Self::KeyMissing(_)
             | Self::KeyDiffers(_)
+            | Self::NoNextKey
             | Self::KeyCheckEmpty
             | Self::KeyCheckGap { .. }
             | Self::NoSealKey
@@ -78,16 +101,27 @@ impl Error {
             Self::Unseal { .. } => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
             Self::NotInThisEncoding { .. } => PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::NotInQuarantine(_) => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
-            Self::KeyCheckTable | Self::NoLoginTable(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            Self::NotATable(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NoColumn { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-            Self::NarrowColumn { .. } => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            Self::ForeignCode { .. } | Self::TemporaryTables { .. } => {
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+            Self::KeyCheckTable | Self::NoLoginTable(_) | Self::NoTable { .. } => {
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
             }
+            Self::NotATable(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::NoColumn { .. } | Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN
+            }
+            Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } | Self::NotAText { .. } => {
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
+            }
+            Self::GeneratedColumn { .. } => PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS,
+            Self::ForeignCode { .. }
+            | Self::TemporaryTables { .. }
+            | Self::NotOwner(_)
+            | Self::ColumnsOfLoginTable(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Refused(_) | Self::NoReason => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::LongDomain { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason => {
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
+            }
         }
     }
 
@@ -97,15 +131,20 @@ impl Error {
                 "Put the keyring back from your backup of it; without it, tokens can't be continued. SHOW pgmask.keyring_file tells a superuser where it belongs."
             }
             Self::KeyFile { error: KeyFileError::Mode(_) | KeyFileError::Owner { .. }, .. } => {
-                "Give the file to the server's user and to nobody else: chown postgres, chmod 600."
+                "Give the file to the server's user alone: chown postgres, chmod 600. A file of root's may have mode 640."
             }
+            Self::KeyFile { error: KeyFileError::OfRoot, .. } => {
+                "Have its owner add a key and put the file in its place; docs/operations.md shows how. The new key waits then, until it is put to use."
+            }
+            Self::KeyFile { error: KeyFileError::Locked, .. } => "Try again.",
             Self::KeyFile { .. } => {
-                "pgmask.keyring_file has to name a regular file that belongs to the server's user, with mode 600."
+                "pgmask.keyring_file has to name a regular file that belongs to the server's user, with mode 600, or to root, with mode 640."
             }
             Self::Keyring { .. } => "Put the keyring back from your backup of it.",
             Self::KeyMissing(_) | Self::KeyDiffers(_) => {
                 "Put the keyring of the server that this database comes from in place of this server's; no restart is needed. SELECT * FROM pgmask.key_status() shows a superuser which key differs."
             }
+            Self::NoNextKey => "Something else changes the file: find out what, and call the function again.",
             Self::KeyCheckTable => "Restore them from a backup, or drop and create the extension.",
             Self::KeyCheckEmpty | Self::KeyCheckGap { .. } => {
                 "Restore its rows from a dump of this database. Only if nothing was ever masked here: drop and create the extension."
@@ -117,11 +156,27 @@ impl Error {
             Self::NotATable(_) | Self::NoColumn { .. } => {
                 "Compare it with sql/01_user_logins.sql, or let pgmask.login_table name another table."
             }
-            Self::NarrowColumn { .. } => "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256).",
+            Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
+            Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
+            Self::ColumnsOfLoginTable(_) => "Leave the arguments columns and domain out.",
+            Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
+                "Name the columns that hold tokens: columns => '{…}'."
+            }
+            Self::NotAText { .. } => "Tokens are texts: name columns of the types text, varchar or char.",
+            Self::GeneratedColumn { .. } => "Lift the column that it is generated from.",
+            Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } => {
+                "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256)."
+            }
             Self::ForeignCode { .. } => {
                 "Give the partition, or the trigger's function, to the owner of the table: ALTER … OWNER TO …."
             }
             Self::TemporaryTables { .. } => "Ingest from a session of its own.",
+            Self::LongDomain { .. } => {
+                "Give a short name of what is masked, such as 'email'; the value to mask is the first argument."
+            }
+            Self::PrefixLength { .. } => {
+                "Give the length of a network's prefix: v4_bits for IPv4 addresses, v6_bits for IPv6."
+            }
             Self::BatchShape(_) => {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."
             }

@@ -10,7 +10,7 @@ mod ledger;
 mod quarantine;
 mod replay;
 mod rows;
-mod target;
+pub(crate) mod target;
 mod unseal;
 
 use crate::clock::{self, Day};

@@ -18,6 +18,9 @@ const RESTORED: &CStr = c"key_check_restored";
 /// What CREATE EXTENSION wrote, and what was rotated since.
 const OWN: &CStr = c"key_check_own";
 
+/// With ONLY it would leave the inheriting table out.
+const LOCK: &str = "LOCK TABLE pgmask.key_check_restored IN SHARE ROW EXCLUSIVE MODE";
+
 /// The columns of both tables that are read.
 const GENERATION: i32 = 1;
 const CHECK_VALUE: i32 = 2;
@@ -27,7 +30,7 @@ const SEAL_ID: i32 = 4;
 pub(crate) struct KeyCheck {
     /// Mask keys by generation, seal keys by id; the oldest first.
     rows: Vec<(Which, String)>,
-    #[allow(dead_code)] // rotations write there
+    /// The table that they stand in.
     table: &'static CStr,
 }
 
@@ -53,6 +56,13 @@ impl State {
 }
 
 impl KeyCheck {
+    /// Reads the rows that count as they are now, and keeps every other rotation in this database away
+    /// until the transaction ends. Statements that mask go on.
+    pub(crate) fn lock_and_read() -> Result<Self, Error> {
+        plan::run(LOCK, Vec::new, |_| ());
+        Self::read(Snapshot::Newest)
+    }
+
     /// Reads the rows that count.
     pub(crate) fn read(snapshot: Snapshot) -> Result<Self, Error> {
         let mut found = Self { rows: read(RESTORED, snapshot)?, table: RESTORED };
@@ -123,7 +133,6 @@ impl KeyCheck {
         self.rows.iter().filter(|(which, _)| keyring.get(*which).is_none())
     }
 
-    #[allow(dead_code)] // for rotations
     /// Puts a key to use: enters it beside the rows that count.
     pub(crate) fn record(&self, which: Which, key: &Key) {
         record(self.table, which, key);

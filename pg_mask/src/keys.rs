@@ -113,6 +113,11 @@ impl Keys {
         self.server.masker(self.generation, domain)
     }
 
+    /// The generation in use.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Seals `body` for the row that `row` identifies.
     pub(crate) fn seal(&self, row: &[u8], body: &[u8]) -> Result<Vec<u8>, Error> {
         seal::seal(self.seal_key().ok_or(Error::NoSealKey)?, row, body).map_err(Error::Seal)

@@ -2,10 +2,12 @@
 //!
 //! One file an idea; what needs no PostgreSQL is in `pg_mask_core`.
 //!
-//! - [`mask_pii`]: the function that analysts call
+//! - [`mask_pii`]: the functions that analysts call; [`current_mask`]: from an older generation's token to
+//!   the one in use; [`call_site`]: what a call keeps from row to row
 //! - [`ingest`]: from message bodies to rows, ledger and quarantine
 //! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
-//!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it
+//!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
+//!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
@@ -16,7 +18,9 @@
 
 mod app_version;
 mod arrays;
+mod call_site;
 mod clock;
+mod current_mask;
 mod error;
 mod ingest;
 mod key_check;
@@ -24,6 +28,8 @@ mod key_functions;
 mod keys;
 mod mask_pii;
 mod plan;
+mod remask;
+mod rotation;
 mod run_as;
 mod settings;
 mod snapshot;
@@ -44,6 +50,7 @@ extension_sql_file!("sql/schema.sql", name = "schema", bootstrap);
 extension_sql_file!("sql/key_check.sql", name = "key_check", requires = [pgmask]);
 extension_sql_file!("sql/tables.sql", name = "tables", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
+extension_sql_file!("sql/remask.sql", name = "remask", requires = [pgmask]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 
 /// Runs once in every backend that uses pg_mask.

@@ -81,6 +81,31 @@ pub(crate) fn one_row<'a, T>(
     rows(sql, arguments, read)?.pop().ok_or(Error::Unreadable)
 }
 
+/// [`rows`] for a statement that names a user's table: no plan of it is kept.
+pub(crate) fn rows_once<'a, T>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    once(sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
+}
+
+/// How many rows a statement wrote that names a user's table: no plan of it is kept.
+pub(crate) fn write_once<'a>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+) -> Result<usize, Error> {
+    once(sql, arguments, |rows| Ok(rows.len()))
+}
+
+fn once<'a, R>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+    read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
+) -> Result<R, Error> {
+    Spi::connect_mut(|client| read(client.update(sql, None, &arguments()).map_err(|_| Error::Unreadable)?))
+}
+
 /// A `date` argument, of days since 2000-01-01.
 pub(crate) fn date<'a>(day: i32) -> DatumWithOid<'a> {
     // SAFETY: a date is passed by value, as these days.

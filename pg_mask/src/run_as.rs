@@ -1,6 +1,7 @@
 //! Running as somebody else, as PostgreSQL's own maintenance commands do.
 
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 /// Runs `work` as the owner of the table that it writes to.
 ///
@@ -19,6 +20,39 @@ pub(crate) fn owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
 pub(crate) fn outer_user<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: a look-up.
     user(unsafe { pg_sys::GetOuterUserId() }, |_| 0, work)
+}
+
+/// Runs `work` as `owner` in a security-restricted operation, as PostgreSQL does for its own maintenance
+/// (VACUUM, CREATE INDEX): code of `owner` that it comes across has no right but its owner's, and leaves
+/// nothing behind in the session. Row security fails the statement rather than hide rows from it.
+pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    let restriction = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+    user(
+        owner,
+        |context| context | restriction,
+        || {
+            set(c"search_path", c"pg_catalog, pg_temp");
+            set(c"row_security", c"off");
+            work()
+        },
+    )
+}
+
+/// Sets a setting until the settings of [`user`] are put back.
+fn set(name: &CStr, value: &CStr) {
+    // SAFETY: a plain call with static strings.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
 }
 
 /// If `work` raises an error, the end of the (sub)transaction brings user and settings back.

@@ -35,6 +35,12 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// A text of ASCII characters, which every encoding of the server writes alike.
+    pub(crate) fn from_ascii(text: &'a str) -> Self {
+        debug_assert!(text.is_ascii());
+        Self(text.as_bytes())
+    }
+
     /// The bytes in the server's encoding.
     pub(crate) fn as_server_bytes(self) -> &'a [u8] {
         self.0
@@ -142,6 +148,18 @@ impl NewText {
             fill(std::slice::from_raw_parts_mut(data, len));
             Self(value)
         }
+    }
+}
+
+impl NewText {
+    /// The first argument of a call as its result, without a copy.
+    ///
+    /// # Safety
+    /// The first argument is a text that is not NULL.
+    #[inline]
+    pub(crate) unsafe fn first_argument(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: by the caller. Arguments outlive the call, as results have to.
+        Self(unsafe { (*(*fcinfo).args.as_ptr()).value.cast_mut_ptr() })
     }
 }
 

@@ -27,6 +27,8 @@ mod extension {
     mod privileges;
     mod properties;
     mod quarantine;
+    mod remask;
+    mod rotation;
     mod snapshots;
     mod sql_files;
     mod standby;

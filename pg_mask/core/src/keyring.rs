@@ -91,6 +91,15 @@ pub enum KeyringError {
     Random,
 }
 
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Masking values: a generation.
+    Mask,
+    /// Sealing what must be opened again.
+    Seal,
+}
+
 /// Which key of a keyring. Mask keys come before seal keys, the oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
@@ -137,11 +146,28 @@ struct FileSeal<'a> {
     created_at: &'a str,
 }
 
+impl File<'_> {
+    /// As JSON text. It had `len` bytes before a key was added.
+    fn to_text(&self, len: usize) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+        // Large enough from the start: a vector that grows leaves copies of keys behind. A text that
+        // people have written may be shorter than ours by the escapes in its times.
+        let mut text = Zeroizing::new(Vec::with_capacity(2 * len + 1024));
+        serde_json::to_writer(&mut *text, self).map_err(|error| KeyringError::json(&error))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
+impl KeyringError {
+    fn json(error: &serde_json::Error) -> Self {
+        Self::Json { line: error.line(), column: error.column() }
+    }
+}
+
 impl Keyring {
     /// Reads a keyring from its JSON text.
     pub fn parse(text: &[u8]) -> Result<Self, KeyringError> {
-        let file: File<'_> = serde_json::from_slice(text)
-            .map_err(|error| KeyringError::Json { line: error.line(), column: error.column() })?;
+        let file: File<'_> = serde_json::from_slice(text).map_err(|error| KeyringError::json(&error))?;
         if file.format != FORMAT {
             return Err(KeyringError::Format);
         }
@@ -177,12 +203,34 @@ impl Keyring {
             generations: vec![FileGeneration { generation: 1, key: &mask, created_at }],
             seal: vec![FileSeal { id: 1, key: &seal, created_at }],
         };
-        // Large enough from the start: a vector that grows leaves copies of keys behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(1024));
-        serde_json::to_writer(&mut *text, &file)
-            .map_err(|error| KeyringError::Json { line: error.line(), column: error.column() })?;
-        text.push(b'\n');
+        let text = file.to_text(0)?;
         Ok((Self::parse(&text)?, text))
+    }
+
+    /// The text of a keyring with one more fresh random key, of that kind; and which key it is.
+    ///
+    /// `created_at` is the time now as RFC 3339 text, from [`now`].
+    pub fn with_new_key(
+        text: &[u8],
+        kind: Kind,
+        created_at: &str,
+    ) -> Result<(Which, Zeroizing<Vec<u8>>), KeyringError> {
+        let grown = Self::parse(text)?; // so that a keyring that is wrong is never written again
+        let mut file: File<'_> = serde_json::from_slice(text).map_err(|error| KeyringError::json(&error))?;
+        let digits = random_key_digits()?;
+        let which = match kind {
+            Kind::Mask => {
+                let generation = grown.generations.last().map_or(0, |key| key.number) + 1;
+                file.generations.push(FileGeneration { generation, key: &digits, created_at });
+                Which::Generation(generation)
+            }
+            Kind::Seal => {
+                let id = grown.seal.last().map_or(0, |key| key.number) + 1;
+                file.seal.push(FileSeal { id, key: &digits, created_at });
+                Which::Seal(id)
+            }
+        };
+        Ok((which, file.to_text(text.len())?))
     }
 
     /// The keys to mask with, generation 1 first. Never empty.
@@ -322,6 +370,34 @@ mod tests {
             matches!(error, KeyringError::Json { .. }) && !error.to_string().contains(&KEY[..8]),
             "{error}"
         );
+    }
+
+    #[test]
+    fn grows_by_one_key_and_keeps_the_others() {
+        let (first, mut text) = Keyring::generate(AT).unwrap();
+        for (kind, expected) in [
+            (Kind::Mask, Which::Generation(2)),
+            (Kind::Seal, Which::Seal(2)),
+            (Kind::Mask, Which::Generation(3)),
+        ] {
+            let before = Keyring::parse(&text).unwrap();
+            let (which, grown) = Keyring::with_new_key(&text, kind, AT).unwrap();
+            assert_eq!(which, expected);
+            let after = Keyring::parse(&grown).unwrap();
+            let values = |ring: &Keyring| -> Vec<_> {
+                ring.keys().map(|(which, key)| (which, key.check_value())).collect()
+            };
+            let added: Vec<_> =
+                values(&after).into_iter().filter(|entry| !values(&before).contains(entry)).collect();
+            assert_eq!(added.iter().map(|(which, _)| *which).collect::<Vec<_>>(), [expected]);
+            assert_eq!(values(&after).len(), values(&before).len() + 1);
+            text = grown;
+        }
+        assert_eq!(
+            Keyring::parse(&text).unwrap().generations()[0].check_value(),
+            first.generations()[0].check_value()
+        );
+        assert!(Keyring::with_new_key(b"{}", Kind::Mask, AT).is_err());
     }
 
     proptest! {

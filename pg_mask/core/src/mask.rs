@@ -3,9 +3,14 @@
 use crate::canonical::{SCRATCH, canonical};
 use crate::hmac_key::{Hash, HmacKey, hkdf, sha256};
 use crate::keyring::Keyring;
+use crate::network::Network;
+use crate::token::Token;
 
 /// The domain of a value when none is given.
 pub const DEFAULT_DOMAIN: &[u8] = b"pii";
+
+/// The domain of the networks that `mask_network` masks.
+pub const NETWORK_DOMAIN: &str = "network";
 
 /// HKDF info, before the domain.
 const INFO: &[u8] = b"pg_mask/v1/mask/";
@@ -46,10 +51,29 @@ impl Masker {
     pub fn hash(&self, value: &[u8]) -> Option<Hash> {
         let mut scratch = SCRATCH;
         let canonical = canonical(value, &mut scratch);
-        if canonical.is_empty() {
-            return None;
-        }
-        Some(self.generations.iter().fold(sha256(canonical), |hash, key| key.mac(&hash)))
+        (!canonical.is_empty()).then(|| self.hash_canonical(canonical))
+    }
+
+    /// The hash of an address or network.
+    pub fn hash_network(&self, network: Network) -> Hash {
+        self.hash_canonical(network.text(&mut SCRATCH.clone()))
+    }
+
+    /// The hash of this masker's generation for the value that `token` is of: as if it had been masked
+    /// now. `None` if the token's generation is later.
+    pub fn lift(&self, token: &Token) -> Option<Hash> {
+        let newer = self.generations.get(token.generation as usize..)?;
+        Some(newer.iter().fold(token.hash, |hash, key| key.mac(&hash)))
+    }
+
+    /// The generation that this masks under.
+    pub fn generation(&self) -> u32 {
+        self.generations.len() as u32
+    }
+
+    #[inline]
+    fn hash_canonical(&self, canonical: &[u8]) -> Hash {
+        self.generations.iter().fold(sha256(canonical), |hash, key| key.mac(&hash))
     }
 
     /// Writes the token of `hash` over `out`, which is [`Masker::token_len`] bytes long.
@@ -79,6 +103,7 @@ impl Masker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::Kind;
     use proptest::prelude::*;
 
     fn keyring() -> Keyring {
@@ -95,6 +120,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_lifted_token_is_that_of_its_value(value in ".*[a-z].*", older in 1u32..=3) {
+            let (_, text) = Keyring::generate("2026-11-21T00:00:00Z").unwrap();
+            let grow = |text: &[u8]| Keyring::with_new_key(text, Kind::Mask, "2026-11-21T00:00:00Z").unwrap().1;
+            let keyring = Keyring::parse(&grow(&grow(&text))).unwrap();
+            let newest = Masker::new(&keyring, 3, DEFAULT_DOMAIN);
+            let expected = newest.hash(value.as_bytes());
+            let stored = Masker::new(&keyring, older, DEFAULT_DOMAIN).token(value.as_bytes()).unwrap();
+            prop_assert_eq!(newest.lift(&Token::parse(&stored).unwrap()), expected);
+            let plain = sha256(canonical(value.as_bytes(), &mut SCRATCH.clone()));
+            prop_assert_eq!(newest.lift(&Token { generation: 0, hash: plain }), expected);
+            let later = Token { generation: 4, hash: plain };
+            prop_assert_eq!(newest.lift(&later), None);
+        }
+
         #[test]
         fn both_ways_to_write_a_token_agree(value in ".+") {
             let masker = Masker::new(&keyring(), 1, DEFAULT_DOMAIN);

@@ -165,7 +165,7 @@ fn look_up_and_lock(name: &CStr) -> Option<pg_sys::Oid> {
 }
 
 /// The table of that qualified name.
-fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
+pub(crate) fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
     let name = name.to_str().ok()?;
     // SAFETY: to_regclass takes a text and gives a regclass or NULL.
     unsafe { pgrx::direct_function_call(pg_sys::to_regclass, &[name.into_datum()]) }
@@ -175,7 +175,7 @@ fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
 ///
 /// # Safety
 /// `column` belongs to an open relation.
-unsafe fn limit_of(column: &pg_sys::FormData_pg_attribute) -> Option<usize> {
+pub(crate) unsafe fn limit_of(column: &pg_sys::FormData_pg_attribute) -> Option<usize> {
     let mut modifier = column.atttypmod;
     // SAFETY: a catalog look-up.
     let base = unsafe { pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier) };

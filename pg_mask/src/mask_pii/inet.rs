@@ -1,8 +1,8 @@
 //! `inet` arguments, read in place.
 
+use pg_mask_core::network::Network;
 use pgrx::prelude::*;
-use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// A value's bytes as PostgreSQL has them: family, length of the netmask, 4 or 16 bytes of address.
 #[derive(Clone, Copy)]
@@ -16,30 +16,20 @@ impl<'a> Inet<'a> {
         self.0
     }
 
-    /// The address, or the network that the value names when its netmask is not full length.
-    pub(super) fn to_text(self) -> String {
-        let (address, prefix) = self.parts();
-        let mut text = String::with_capacity(43);
-        let written = match prefix {
-            None => write!(text, "{address}"),
-            Some(bits) => write!(text, "{address}/{bits}"),
+    /// The network that the value names: of full length where it is an address.
+    pub(super) fn to_network(self) -> Network {
+        let (bits, address) = match *self.0 {
+            [_, bits, a, b, c, d] => (bits, IpAddr::from([a, b, c, d])),
+            [_, bits, ref address @ ..] => match <[u8; 16]>::try_from(address) {
+                Ok(address) => (bits, IpAddr::from(address)),
+                Err(_) => unreachable!("an address has 4 or 16 bytes"),
+            },
+            _ => unreachable!("an inet has a netmask"),
         };
-        debug_assert!(written.is_ok(), "a String takes any text");
-        text
-    }
-
-    fn parts(self) -> (IpAddr, Option<u8>) {
-        // Host bits are no part of a network: 192.0.2.7/24 is the network 192.0.2.0/24.
-        if let [_, bits, a, b, c, d] = *self.0 {
-            let host = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
-            let address = Ipv4Addr::from_bits(u32::from_be_bytes([a, b, c, d]) & !host);
-            return (IpAddr::V4(address), (bits < 32).then_some(bits));
-        }
-        let [_, bits, address @ ..] = self.0 else { unreachable!("an inet has a netmask") };
-        let Some(address) = address.first_chunk() else { unreachable!("an address has 4 or 16 bytes") };
-        let host = u128::MAX.checked_shr((*bits).into()).unwrap_or(0);
-        let address = Ipv6Addr::from_bits(u128::from_be_bytes(*address) & !host);
-        (IpAddr::V6(address), (*bits < 128).then_some(*bits))
+        let Some(network) = Network::new(address, bits) else {
+            unreachable!("a netmask is no longer than its address")
+        };
+        network
     }
 }
 

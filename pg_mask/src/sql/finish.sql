@@ -3,9 +3,18 @@
 CREATE FUNCTION @extschema@.mask_pii(value text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_text_wrapper';
 CREATE FUNCTION @extschema@.mask_pii(value text, domain text) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_domain_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_text_domain_wrapper';
 CREATE FUNCTION @extschema@.mask_pii(value inet) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_inet_wrapper';
+CREATE FUNCTION @extschema@.mask_pii(value inet, domain text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_inet_domain_wrapper';
+CREATE FUNCTION @extschema@.mask_pii(value uuid) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_uuid_wrapper';
+CREATE FUNCTION @extschema@.mask_pii(value uuid, domain text) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_pii_uuid_domain_wrapper';
+CREATE FUNCTION @extschema@.mask_network(value inet, v4_bits integer DEFAULT 24, v6_bits integer DEFAULT 48)
+    RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_network_wrapper';
 CREATE FUNCTION @extschema@.app_version_text(app_version integer) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
 CREATE FUNCTION @extschema@.ingest_login(payload jsonb, create_date date DEFAULT NULL) RETURNS void
@@ -14,10 +23,12 @@ CREATE FUNCTION @extschema@.ingest_login(payload jsonb, create_date date DEFAULT
 
 -- A function is everybody's when it is made. Ours are nobody's until a DBA grants them, as sql/ does.
 REVOKE ALL ON FUNCTION
-    @extschema@.mask_pii(text), @extschema@.mask_pii(text, text), @extschema@.mask_pii(inet),
+    @extschema@.mask_pii(text), @extschema@.mask_pii(inet), @extschema@.mask_pii(uuid),
+    @extschema@.mask_pii(text, text), @extschema@.mask_pii(inet, text), @extschema@.mask_pii(uuid, text),
+    @extschema@.mask_network(inet, integer, integer),
     @extschema@.app_version_text(integer), @extschema@.ingest_login(jsonb, date)
     FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmask FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
@@ -42,8 +53,15 @@ COMMENT ON FUNCTION pgmask.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
 COMMENT ON FUNCTION pgmask.mask_pii(inet) IS
     'token of an address, or of the network if the netmask is not full length';
+COMMENT ON FUNCTION pgmask.mask_pii(uuid) IS 'token of a UUID, as of its text in lower case';
 COMMENT ON FUNCTION pgmask.mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.mask_pii(inet, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.mask_pii(uuid, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION pgmask.mask_network(inet, integer, integer) IS
+    'token of the network around an address: of its first 24 bits in IPv4 and 48 in IPv6, unless told otherwise';
 COMMENT ON FUNCTION pgmask.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
 COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
@@ -51,6 +69,18 @@ COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], int
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
+COMMENT ON FUNCTION pgmask.add_key() IS
+    'adds a fresh generation to the keyring file, which waits to be put to use; returns its number';
+COMMENT ON FUNCTION pgmask.rotate_key() IS
+    'puts the next generation to use in this database, adding one if none waits; returns its number';
+COMMENT ON FUNCTION pgmask.rotate_seal_key() IS
+    'puts the next seal key to use in this database, adding one if none waits; returns its id';
+COMMENT ON FUNCTION pgmask.current_mask(text, text) IS
+    'a token of an older generation, or a SHA-256 in hex, lifted to the generation in use; anything else as it is';
+COMMENT ON FUNCTION pgmask.mask_generation(text) IS
+    'generation of a token; 0 for a SHA-256 in hex, NULL for what is neither';
+COMMENT ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint) IS 'one batch of pgmask.remask()';
+COMMENT ON FUNCTION pgmask.remask_left(oid, text[], text) IS 'blocks with older tokens, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
 COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
@@ -63,8 +93,15 @@ COMMENT ON FUNCTION @extschema@.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
 COMMENT ON FUNCTION @extschema@.mask_pii(inet) IS
     'token of an address, or of the network if the netmask is not full length';
+COMMENT ON FUNCTION @extschema@.mask_pii(uuid) IS 'token of a UUID, as of its text in lower case';
 COMMENT ON FUNCTION @extschema@.mask_pii(text, text) IS
     'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION @extschema@.mask_pii(inet, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION @extschema@.mask_pii(uuid, text) IS
+    'token of a value in a domain: tokens of different domains can''t be linked';
+COMMENT ON FUNCTION @extschema@.mask_network(inet, integer, integer) IS
+    'token of the network around an address: of its first 24 bits in IPv4 and 48 in IPv6, unless told otherwise';
 COMMENT ON FUNCTION @extschema@.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
 COMMENT ON FUNCTION @extschema@.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';

@@ -28,17 +28,23 @@ async fn tokens_are_those_of_the_vectors() {
     assert_eq!(by_keys.len(), 2);
 
     let cluster = Cluster::start(&[]).await.unwrap();
-    let mut tried = 0;
+    let (mut tried, mut networks) = (0, 0);
     for (keys, vectors) in by_keys {
         install_keyring(&cluster, &keys);
         // One keyring grows out of the other; a database that is new begins with its last generation.
         let client = cluster.connect("postgres").await.unwrap();
         client.batch_execute("DROP EXTENSION IF EXISTS pg_mask; CREATE EXTENSION pg_mask").await.unwrap();
         for vector in vectors {
-            let [mut value, domain, expected] =
-                ["value", "domain", "token"].map(|name| vector[name].as_str());
+            let [value, domain, expected] = ["value", "domain", "token"].map(|name| vector[name].as_str());
+            tried += 1;
             if vector["function"] == "mask_network" {
-                value = vector["canonical"].as_str();
+                let [v4_bits, v6_bits] =
+                    ["v4_bits", "v6_bits"].map(|name| vector[name].as_i64().unwrap() as i32);
+                let sql = "SELECT mask_network($1::text::inet, $2, $3)";
+                let row = client.query_one(sql, &[&value, &v4_bits, &v6_bits]).await.unwrap();
+                assert_eq!(row.get::<_, Option<&str>>(0), expected, "{vector}");
+                networks += 1;
+                continue;
             }
             let row =
                 client.query_one("SELECT mask_pii($1::text, $2::text)", &[&value, &domain]).await.unwrap();
@@ -47,7 +53,6 @@ async fn tokens_are_those_of_the_vectors() {
                 let row = client.query_one("SELECT mask_pii($1::text)", &[&value]).await.unwrap();
                 assert_eq!(row.get::<_, Option<&str>>(0), expected, "{vector}");
             }
-            tried += 1;
         }
         for (key, check_value) in vectors_check_values() {
             if let Some(at) = keys.iter().position(|other| *other == key) {
@@ -58,7 +63,7 @@ async fn tokens_are_those_of_the_vectors() {
             }
         }
     }
-    assert!(tried > 150, "only {tried} vectors");
+    assert!(tried > 150 && networks == 20, "only {tried} vectors, {networks} networks");
 }
 
 fn vectors_check_values() -> BTreeMap<String, String> {
@@ -134,12 +139,58 @@ async fn equal_addresses_agree_whatever_their_type() {
         CASE WHEN masklen(a) = CASE family(a) WHEN 4 THEN 32 ELSE 128 END THEN mask_pii(host(a)) ELSE mask_pii(a) END,
         CASE WHEN masklen(a) = 128 THEN mask_pii('[' || upper(host(a)) || ']:443') ELSE mask_pii(a) END])";
     assert_eq!(crate::common::count(&client, sql).await, 3000);
+    let sql = "SELECT count(*) FROM addresses
+        WHERE mask_pii(a, 'vpn') = mask_pii(a::text, 'vpn') AND mask_pii(a, 'vpn') <> mask_pii(a)
+          AND mask_pii(a, 'pii') = mask_pii(a) AND mask_network(a, 32, 128) = mask_pii(a, 'network')";
+    assert_eq!(crate::common::count(&client, sql).await, 3000);
+    // As PostgreSQL's own functions make the network, IPv4-mapped addresses apart.
+    let sql = "SELECT count(*) FROM addresses WHERE a <<= '::ffff:0:0/96'
+        OR mask_network(a) = mask_pii(network(set_masklen(a, least(masklen(a), CASE family(a) WHEN 4 THEN 24 ELSE 48 END)))::text, 'network')";
+    assert_eq!(crate::common::count(&client, sql).await, 3000);
+}
+
+#[tokio::test]
+async fn equal_device_ids_agree_whatever_their_type() {
+    let client = crate::common::cluster().await.database("device_types").await.unwrap();
+    let sql = "SELECT count(*) FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 1000)) made
+        WHERE mask_pii(id) = mask_pii(id::text) AND mask_pii(id, 'device') = mask_pii(id::text, 'device')
+          AND mask_pii(id, 'device') <> mask_pii(id) AND mask_pii(id) <> mask_pii(upper(id::text))";
+    assert_eq!(crate::common::count(&client, sql).await, 1000);
+    // A literal is a text, whatever it looks like.
+    let sql = "SELECT mask_pii('6F9619FF-8B86-D011-B42D-00CF4FC964FF') = mask_pii('6f9619ff-8b86-d011-b42d-00cf4fc964ff')";
+    assert!(!client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+#[tokio::test]
+async fn arguments_out_of_bounds_are_refused() {
+    let client = crate::common::cluster().await.database("mask_bounds").await.unwrap();
+    for (sql, expected) in [
+        ("SELECT mask_pii('x', repeat('d', 1025))", "54000 a domain of 1025 bytes"),
+        ("SELECT mask_pii('::1'::inet, repeat('d', 100000000))", "54000 a domain of 100000000 bytes"),
+        ("SELECT mask_network('192.0.2.1', 33)", "22023 a prefix of 33 bits"),
+        ("SELECT mask_network('192.0.2.1', -1)", "22023 a prefix of -1 bits"),
+        ("SELECT mask_network('192.0.2.1', 24, 129)", "22023 a prefix of 129 bits"),
+    ] {
+        let text = message(&client.query(sql, &[]).await.unwrap_err());
+        assert!(text.starts_with(expected), "{sql}: {text}");
+    }
+    let sql = "SELECT count(DISTINCT mask_pii('x', repeat('d', n))) FROM generate_series(1, 1024) n";
+    assert_eq!(crate::common::count(&client, sql).await, 1024);
 }
 
 #[tokio::test]
 async fn null_and_nothing_have_no_token() {
     let client = crate::common::cluster().await.database("no_token").await.unwrap();
-    for sql in ["NULL::text", "NULL::inet", "''", "E' \\t\\r\\n\\x0b\\f'", "'x', NULL", "NULL, 'pii'"] {
+    for sql in [
+        "NULL::text",
+        "NULL::inet",
+        "NULL::uuid",
+        "NULL::uuid, 'x'",
+        "''",
+        "E' \\t\\r\\n\\x0b\\f'",
+        "'x', NULL",
+        "NULL, 'pii'",
+    ] {
         let row = client.query_one(&format!("SELECT mask_pii({sql})"), &[]).await.unwrap();
         assert_eq!(row.get::<_, Option<&str>>(0), None, "{sql}");
     }

@@ -1,6 +1,8 @@
 //! `mask_pii` works on a hot standby that has the keyring.
 
+use crate::common::{count, message, texts, write_keyring};
 use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
 
 #[tokio::test]
 async fn a_hot_standby_masks_like_its_primary() {
@@ -18,4 +20,39 @@ async fn a_hot_standby_masks_like_its_primary() {
         "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
     let error = reader.query(sql, &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25006");
+}
+
+/// A standby changes over where its replay comes to the rotation, and masks nothing without the key.
+#[tokio::test]
+async fn a_rotation_reaches_a_standby_with_its_wal() {
+    let primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
+    let client = primary.database("rotated").await.unwrap();
+    let standby = primary.standby().await.unwrap();
+    let reader = standby.connect("rotated").await.unwrap();
+    let keyring = |cluster: &Cluster| cluster.data().join("pg_mask.keyring");
+    let sql = "SELECT mask_pii('203.0.113.7')";
+    let rotated = async |generation: i64| {
+        let sql = format!("SELECT count(*) FROM pgmask.key_check WHERE generation = {generation}");
+        wait_until("the rotation is replayed", || async { count(&reader, &sql).await == 1 }).await.unwrap();
+    };
+
+    // As it is meant to be: the key first, then the file, then the rotation.
+    assert_eq!(count(&client, "SELECT pgmask.add_key()::bigint").await, 2);
+    write_keyring(&keyring(&standby), &std::fs::read(keyring(&primary)).unwrap());
+    let status = "SELECT state FROM pgmask.key_status() WHERE kind = 'mask' AND number = 2";
+    assert_eq!(texts(&reader, status).await, ["waiting"]);
+    client.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    rotated(2).await;
+    assert_eq!(texts(&reader, sql).await, texts(&client, sql).await);
+
+    // A key that the standby does not have.
+    let error = message(&reader.simple_query("SELECT pgmask.rotate_key()").await.unwrap_err());
+    assert!(error.starts_with("25006 "), "a standby makes no keys: {error}");
+    client.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    rotated(3).await;
+    let error = message(&reader.query(sql, &[]).await.unwrap_err());
+    assert!(error.starts_with("F0000 the server's keyring has no generation 3"), "{error}");
+    write_keyring(&keyring(&standby), &std::fs::read(keyring(&primary)).unwrap());
+    assert_eq!(texts(&reader, sql).await, texts(&client, sql).await);
+    assert!(texts(&reader, sql).await[0].starts_with("m3_"));
 }

@@ -241,6 +241,6 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     says(&checked.with(|_| ()).await, 0, "log", "passed", "");
     checked.sql("ALTER FUNCTION pgmask.ingest_login_batch RENAME TO of_another_version").await;
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "ALTER EXTENSION pg_mask UPDATE");
-    checked.sql("DROP EXTENSION pg_mask").await;
+    checked.sql("DROP EXTENSION pg_mask CASCADE").await;
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "CREATE EXTENSION pg_mask");
 }

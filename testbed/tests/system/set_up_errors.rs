@@ -34,7 +34,7 @@ async fn a_table_that_goes_while_draining_ends_it_and_releases_what_is_held() {
 #[tokio::test]
 async fn without_the_extension_the_command_is_named() {
     let way = Way::new("without_extension").await;
-    way.database.batch_execute("DROP EXTENSION pg_mask").await.unwrap();
+    way.database.batch_execute("DROP EXTENSION pg_mask CASCADE").await.unwrap();
     ends_with(way.drain().await, 78, "CREATE EXTENSION pg_mask").await;
 }
 

@@ -1,0 +1,163 @@
+//! What one call of a masking function in a query keeps from row to row (`fn_extra`): the keys, looked up
+//! once for a snapshot, and the last value with its token, so that a value that comes again costs a
+//! comparison. `WHERE masked_ip = mask_pii('…')` over a whole table hashes once.
+
+use crate::error::Error;
+use crate::keys::{self, Keys};
+use crate::snapshot::{self, Identity};
+use crate::text::{KeptText, NewText, Text, server_is_utf8_or_unknown};
+use pg_mask_core::hmac_key::Hash;
+use pg_mask_core::mask::Masker;
+use pgrx::prelude::*;
+use std::rc::Rc;
+
+/// Longer values are not remembered.
+const LONGEST_REMEMBERED: usize = 256;
+
+/// The longest name of a domain, in bytes.
+const LONGEST_DOMAIN: usize = 1024;
+
+pub(crate) struct CallSite {
+    /// What the keys were looked up for.
+    snapshot: Option<Identity>,
+    keys: Keys,
+    /// What masks the values of the domain that was last asked for.
+    masker: Rc<Masker>,
+    /// That domain as it was given; `None` for the default one.
+    domain: Option<Box<[u8]>>,
+    /// Whether texts have to be converted to UTF-8.
+    pub(crate) converts: bool,
+    /// Whether the arguments are the same for a whole run of the query.
+    is_constant: bool,
+    last_value: Value,
+    last_token: KeptText,
+}
+
+/// The bytes of a value, if it is short enough.
+struct Value {
+    len: Option<usize>,
+    bytes: [u8; LONGEST_REMEMBERED],
+}
+
+impl Value {
+    const NONE: Self = Self { len: None, bytes: [0; LONGEST_REMEMBERED] };
+
+    #[inline]
+    fn is(&self, value: &[u8]) -> bool {
+        self.len == Some(value.len()) && self.bytes[..value.len()] == *value
+    }
+
+    #[inline]
+    fn set(&mut self, value: &[u8]) {
+        self.len = (value.len() <= LONGEST_REMEMBERED).then_some(value.len());
+        if self.len.is_some() {
+            self.bytes[..value.len()].copy_from_slice(value);
+        }
+    }
+}
+
+impl CallSite {
+    fn new(snapshot: Option<Identity>, flinfo: *mut pg_sys::FmgrInfo, arguments: i16) -> Result<Self, Error> {
+        let keys = keys::current()?;
+        // SAFETY: a look at the expression that the call stands in, where that is known.
+        let is_constant = unsafe { (0..arguments).all(|n| pg_sys::get_fn_expr_arg_stable(flinfo, n.into())) };
+        Ok(Self {
+            snapshot,
+            masker: keys.pii.clone(),
+            domain: None,
+            keys,
+            converts: !server_is_utf8_or_unknown(),
+            is_constant,
+            last_value: Value::NONE,
+            last_token: KeptText::EMPTY,
+        })
+    }
+
+    /// The generation in use.
+    pub(crate) fn generation(&self) -> u32 {
+        self.masker.generation()
+    }
+
+    /// Masks under `domain` from now on.
+    #[inline]
+    fn switch_to(&mut self, domain: Text<'_>) -> Result<(), Error> {
+        let name = domain.as_server_bytes();
+        if self.domain.as_deref() != Some(name) {
+            if name.len() > LONGEST_DOMAIN {
+                return Err(Error::LongDomain { bytes: name.len(), most: LONGEST_DOMAIN });
+            }
+            self.masker = self.keys.masker(domain.to_utf8());
+            self.domain = Some(name.into());
+            self.last_value = Value::NONE;
+        }
+        Ok(())
+    }
+
+    /// The token of the value that `bytes` identify and `hash` hashes; `None` if it has none.
+    #[inline]
+    pub(crate) fn token(
+        &mut self,
+        bytes: &[u8],
+        hash: impl FnOnce(&Masker) -> Option<Hash>,
+    ) -> Option<NewText> {
+        if !self.last_value.is(bytes) {
+            self.last_value.len = None;
+            let hash = hash(&self.masker)?;
+            self.last_token.write(self.masker.token_len(), |token| self.masker.write_token(&hash, token));
+            self.last_value.set(bytes);
+        }
+        Some(self.result())
+    }
+
+    /// The last token as a result: a copy for each row, unless the arguments are constants or parameters
+    /// of the query. Then the query has one token from its beginning to its end, and needs no copies.
+    #[inline]
+    fn result(&mut self) -> NewText {
+        if self.is_constant {
+            // SAFETY: the call site lives as long as the query. It is written again only when PL/pgSQL
+            // evaluates an expression anew, with other parameters or another snapshot, and PL/pgSQL copies
+            // what an expression gives before it goes on (pl_exec.c).
+            unsafe { self.last_token.share() }
+        } else {
+            self.last_token.copy()
+        }
+    }
+}
+
+/// This call's [`CallSite`], with keys that were looked up for the snapshot that the query reads with:
+/// PL/pgSQL keeps a call site over many statements, and a procedure over many transactions.
+#[inline]
+pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut CallSite, Error> {
+    let snapshot = snapshot::active();
+    // SAFETY: PostgreSQL gives every call a flinfo whose fn_extra is ours alone, NULL at first; what
+    // is put there is dropped with the memory context it names, and no earlier. Nothing else of
+    // this call holds a reference to it.
+    unsafe {
+        let flinfo = (*fcinfo).flinfo;
+        let site: *mut CallSite = (*flinfo).fn_extra.cast();
+        if let Some(site) = site.as_mut()
+            && snapshot.is_some()
+            && site.snapshot == snapshot
+        {
+            return Ok(site);
+        }
+        let fresh = CallSite::new(snapshot, flinfo, (*fcinfo).nargs)?;
+        if let Some(site) = site.as_mut() {
+            *site = fresh;
+            return Ok(site);
+        }
+        let kept = pgrx::PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(fresh);
+        (*flinfo).fn_extra = kept.cast();
+        Ok(&mut *kept)
+    }
+}
+
+/// This call's site, with what masks values of `domain`.
+pub(crate) fn call_site_of<'a>(
+    domain: Text<'_>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<&'a mut CallSite, Error> {
+    let site = call_site(fcinfo)?;
+    site.switch_to(domain)?;
+    Ok(site)
+}

@@ -1,0 +1,124 @@
+//! `CALL pgmask.remask(…)`: lifts the tokens that a table holds to the generation in use.
+//!
+//! The procedure (remask.sql) goes through a table range by range and commits each; the functions here do
+//! one range. They see the role that called and check its rights themselves, and then act as the table's
+//! owner. [`part`] is the table and what may be done to it, [`statements`] the SQL that does it.
+
+mod part;
+mod statements;
+
+use crate::arrays::ArrayBuilder;
+use crate::error::{Error, OrRaise};
+use crate::text::{OwnedText, Text};
+use crate::{keys, plan, run_as};
+use part::Part;
+use pg_mask_core::token::Token;
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+use statements::Statements;
+
+/// Lifts the tokens in `count` blocks of a table, from block `first` on, but for rows that other
+/// transactions have locked. `next` is the block to go on with, NULL at the end of the table; `left_alone`
+/// counts values that are no tokens, and hashes that the caller may not lift.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+fn remask_blocks(
+    part: pg_sys::Oid,
+    columns: Option<Array<'_, Text<'_>>>,
+    domain: Option<Text<'_>>,
+    first: i64,
+    count: i64,
+) -> TableIterator<'static, (name!(next, Option<i64>), name!(lifted, i64), name!(left_alone, i64))> {
+    // SAFETY: a plain call with a static string.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"remask()".as_ptr()) };
+    TableIterator::once(lift_blocks(part, columns, domain, first, count).or_raise())
+}
+
+/// The blocks of a table that still hold tokens of older generations, as one snapshot sees it.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+fn remask_left(
+    part: pg_sys::Oid,
+    columns: Option<Array<'_, Text<'_>>>,
+    domain: Option<Text<'_>>,
+) -> Vec<i64> {
+    blocks_left(part, columns, domain).or_raise()
+}
+
+fn lift_blocks(
+    part: pg_sys::Oid,
+    columns: Option<Array<'_, Text<'_>>>,
+    domain: Option<Text<'_>>,
+    first: i64,
+    count: i64,
+) -> Result<(Option<i64>, i64, i64), Error> {
+    let keys = keys::for_ingest()?;
+    let part = Part::open(part, columns.as_ref(), domain, &keys)?;
+    let statements = Statements::of(&part, &keys);
+    let end = first.saturating_add(count.max(1));
+    let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];
+    let (lifted, left_alone) = run_as::restricted(part.owner, || {
+        plan::write_once(statements::CHECK_NOW, Vec::new)?;
+        let lifted = match statements.lock_older {
+            Some(ref lock_older) => lift_rows(&part, &statements, lock_older, range)?,
+            None => 0,
+        };
+        let left_alone = plan::rows_once(&statements.count_left_alone, range, |row| row.get::<i64>(1))?;
+        Ok::<_, Error>((lifted, left_alone.into_iter().sum()))
+    })?;
+    Ok(((end < part.blocks).then_some(end), lifted, left_alone))
+}
+
+/// Locks the rows of a range that hold older tokens, and writes the lifted ones.
+fn lift_rows<'a>(
+    part: &Part,
+    statements: &Statements,
+    lock_older: &str,
+    range: impl FnOnce() -> Vec<pgrx::datum::DatumWithOid<'a>>,
+) -> Result<i64, Error> {
+    let mut rows = ArrayBuilder::tid();
+    let mut columns: Vec<_> = part.columns.iter().map(|_| ArrayBuilder::text()).collect();
+    plan::rows_once(lock_older, range, |row| {
+        rows.push_fixed(Some(row_address(row)?));
+        for (at, (column, lifted)) in part.columns.iter().zip(&mut columns).enumerate() {
+            let value = row.get_or_null::<OwnedText>(at + 2)?;
+            let token = value.as_ref().and_then(|value| Token::parse(&value.0));
+            match token.and_then(|token| column.masker.lift(&token)) {
+                Some(hash) => {
+                    let mut token = vec![0; column.masker.token_len()];
+                    column.masker.write_token(&hash, &mut token);
+                    lifted.push_bytes(Some(&token));
+                }
+                None => lifted.push_bytes(value.as_ref().map(|value| value.0.as_slice())),
+            }
+        }
+        Ok(())
+    })?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let arguments = || std::iter::once(rows).chain(columns).map(ArrayBuilder::finish).collect();
+    let written = plan::write_once(&statements.write, arguments)?;
+    // Deferred by a trigger that just ran, and not to be left for the commit, where the caller is the user.
+    plan::write_once(statements::CHECK_NOW, Vec::new)?;
+    Ok(written as i64)
+}
+
+fn blocks_left(
+    part: pg_sys::Oid,
+    columns: Option<Array<'_, Text<'_>>>,
+    domain: Option<Text<'_>>,
+) -> Result<Vec<i64>, Error> {
+    let keys = keys::for_ingest()?;
+    let part = Part::open(part, columns.as_ref(), domain, &keys)?;
+    let statements = Statements::of(&part, &keys);
+    let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };
+    run_as::restricted(part.owner, || plan::rows_once(&find_blocks, Vec::new, |row| row.get::<i64>(1)))
+}
+
+/// A row's address in the bytes that a `tid` consists of: block and place in it.
+fn row_address(row: &plan::Row<'_>) -> Result<[u8; 6], Error> {
+    let tid: pg_sys::ItemPointerData = row.get(1)?;
+    let words = [tid.ip_blkid.bi_hi, tid.ip_blkid.bi_lo, tid.ip_posid].map(u16::to_ne_bytes);
+    let mut bytes = [0; 6];
+    bytes.copy_from_slice(words.as_flattened());
+    Ok(bytes)
+}

@@ -1,0 +1,219 @@
+//! A table whose tokens are lifted: whose it is, which of its columns hold tokens, and what the caller may
+//! do to it.
+
+use crate::error::Error;
+use crate::ingest::target;
+use crate::keys::Keys;
+use crate::text::Text;
+use crate::{plan, settings};
+use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker, NETWORK_DOMAIN};
+use pgrx::PgTupleDesc;
+use pgrx::prelude::*;
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+/// Columns whose names begin so hold tokens.
+const TOKEN_COLUMNS: &str = "masked_";
+/// This column holds tokens of networks.
+const NETWORK_COLUMN: &str = "masked_ip_network";
+
+/// A table without partitions, or one partition. It is locked against changes of its definition until the
+/// transaction ends.
+pub(super) struct Part {
+    /// Its name with its schema, quoted.
+    pub(super) name: String,
+    pub(super) owner: pg_sys::Oid,
+    pub(super) columns: Vec<Column>,
+    /// How many blocks it has now.
+    pub(super) blocks: i64,
+    /// Whether the caller may have hashes without a key lifted.
+    pub(super) lifts_generation_0: bool,
+    /// The table to update where new tokens may move a row to another partition.
+    pub(super) root: Option<String>,
+    pub(super) oid: pg_sys::Oid,
+}
+
+/// A column with tokens.
+pub(super) struct Column {
+    /// Its name, quoted.
+    pub(super) name: String,
+    pub(super) masker: Rc<Masker>,
+}
+
+/// Whether the login table is `$1` or a table that `$1` is a partition of.
+const IS_OF_LOGIN_TABLE: &str = "SELECT $2 OPERATOR(pg_catalog.=) $1
+    OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors($1) AS a
+               WHERE a.relid::pg_catalog.oid OPERATOR(pg_catalog.=) $2)";
+
+/// The root of the partitions that `$1` is one of, if one of the columns `$2` decides about partitions.
+const ROOT: &str = "SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid
+    WHERE EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors($1) AS a
+        JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid OPERATOR(pg_catalog.=) a.relid
+        WHERE p.partexprs IS NOT NULL OR EXISTS (
+            SELECT FROM pg_catalog.pg_attribute AS c
+            WHERE c.attrelid OPERATOR(pg_catalog.=) p.partrelid
+              AND c.attnum OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[])
+              AND c.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)))";
+
+impl Part {
+    /// Opens and locks a table and compares it with what is asked for.
+    pub(super) fn open(
+        oid: pg_sys::Oid,
+        columns: Option<&Array<'_, Text<'_>>>,
+        domain: Option<Text<'_>>,
+        keys: &Keys,
+    ) -> Result<Self, Error> {
+        // SAFETY: the relation is locked, and open while it is looked at; the lock is kept.
+        unsafe {
+            let relation = pg_sys::try_relation_open(oid, pg_sys::RowExclusiveLock as i32);
+            if relation.is_null() {
+                return Err(Error::NoTable { oid: oid.to_u32() });
+            }
+            let part = Self::examine(relation, columns, domain, keys);
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            part
+        }
+    }
+
+    /// # Safety
+    /// `relation` is open.
+    unsafe fn examine(
+        relation: pg_sys::Relation,
+        wanted: Option<&Array<'_, Text<'_>>>,
+        domain: Option<Text<'_>>,
+        keys: &Keys,
+    ) -> Result<Self, Error> {
+        // SAFETY: by the caller; names are copied before anything can move them.
+        unsafe {
+            let class = &*(*relation).rd_rel;
+            let oid = (*relation).rd_id;
+            let name = qualified_name(class);
+            if class.relkind as u8 != pg_sys::RELKIND_RELATION {
+                return Err(Error::NotATable(name));
+            }
+            let caller = pg_sys::GetUserId();
+            let owns = pg_sys::has_privs_of_role(caller, class.relowner);
+            let is_login_table = is_of_login_table(oid)?;
+            if !owns && !is_login_table {
+                return Err(Error::NotOwner(name));
+            }
+            // The login table's tokens are a contract; a stranger to it may not say otherwise.
+            if !owns && (domain.is_some() || wanted.is_some()) {
+                return Err(Error::ColumnsOfLoginTable(name));
+            }
+            let mut columns = Vec::new();
+            let mut plain_names = Vec::new();
+            for column in PgTupleDesc::from_pg_unchecked((*relation).rd_att).iter() {
+                let plain = column.name();
+                let is_wanted = match wanted {
+                    Some(wanted) => {
+                        wanted.iter().flatten().any(|name| name.as_server_bytes() == plain.as_bytes())
+                    }
+                    None => plain.starts_with(TOKEN_COLUMNS) && column.attgenerated == 0,
+                };
+                if column.attisdropped || !is_wanted {
+                    continue;
+                }
+                let domain = match domain {
+                    Some(domain) => domain.to_utf8(),
+                    None if plain == NETWORK_COLUMN => NETWORK_DOMAIN.as_bytes(),
+                    None => DEFAULT_DOMAIN,
+                };
+                let masker = keys.masker(domain);
+                has_room(column, &name, masker.token_len())?;
+                columns.push(Column { name: quoted(plain), masker });
+                plain_names.push(plain.to_owned());
+            }
+            let is_found =
+                |name: &Text<'_>| plain_names.iter().any(|found| found.as_bytes() == name.as_server_bytes());
+            let missing = wanted.and_then(|wanted| wanted.iter().flatten().find(|name| !is_found(name)));
+            if let Some(missing) = missing {
+                let column = String::from_utf8_lossy(&missing.to_utf8_if_it_can()).into_owned();
+                return Err(Error::NoSuchColumn { table: name, column });
+            }
+            if columns.is_empty() {
+                return Err(Error::NoTokenColumns(name));
+            }
+            let root = if class.relispartition { root(oid, &plain_names)? } else { None };
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            Ok(Self {
+                name,
+                owner: class.relowner,
+                columns,
+                blocks: blocks.into(),
+                lifts_generation_0: is_login_table || may_guess_without_limit(caller),
+                root,
+                oid,
+            })
+        }
+    }
+}
+
+/// Whether whatever `role` masks is its job: lifting a hash without a key is a way to try guesses.
+fn may_guess_without_limit(role: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        let unlimited = pg_sys::get_role_oid(c"pgmask_unlimited".as_ptr(), true);
+        pg_sys::superuser_arg(role)
+            || (unlimited != pg_sys::InvalidOid && pg_sys::has_privs_of_role(role, unlimited))
+    }
+}
+
+fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
+    let Some(login_table) = target::look_up(&settings::login_table()) else { return Ok(false) };
+    plan::one_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
+}
+
+fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<String>, Error> {
+    let columns = columns.to_vec();
+    let root = plan::rows(ROOT, || vec![oid.into(), columns.into()], |row| row.get::<pg_sys::Oid>(1))?;
+    let [root] = root[..] else { return Ok(None) };
+    // SAFETY: the relation is locked, and open while it is looked at; the lock is kept.
+    unsafe {
+        let relation = pg_sys::relation_open(root, pg_sys::RowExclusiveLock as i32);
+        let name = qualified_name(&*(*relation).rd_rel);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        Ok(Some(name))
+    }
+}
+
+/// Refuses a column that can't hold tokens of `needed` bytes.
+///
+/// # Safety
+/// `column` belongs to an open relation.
+unsafe fn has_room(column: &pg_sys::FormData_pg_attribute, table: &str, needed: usize) -> Result<(), Error> {
+    let name = || column.name().to_owned();
+    if column.attgenerated != 0 {
+        return Err(Error::GeneratedColumn { table: table.to_owned(), column: name() });
+    }
+    let mut modifier = column.atttypmod;
+    // SAFETY: a catalog look-up.
+    let base = unsafe { pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier) };
+    if !matches!(base, pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID) {
+        return Err(Error::NotAText { table: table.to_owned(), column: name() });
+    }
+    // SAFETY: by the caller.
+    match unsafe { target::limit_of(column) } {
+        Some(limit) if limit < needed => {
+            Err(Error::NarrowTokenColumn { table: table.to_owned(), column: name(), needed })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// # Safety
+/// `class` belongs to an open relation.
+unsafe fn qualified_name(class: &pg_sys::FormData_pg_class) -> String {
+    // SAFETY: by the caller; what is returned is a copy.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(class.relnamespace);
+        let name = pg_sys::quote_qualified_identifier(schema, class.relname.data.as_ptr());
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+fn quoted(name: &str) -> String {
+    let Ok(name) = CString::new(name) else { unreachable!("a name holds no NUL") };
+    // SAFETY: a plain call; what is returned is a copy.
+    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_string_lossy().into_owned() }
+}
