@@ -15,7 +15,11 @@ check() {
     fi
 }
 
-for file in pg_mask/sql/*.sql; do check "$file"; done
+# A procedure that commits can have no settings of its own: every name in it is qualified instead.
+committing=(
+    'pgmask.remask(relation regclass,columns text[],domain text,batch_blocks bigint,INOUT lifted bigint,INOUT left_alone bigint)'
+)
+for file in pg_mask/sql/*.sql; do check "$file" "${committing[@]/#/--proc-without-search-path=}"; done
 for file in sql/*.sql; do
     case $file in
     # A login table that is there already is welcome, whoever owns it.
