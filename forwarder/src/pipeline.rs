@@ -9,7 +9,7 @@
 //! 6. [`release`]: or, if time is up before that, made visible again.
 //!
 //! [`shutdown`] says when time is up, and [`drain`] when a queue is empty. [`outage`] says what is done
-//! about errors, [`backoff`] how long to wait after one, and [`pause`] that nothing is received meanwhile.
+//! about errors, and [`backoff`] how long to wait after one.
 //!
 //! This file gives each part the handles that it works with, starts them, and waits for their end.
 
@@ -20,7 +20,6 @@ mod drain;
 mod held;
 mod limiter;
 mod outage;
-mod pause;
 mod receive;
 mod release;
 mod renew;
@@ -28,13 +27,12 @@ pub(crate) mod shutdown;
 mod write;
 
 use crate::config::Config;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Pool};
 use crate::error::{Error, Kind};
 use crate::in_flight::{Budget, InFlight};
 use crate::queue::{CALL_MESSAGES, LONG_POLL, Queue};
 use crate::telemetry::metrics::{self, Ends};
 use crate::telemetry::progress::Progress;
-use crate::telemetry::report::Reports;
 use crate::telemetry::tally::Tally;
 use backoff::Backoff;
 use batch::{Batches, Limits};
@@ -42,7 +40,6 @@ use delete::Deletes;
 use drain::Drain;
 use limiter::Limiter;
 use outage::Outages;
-use pause::Pause;
 use pg_settings::Settings;
 use receive::{Entrance, Receiver};
 use release::Releases;
@@ -65,14 +62,15 @@ pub(crate) async fn run(
     progress: &Progress,
     stop: Stop,
 ) -> Result<(), Error> {
-    let settings = Arc::new(database::settings(&config.database)?);
+    let settings = database::settings(&config.database)?;
     let in_flight = Arc::new(InFlight::default());
-    let reports = Arc::new(Reports::default());
+    let outages = Arc::new(Outages::new(config.drain, stop.clone(), tally.clone()));
     let metrics = metrics::serve(config, tally.clone(), in_flight.clone(), stop.receiving.clone()).await?;
-    let Some((queue, database)) = open(config, &settings, &reports, &stop).await? else { return Ok(()) };
+    let Some((queue, database)) = open(config, &settings, &outages, &stop).await? else { return Ok(()) };
     let protocol = queue.protocol();
     tracing::info!(drain = config.drain, %protocol, "connected to the queue and the database");
-    metrics.connected(Ends { queue: queue.clone(), settings: settings.clone() });
+    let pool = Arc::new(Pool::new(settings, config.writers.into(), database));
+    metrics.connected(Ends { queue: queue.clone(), pool: pool.clone() });
 
     let limits = Limits {
         messages: config.batch_messages.get(),
@@ -83,13 +81,11 @@ pub(crate) async fn run(
     let most = CALL_MESSAGES.min(limits.messages).min(config.max_in_flight.get());
     let budget = Arc::new(Budget::new(config.max_in_flight.get(), bytes(config.max_in_flight_bytes)));
     let limiter = Arc::new(Limiter::new(config.receivers));
-    let pause = Arc::new(Pause::new());
-    let outages = Arc::new(Outages::new(config.drain, stop.clone(), tally.clone(), reports.clone()));
     let (to, from) = mpsc::channel(limiter.most());
     let batches = Arc::new(Mutex::new(Batches::new(from, limits)));
     let releases = Arc::new(Releases {
         queue: queue.clone(),
-        reports: reports.clone(),
+        outages: outages.clone(),
         tally: tally.clone(),
         messages: std::sync::Mutex::default(),
         left_over: TaskTracker::new(),
@@ -100,7 +96,6 @@ pub(crate) async fn run(
         under_way: TaskTracker::new(),
         releases: releases.clone(),
         outages: outages.clone(),
-        reports: reports.clone(),
         progress: progress.clone(),
         tally: tally.clone(),
         stop: stop.clone(),
@@ -110,7 +105,7 @@ pub(crate) async fn run(
         wait: if config.drain { DRAIN_POLL } else { LONG_POLL },
         most,
         limiter: limiter.clone(),
-        pause: pause.clone(),
+        pool: pool.clone(),
         budget: budget.clone(),
         entrance: Entrance {
             in_flight: in_flight.clone(),
@@ -124,12 +119,11 @@ pub(crate) async fn run(
         stop: stop.clone(),
     };
     let writer = Writer {
-        settings,
+        pool,
         statement_timeout: config.statement_timeout,
         batches: batches.clone(),
         deletes: deletes.clone(),
         releases: releases.clone(),
-        pause,
         outages: outages.clone(),
         tally: tally.clone(),
         stop: stop.clone(),
@@ -140,16 +134,16 @@ pub(crate) async fn run(
         tasks.spawn(receiver.clone().run());
     }
     drop(receiver); // the channel to the writers ends with the last receiver
-    let mut first = Some(database);
     for _ in 0..config.writers {
-        tasks.spawn(writer.clone().run(first.take()));
+        tasks.spawn(writer.clone().run());
     }
     if config.drain {
         let (queue, in_flight, outages) = (queue.clone(), in_flight.clone(), outages.clone());
         let drain = Drain { queue, in_flight, outages, progress: progress.clone(), stop: stop.clone() };
         tasks.spawn(drain.run());
     }
-    let renewing = AbortOnDropHandle::new(tokio::spawn(Renewing { queue, in_flight, reports }.run()));
+    let renewing =
+        AbortOnDropHandle::new(tokio::spawn(Renewing { queue, in_flight, outages: outages.clone() }.run()));
     // When time is up, what waits for the budget has to be read, to be released.
     let lifting = AbortOnDropHandle::new(tokio::spawn(async move {
         stop.settling.cancelled().await;
@@ -177,7 +171,7 @@ fn bytes(size: bytesize::ByteSize) -> usize {
 async fn open(
     config: &Config,
     settings: &Settings,
-    reports: &Reports,
+    outages: &Outages,
     stop: &Stop,
 ) -> Result<Option<(Queue, Database)>, Error> {
     let mut backoff = Backoff::default();
@@ -194,7 +188,7 @@ async fn open(
                 }
                 return Ok(Some((queue, database)));
             }
-            Err(error) if error.kind == Kind::Transient && !config.drain => reports.waiting_out(&error),
+            Err(error) if error.kind == Kind::Transient && !config.drain => outages.report(&error),
             Err(error) => return Err(error),
         }
         stop.receiving.run_until_cancelled(tokio::time::sleep(backoff.next())).await;

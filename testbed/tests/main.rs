@@ -40,6 +40,7 @@ mod system {
     mod bad_messages;
     mod check;
     mod clean_up;
+    mod connections;
     mod drain;
     mod encodings;
     mod exactly_once;

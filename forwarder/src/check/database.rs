@@ -5,7 +5,7 @@ use super::findings::Findings;
 use crate::config::Config;
 use crate::database::{self, Database};
 use crate::error::{End, Error};
-use pg_settings::{Connection, Protection};
+use pg_settings::{Connection, Protection, Settings};
 use tokio_postgres::{Client, Row};
 
 /// What a batch needs, in the order in which pg_mask looks at it.
@@ -36,30 +36,26 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<u64>) {
 }
 
 async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
-    let connected = async { Ok(database::settings(&config.database)?.connect().await?) };
-    let connected = match connected.await {
-        Ok(connected) => connected,
+    let reached = async {
+        let settings = database::settings(&config.database)?;
+        let connection = settings.connect().await?;
+        let about = about(&connection.client).await?;
+        Ok((settings, connection, about))
+    };
+    let (settings, connection, about) = match reached.await {
+        Ok(reached) => reached,
         Err(error) => {
             findings.failed("database", &error);
-            findings.skipped(&["extension"]);
+            findings.skipped(&["connections", "extension"]);
             findings.skipped(&OF_A_BATCH);
             findings.skipped(&["log"]);
             return None;
         }
     };
-    let about = match about(&connected.client).await {
-        Ok(about) => about,
-        Err(error) => {
-            findings.failed("database", &error);
-            findings.skipped(&["extension"]);
-            findings.skipped(&OF_A_BATCH);
-            findings.skipped(&["log"]);
-            return None;
-        }
-    };
-    server(findings, &connected, &about);
-    let too_much = too_much(&connected.client, &about).await;
-    let (database, may_log) = match Database::find(connected).await {
+    server(findings, &connection, &about);
+    connections(findings, &settings, config.writers.into()).await;
+    let too_much = too_much(&connection.client, &about).await;
+    let (database, may_log) = match Database::find(connection).await {
         Ok(found) => found,
         Err(error) => {
             findings.failed("extension", &error);
@@ -80,6 +76,24 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
         None => findings.passed("log", "the server logs no message that this role hands in"),
     }
     ledger_days
+}
+
+/// Whether as many connections can be open at once as there are writers. One is open already.
+async fn connections(findings: &mut Findings, settings: &Settings, writers: usize) {
+    const CHECK: &str = "connections";
+    let mut open = Vec::new();
+    while open.len() + 1 < writers {
+        match settings.connect().await {
+            Ok(connection) => open.push(connection),
+            Err(error) => {
+                return findings.warning(CHECK, format!(
+                    "{} of {writers} can be open at once; {error}. Allow the role more (CONNECTION LIMIT, max_connections), or lower --writers.",
+                    open.len() + 1
+                ));
+            }
+        }
+    }
+    findings.passed(CHECK, format!("{writers} can be open at once, one for each writer"));
 }
 
 /// What the server says of itself and of the role.

@@ -7,7 +7,6 @@ use super::release::Releases;
 use super::shutdown::Stop;
 use crate::queue::{Queue, Settled, chunks};
 use crate::telemetry::progress::Progress;
-use crate::telemetry::report::Reports;
 use crate::telemetry::tally::Tally;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -24,7 +23,6 @@ pub(super) struct Deletes {
     pub(super) under_way: TaskTracker,
     pub(super) releases: Arc<Releases>,
     pub(super) outages: Arc<Outages>,
-    pub(super) reports: Arc<Reports>,
     pub(super) progress: Progress,
     pub(super) tally: Arc<Tally>,
     pub(super) stop: Stop,
@@ -78,10 +76,10 @@ impl Deletes {
         self.progress.done(deleted);
         self.tally.delete_failures.inc_by((failed + lost) as u64);
         if failed > 0 {
-            self.reports.once_in_a_while("the queue did not delete some messages; trying again");
+            self.outages.warn("the queue did not delete some messages; trying again");
         }
         if lost > 0 {
-            self.reports.once_in_a_while(
+            self.outages.warn(
                 "the queue did not delete some messages: their receipt handles have expired; they come again as duplicates",
             );
         }

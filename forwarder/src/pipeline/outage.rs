@@ -1,13 +1,14 @@
-//! What is done about an error while messages are carried: wait and try again, or end everything.
+//! What is done about an error while messages are carried: report it and try again, or end everything.
 
 use super::shutdown::Stop;
 use crate::error::{End, Error};
-use crate::telemetry::report::Reports;
 use crate::telemetry::tally::Tally;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The same text is logged again after so long.
+const REPORT_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long a drain waits out an outage in which nothing moves.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -16,7 +17,8 @@ pub(super) struct Outages {
     drain: bool,
     stop: Stop,
     tally: Arc<Tally>,
-    reports: Arc<Reports>,
+    /// Which texts were logged when.
+    reported: Mutex<HashMap<String, Instant>>,
     /// Since when each end has been out, and what the tally said then.
     since: Mutex<HashMap<End, (Instant, u64)>>,
     /// The error that ended everything.
@@ -24,20 +26,47 @@ pub(super) struct Outages {
 }
 
 impl Outages {
-    pub(super) fn new(drain: bool, stop: Stop, tally: Arc<Tally>, reports: Arc<Reports>) -> Self {
-        Self { drain, stop, tally, reports, since: Mutex::default(), fatal: Mutex::default() }
+    pub(super) fn new(drain: bool, stop: Stop, tally: Arc<Tally>) -> Self {
+        let (reported, since, fatal) = Default::default();
+        Self { drain, stop, tally, reported, since, fatal }
     }
 
     /// Takes note of an error. `false`: wait and try again. `true`: it ended everything, which only a drain
     /// does, when somebody has to set something right or an outage lasts.
     pub(super) fn ends_on(&self, error: Error) -> bool {
-        self.reports.waiting_out(&error);
+        self.report(&error);
         let lasts = || error.end.is_some_and(|end| self.lasts(end));
         if !self.drain || (error.kind.may_pass() && !lasts()) {
             return false;
         }
         self.end_with(error);
         true
+    }
+
+    /// Logs an error that is waited out, unless the same was logged within the last minute.
+    pub(super) fn report(&self, error: &Error) {
+        let text = error.to_string();
+        if !self.is_new(&text) {
+            return;
+        }
+        if error.kind.may_pass() {
+            tracing::warn!("{text}; trying again");
+        } else {
+            tracing::error!("{text} (trying again; this needs somebody to set it right)");
+        }
+    }
+
+    /// Logs a warning, unless the same was logged within the last minute.
+    pub(super) fn warn(&self, text: &str) {
+        if self.is_new(text) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    fn is_new(&self, text: &str) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.retain(|_, at| at.elapsed() < REPORT_AGAIN_AFTER);
+        !reported.contains_key(text) && reported.insert(text.to_owned(), Instant::now()).is_none()
     }
 
     /// Ends everything; what is in flight is made visible again. The first error counts.

@@ -5,9 +5,9 @@ use super::backoff::Backoff;
 use super::held::Held;
 use super::limiter::Limiter;
 use super::outage::Outages;
-use super::pause::Pause;
 use super::release::Releases;
 use super::shutdown::Stop;
+use crate::database::Pool;
 use crate::in_flight::{Budget, InFlight, Reservation};
 use crate::message::Message;
 use crate::queue::Queue;
@@ -48,7 +48,7 @@ pub(super) struct Receiver {
     /// The most messages that a receive may bring.
     pub(super) most: usize,
     pub(super) limiter: Arc<Limiter>,
-    pub(super) pause: Arc<Pause>,
+    pub(super) pool: Arc<Pool>,
     pub(super) budget: Arc<Budget>,
     pub(super) entrance: Entrance,
     pub(super) to: mpsc::Sender<Vec<Held>>,
@@ -80,7 +80,8 @@ impl Receiver {
             let mut backoff = Backoff::default();
             loop {
                 let ready = async {
-                    self.pause.over().await;
+                    // A receive without a database would use up a message's receive count.
+                    self.pool.works().await;
                     self.budget.reserve(self.most).await
                 };
                 let Some(reservation) = stop.run_until_cancelled(ready).await else { return };

@@ -2,8 +2,8 @@
 //! it at once. That happens at the end, when nothing here receives or renews any more.
 
 use super::held::{Held, receipt_handles};
+use super::outage::Outages;
 use crate::queue::{Queue, Settled, chunks};
-use crate::telemetry::report::Reports;
 use crate::telemetry::tally::Tally;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// What is released at the end.
 pub(super) struct Releases {
     pub(super) queue: Queue,
-    pub(super) reports: Arc<Reports>,
+    pub(super) outages: Arc<Outages>,
     pub(super) tally: Arc<Tally>,
     pub(super) messages: Mutex<Vec<Held>>,
     /// Long polls that are not waited for any more. They add what they bring nevertheless.
@@ -76,7 +76,7 @@ impl Releases {
                 let released = settled.iter().filter(|settled| **settled == Settled::Done).count();
                 self.tally.released.inc_by(released as u64);
             }
-            Err(error) => self.reports.waiting_out(&error),
+            Err(error) => self.outages.report(&error),
         }
     }
 }

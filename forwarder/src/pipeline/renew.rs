@@ -1,8 +1,8 @@
 //! Renewing: what is in flight stays hidden from other consumers, however long the database takes.
 
+use super::outage::Outages;
 use crate::in_flight::{Due, InFlight};
 use crate::queue::{Queue, Settled, chunks};
-use crate::telemetry::report::Reports;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ const LOOK: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Du
 pub(super) struct Renewing {
     pub(super) queue: Queue,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) reports: Arc<Reports>,
+    pub(super) outages: Arc<Outages>,
 }
 
 impl Renewing {
@@ -51,7 +51,7 @@ impl Renewing {
                 self.in_flight.renewed(those(Settled::Done), now, hidden);
                 self.in_flight.lost(those(Settled::Lost));
             }
-            Err(error) => self.reports.waiting_out(&error),
+            Err(error) => self.outages.report(&error),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::tally::Tally;
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::Pool;
 use crate::error::{Error, Kind};
 use crate::in_flight::InFlight;
 use crate::queue::Queue;
@@ -13,7 +13,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pg_settings::Settings;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -25,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Within this time `/readyz` gives the answer from before: each look costs a connection.
+/// Within this time `/readyz` gives the answer from before.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// An end that takes longer to answer is not ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +39,7 @@ pub(crate) struct Metrics(Option<Arc<Served>>);
 /// Both ends, which `/readyz` asks.
 pub(crate) struct Ends {
     pub(crate) queue: Queue,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) pool: Arc<Pool>,
 }
 
 struct Served {
@@ -173,9 +172,7 @@ impl Served {
         let Some(ends) = self.ends.get() else {
             return Err("the queue and the database have not been reached yet".to_owned());
         };
-        // It gives up by itself, so that it leaves nothing behind at the server.
-        let database = Database::open_within(&ends.settings, PATIENCE);
-        let both = async { tokio::try_join!(ends.queue.depth(), database) };
+        let both = async { tokio::try_join!(ends.queue.depth(), ends.pool.try_out(PATIENCE)) };
         match tokio::time::timeout(2 * PATIENCE, both).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

@@ -8,7 +8,7 @@ use testbed::forwarder::{self, Ended};
 use testbed::guardian::free_port;
 use testbed::queue::Queue;
 
-const ALL: [&str; 12] = [
+const ALL: [&str; 13] = [
     "credentials",
     "queue",
     "dead letters",
@@ -16,6 +16,7 @@ const ALL: [&str; 12] = [
     "delete",
     "release",
     "database",
+    "connections",
     "extension",
     "role",
     "keys",
@@ -225,6 +226,10 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
         "warning",
         "ALTER ROLE check_logged SET log_parameter_max_length = 0;",
     );
+    checked
+        .sql("ALTER ROLE check_reader CONNECTION LIMIT 1; REVOKE SELECT ON user_logins FROM check_reader")
+        .await;
+    says(&as_role("check_reader").await, 0, "connections", "warning", "1 of 2 can be open at once");
     let ended = as_role("postgres").await;
     assert_eq!(result(&ended, "role").0, "warning", "{}", ended.printed);
     assert!(result(&ended, "role").1.contains("superuser"), "{}", ended.printed);

@@ -73,6 +73,9 @@ async fn order_is_kept_through_cuts_and_releases() {
         let mut command = forwarder::command(localstack().await, &way.queue.name, &url).unwrap();
         command.args(["--writers=4", "--batch-messages=10", "--batch-linger=1ms"]);
         let running = Running::start(command).unwrap();
+        // Only then does it listen for signals.
+        let listens = || async { running.get("/healthz").await.contains("200 OK") };
+        wait_until("it has started", listens).await.unwrap();
         let rows = || async { way.count("SELECT count(*) FROM user_logins").await };
         for _ in 0..3 {
             let before = rows().await;
