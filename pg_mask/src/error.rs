@@ -1,6 +1,7 @@
 //! What a person reads when something is wrong: what happened, to what, and what to do about it.
 //! No text here ever holds a value, a message or a key.
 
+use crate::subtransaction;
 use pg_mask_core::key_file::KeyFileError;
 use pg_mask_core::keyring::{KeyringError, Which};
 use pg_mask_core::login::Refusal;
@@ -54,14 +55,28 @@ pub(crate) enum Error {
     GeneratedColumn { table: String, column: String },
     #[error("column \"{column}\" of table {table} has no room for a token of {needed} characters")]
     NarrowTokenColumn { table: String, column: String, needed: usize },
-    #[error("{what} of table \"{table}\" is not its owner's, and would run with its owner's rights")]
-    ForeignCode { table: String, what: String },
-    #[error("this session has temporary tables, which triggers of table \"{table}\" could take for others")]
-    TemporaryTables { table: String },
     #[error("a domain of {bytes} bytes is too long: it may have {most}")]
     LongDomain { bytes: usize, most: usize },
     #[error("a prefix of {given} bits is not between 0 and {most}")]
     PrefixLength { given: i32, most: u8 },
+    #[error("{}table \"{table}\" is temporary, unlogged or foreign, and would lose logins that the ledger knows", part_of(part.as_ref()))]
+    LosesRows { table: String, part: Option<String> },
+    #[error("table \"{0}\" has a rule that does something else instead of inserting")]
+    RuleInstead(String),
+    #[error("role pgmask_writer, which inserts logins, does not exist")]
+    NoWriter,
+    #[error("role pgmask_writer, which inserts logins, could do more than that: it {0}")]
+    MightyWriter(String),
+    #[error("code of the login table makes things that role pgmask_writer, which inserts logins, would own")]
+    LeftBehind,
+    #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
+    WriterLacks { table: String, right: String },
+    #[error("table \"{0}\" has row level security and no policy by which role pgmask_writer may insert")]
+    NoPolicy(String),
+    #[error("logins could not be inserted into table \"{table}\": SQLSTATE {}", shown_sqlstate(sqlstate))]
+    NotInserted { table: String, sqlstate: [u8; 5] },
+    #[error("the login table was exchanged for another while logins were inserted")]
+    Exchanged,
     #[error("{0}")]
     BatchShape(&'static str),
     #[error("pg_mask can't read what one of its own statements answered")]
@@ -104,7 +119,9 @@ impl Error {
             Self::KeyCheckTable | Self::NoLoginTable(_) | Self::NoTable { .. } => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
             }
-            Self::NotATable(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::NotATable(_) | Self::LosesRows { .. } | Self::RuleInstead(_) => {
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE
+            }
             Self::NoColumn { .. } | Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN
             }
@@ -112,10 +129,15 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
             }
             Self::GeneratedColumn { .. } => PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS,
-            Self::ForeignCode { .. }
-            | Self::TemporaryTables { .. }
+            Self::MightyWriter(_)
+            | Self::LeftBehind
+            | Self::WriterLacks { .. }
+            | Self::NoPolicy(_)
             | Self::NotOwner(_)
             | Self::ColumnsOfLoginTable(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NoWriter => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            Self::NotInserted { sqlstate, .. } => subtransaction::error_code(sqlstate),
+            Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Self::LongDomain { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -136,7 +158,7 @@ impl Error {
             Self::KeyFile { error: KeyFileError::OfRoot, .. } => {
                 "Have its owner add a key and put the file in its place; docs/operations.md shows how. The new key waits then, until it is put to use."
             }
-            Self::KeyFile { error: KeyFileError::Locked, .. } => "Try again.",
+            Self::KeyFile { error: KeyFileError::Locked, .. } | Self::Exchanged => "Try again.",
             Self::KeyFile { .. } => {
                 "pgmask.keyring_file has to name a regular file that belongs to the server's user, with mode 600, or to root, with mode 640."
             }
@@ -167,15 +189,26 @@ impl Error {
             Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } => {
                 "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256)."
             }
-            Self::ForeignCode { .. } => {
-                "Give the partition, or the trigger's function, to the owner of the table: ALTER … OWNER TO …."
-            }
-            Self::TemporaryTables { .. } => "Ingest from a session of its own.",
             Self::LongDomain { .. } => {
                 "Give a short name of what is masked, such as 'email'; the value to mask is the first argument."
             }
             Self::PrefixLength { .. } => {
                 "Give the length of a network's prefix: v4_bits for IPv4 addresses, v6_bits for IPv6."
+            }
+            Self::LosesRows { .. } => "ALTER TABLE … SET LOGGED, or keep that partition elsewhere.",
+            Self::RuleInstead(_) => "Use a trigger.",
+            Self::NoWriter => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
+            Self::MightyWriter(_) => {
+                "Code of the login table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be."
+            }
+            Self::LeftBehind => "Let a function do that which is SECURITY DEFINER and owned by another role.",
+            Self::WriterLacks { .. } => "GRANT that TO pgmask_writer.",
+            Self::NoPolicy(_) => "CREATE POLICY … ON … FOR INSERT TO pgmask_writer WITH CHECK (…).",
+            Self::NotInserted { sqlstate: [b'4', b'2', ..], .. } => {
+                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp: docs/operations.md says what such a table needs. To see what the server says, insert a row by hand: SET ROLE pgmask_writer."
+            }
+            Self::NotInserted { .. } => {
+                "What the server says is not shown, as it may hold a value. To see it, insert a row by hand: SET ROLE pgmask_writer."
             }
             Self::BatchShape(_) => {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."
@@ -224,6 +257,14 @@ fn raise(error: &Error) -> ! {
         .set_hint(error.hint())
         .report(PgLogLevel::ERROR);
     unreachable!("reporting an ERROR does not return")
+}
+
+fn part_of(part: Option<&String>) -> String {
+    part.map_or_else(String::new, |part| format!("partition {part} of "))
+}
+
+fn shown_sqlstate(sqlstate: &[u8; 5]) -> String {
+    String::from_utf8_lossy(sqlstate).into_owned()
 }
 
 /// What a key is there for.

@@ -1,8 +1,8 @@
 //! From message bodies to rows.
 //!
 //! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
-//! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found, and
-//! [`quarantine`] keeps the rest. [`replay`] takes in from there what now passes, [`unseal`] shows
+//! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found and as
+//! the role that [`writer`] is about, and [`quarantine`] keeps the rest. [`replay`] takes in from there what now passes, [`unseal`] shows
 //! one message to who has the right and a reason.
 
 mod batch;
@@ -12,6 +12,7 @@ mod replay;
 mod rows;
 pub(crate) mod target;
 mod unseal;
+mod writer;
 
 use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
@@ -21,7 +22,7 @@ use batch::Batch;
 use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
-use rows::{Outcome, Row};
+use rows::{NonePasses, Outcome, Row};
 use target::Target;
 
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
@@ -69,7 +70,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
             Err(reason) => refused.push((message, reason)),
         }
     }
-    let Outcome { inserted, rejected } = rows::insert(&target, &rows);
+    let Outcome { inserted, rejected } = rows::insert(&target, &rows, NonePasses::Fails)?;
     refused.extend(rejected);
     let quarantined = refused.len() as i64;
     quarantine::keep(&keys, refused)?;
@@ -89,8 +90,7 @@ fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
     let row = Row::parse(body, day, &target, &keys.pii).map_err(Error::Refused)?;
-    rows::insert_one(&target, &row);
-    Ok(())
+    rows::insert_one(&target, &row)
 }
 
 /// A `jsonb` argument as JSON text in UTF-8.

@@ -2,16 +2,18 @@
 //! decoded here alone, so that no answer that can't be read is taken for a value.
 
 use crate::error::Error;
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiTupleTable};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 thread_local! {
     static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+    static INSERTS: RefCell<HashMap<CString, pg_sys::SPIPlanPtr>> = RefCell::default();
 }
 
 /// Runs `sql` with what `arguments` gives and lets `read` see the rows. Everything that both
@@ -104,6 +106,77 @@ fn once<'a, R>(
     read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
 ) -> Result<R, Error> {
     Spi::connect_mut(|client| read(client.update(sql, None, &arguments()).map_err(|_| Error::Unreadable)?))
+}
+
+/// Inserts with `sql`, in the server's encoding, into `table`.
+///
+/// `sql` names a table, and what a name means may change until the moment at which the statement is read, so
+/// what it was read as is looked at afterwards: inserting into any other table is an error.
+pub(crate) fn insert_into<'a>(
+    table: pg_sys::Oid,
+    sql: &CStr,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+) -> Result<(), Error> {
+    Spi::connect_mut(|_| {
+        let arguments = arguments();
+        let mut types: Vec<pg_sys::Oid> = arguments.iter().map(DatumWithOid::oid).collect();
+        let values = arguments.iter().map(|argument| argument.datum().map(Datum::sans_lifetime));
+        let mut values: Vec<pg_sys::Datum> = values.collect::<Option<_>>().ok_or(Error::Unreadable)?;
+        let kept = INSERTS.with_borrow(|plans| plans.get(sql).copied());
+        // SAFETY: SPI is connected; types and values belong together, and none is NULL. A plan that is kept
+        // lives as long as the process.
+        unsafe {
+            let plan = match kept {
+                Some(plan) => plan,
+                None => {
+                    let plan = pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr());
+                    if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+                        return Err(Error::Unreadable);
+                    }
+                    INSERTS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), plan));
+                    plan
+                }
+            };
+            let done = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), std::ptr::null(), false, 0);
+            if done < 0 {
+                return Err(Error::Unreadable);
+            }
+            if inserts_into(plan) == Some(table) { Ok(()) } else { Err(Error::Exchanged) }
+        }
+    })
+}
+
+/// The table that the statement itself inserts into; a rule may have added others.
+///
+/// # Safety
+/// `plan` is a plan of one statement.
+unsafe fn inserts_into(plan: pg_sys::SPIPlanPtr) -> Option<pg_sys::Oid> {
+    // SAFETY: lists and nodes are those of a statement that has been executed just now (plancache.h).
+    unsafe {
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        let source: *const pg_sys::CachedPlanSource = nth(sources, 0)?.cast();
+        for n in 0.. {
+            let query: *const pg_sys::Query = nth((*source).query_list, n)?.cast();
+            if (*query).canSetTag {
+                let table: *const pg_sys::RangeTblEntry =
+                    nth((*query).rtable, (*query).resultRelation - 1)?.cast();
+                return Some((*table).relid);
+            }
+        }
+        None
+    }
+}
+
+/// An element of a list of PostgreSQL's, from 0.
+///
+/// # Safety
+/// `list` is a list of pointers, or NULL.
+unsafe fn nth(list: *const pg_sys::List, n: i32) -> Option<*mut std::ffi::c_void> {
+    // SAFETY: by the caller, and within the list's length.
+    unsafe {
+        let list = list.as_ref()?;
+        (0..list.length).contains(&n).then(|| (*list.elements.add(n as usize)).ptr_value)
+    }
 }
 
 /// A `date` argument, of days since 2000-01-01.

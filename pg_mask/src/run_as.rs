@@ -3,39 +3,22 @@
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// Runs `work` as the owner of the table that it writes to.
-///
-/// Triggers, defaults and constraints of that table are its owner's code. They have to run with the
-/// owner's rights, not with those of the SECURITY DEFINER function that writes: otherwise whoever
-/// owns the table would own the server. Settings that they change are put back, too.
-pub(crate) fn owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
-    // SAFETY: a catalog look-up.
-    let trusted = unsafe { pg_sys::superuser_arg(owner) };
-    // What the owner's code leaves behind in the session must not run as somebody else.
-    let restriction = if trusted { 0 } else { pg_sys::SECURITY_RESTRICTED_OPERATION as i32 };
-    user(owner, |context| context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 | restriction, work)
-}
-
-/// Runs `work` as whoever called us, outside of any SECURITY DEFINER function.
-pub(crate) fn outer_user<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: a look-up.
-    user(unsafe { pg_sys::GetOuterUserId() }, |_| 0, work)
-}
-
-/// Runs `work` as `owner` in a security-restricted operation, as PostgreSQL does for its own maintenance
-/// (VACUUM, CREATE INDEX): code of `owner` that it comes across has no right but its owner's, and leaves
-/// nothing behind in the session. Row security fails the statement rather than hide rows from it.
-pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+/// Runs `work` as `role` in a security-restricted operation: code of others that it comes across has no right
+/// but that role's, and leaves nothing behind in the session that would run as somebody else. Settings that it
+/// changes are put back.
+pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
     let restriction = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-    user(
-        owner,
-        |context| context | restriction,
-        || {
-            set(c"search_path", c"pg_catalog, pg_temp");
-            set(c"row_security", c"off");
-            work()
-        },
-    )
+    user(role, |context| context | restriction, work)
+}
+
+/// [`bound`] for PostgreSQL's own kind of maintenance (VACUUM, CREATE INDEX), as the owner of what it works on.
+/// Row security fails the statement rather than hide rows from it.
+pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    bound(owner, || {
+        set(c"search_path", c"pg_catalog, pg_temp");
+        set(c"row_security", c"off");
+        work()
+    })
 }
 
 /// Sets a setting until the settings of [`user`] are put back.

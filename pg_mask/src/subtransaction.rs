@@ -7,18 +7,35 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 
 /// An error, by what its text in any language has in common.
+#[derive(Clone)]
 pub(crate) struct Failure {
     pub(crate) sqlstate: [u8; 5],
     /// The function of the server that raised it, where that is known.
-    pub(crate) raised_in: Option<String>,
+    raised_in: Option<String>,
 }
 
-/// Runs `work` in a subtransaction of its own. If it raises an error that `is_refusal` accepts, its
-/// effects are undone and the SQLSTATE is returned; any other error goes on its way.
+impl Failure {
+    /// A policy of the table says no.
+    pub(crate) fn is_of_a_policy(&self) -> bool {
+        self.is("42501", "ExecWithCheckOptions")
+    }
+
+    /// The statement was to end: by a cancel, a timeout, or the end of the server.
+    pub(crate) fn is_interrupt(&self) -> bool {
+        self.raised_in.as_deref() == Some("ProcessInterrupts")
+    }
+
+    fn is(&self, sqlstate: &str, raised_in: &str) -> bool {
+        self.sqlstate == sqlstate.as_bytes() && self.raised_in.as_deref() == Some(raised_in)
+    }
+}
+
+/// Runs `work` in a subtransaction of its own. If the server raises an error in it that `is_refusal` accepts,
+/// its effects are undone and the error is returned; any other goes on its way.
 pub(crate) fn attempt<T>(
     work: impl FnOnce() -> T,
     is_refusal: impl Fn(&Failure) -> bool + UnwindSafe + RefUnwindSafe,
-) -> Result<T, [u8; 5]> {
+) -> Result<T, Failure> {
     // SAFETY: as PL/pgSQL does for a block with an EXCEPTION clause (pl_exec.c, exec_stmt_block):
     // memory context, resource owner and error context are put back on every way out.
     unsafe {
@@ -45,16 +62,16 @@ pub(crate) fn attempt<T>(
         .catch_others(move |error| {
             pg_sys::error_context_stack = error_context;
             let failure = match &error {
-                pg_sys::panic::CaughtError::PostgresError(report)
-                | pg_sys::panic::CaughtError::ErrorReport(report) => Failure {
+                pg_sys::panic::CaughtError::PostgresError(report) => Some(Failure {
                     sqlstate: match report.sql_error_code() {
                         PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => sqlstate(NOTED.get()),
                         code => sqlstate(code as i32),
                     },
                     raised_in: report.function_name().map(str::to_owned),
-                },
-                pg_sys::panic::CaughtError::RustPanic { .. } => {
-                    Failure { sqlstate: *b"XX000", raised_in: None }
+                }),
+                // Ours: whatever it is, it is not the row's.
+                pg_sys::panic::CaughtError::ErrorReport(_) | pg_sys::panic::CaughtError::RustPanic { .. } => {
+                    None
                 }
             };
             pg_sys::MemoryContextSwitchTo(context);
@@ -63,10 +80,10 @@ pub(crate) fn attempt<T>(
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
             // Only now: an error must not leave the subtransaction open.
-            if !is_refusal(&failure) {
-                error.rethrow();
+            match failure {
+                Some(failure) if is_refusal(&failure) => Err(failure),
+                _ => error.rethrow(),
             }
-            Err(failure.sqlstate)
         })
         .execute()
     }
@@ -92,4 +109,18 @@ extern "C-unwind" fn note_sqlstate(_: *mut c_void) {
 /// The five characters of an SQLSTATE, which PostgreSQL packs six bits each (`MAKE_SQLSTATE`).
 fn sqlstate(packed: i32) -> [u8; 5] {
     [0, 6, 12, 18, 24].map(|shift| ((packed >> shift) & 0x3f) as u8 + b'0')
+}
+
+/// The error code of an SQLSTATE. One that PostgreSQL has no name for becomes that of a trigger's exception.
+pub(crate) fn error_code(sqlstate: &[u8; 5]) -> PgSqlErrorCode {
+    let packed = sqlstate
+        .iter()
+        .rev()
+        .fold(0, |packed, letter| packed << 6 | (i32::from(*letter) - i32::from(b'0')) & 0x3f);
+    match PgSqlErrorCode::from(packed) {
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR if sqlstate != b"XX000" => {
+            PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION
+        }
+        code => code,
+    }
 }

@@ -24,6 +24,7 @@ mod extension {
     mod neighbours;
     mod no_raw_value;
     mod numbers;
+    mod poison;
     mod privileges;
     mod properties;
     mod quarantine;

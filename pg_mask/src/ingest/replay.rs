@@ -2,7 +2,7 @@
 
 use super::batch::create_date;
 use super::quarantine;
-use super::rows::{self, Outcome, Row};
+use super::rows::{self, NonePasses, Outcome, Row};
 use super::target::Target;
 use crate::arrays::ArrayBuilder;
 use crate::clock::Micros;
@@ -62,14 +62,14 @@ fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
         let messages = next(&keys, last, reason)?;
         let Some(message) = messages.last() else { return Ok((inserted, kept)) };
         last = message.id;
-        let refused = replay_some(&keys, &target, &messages);
+        let refused = replay_some(&keys, &target, &messages)?;
         inserted += (messages.len() - refused) as i64;
         kept += refused as i64;
     }
 }
 
 /// Inserts what passes and removes it from the quarantine; returns how many are kept.
-fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> usize {
+fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> Result<usize, Error> {
     let mut rows = Vec::with_capacity(messages.len());
     let mut refused = Vec::new();
     for message in messages {
@@ -79,7 +79,7 @@ fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> usize 
             Err(reason) => refused.push((message, reason)),
         }
     }
-    let Outcome { rejected, .. } = rows::insert(target, &rows);
+    let Outcome { rejected, .. } = rows::insert(target, &rows, NonePasses::Rejects)?;
     refused.extend(rejected);
 
     let mut gone = ArrayBuilder::bigint();
@@ -97,7 +97,7 @@ fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> usize 
     }
     plan::run(REMOVE, || vec![gone.finish()], |_| ());
     plan::run(KEEP, || vec![changed.finish(), reasons.finish()], |_| ());
-    refused.len()
+    Ok(refused.len())
 }
 
 /// The next messages after `last`, locked.

@@ -3,8 +3,9 @@
 use super::target::Target;
 use crate::arrays::ArrayBuilder;
 use crate::clock::Day;
+use crate::error::Error;
 use crate::subtransaction::{Failure, attempt};
-use crate::{plan, run_as, text};
+use crate::{plan, text};
 use pg_mask_core::login::{self, Field, Refusal, app_version};
 use pg_mask_core::mask::Masker;
 use std::borrow::Cow;
@@ -55,35 +56,108 @@ pub(super) struct Outcome<M> {
     pub(super) rejected: Vec<(M, Refusal)>,
 }
 
-/// Inserts rows with one statement. If the table refuses one, the halves are tried alone, and so
-/// on: whatever the table takes goes in.
-pub(super) fn insert<M: Copy>(target: &Target, rows: &[(Row<'_>, M)]) -> Outcome<M> {
-    let mut outcome = Outcome { inserted: 0, rejected: Vec::new() };
-    insert_some(target, rows, &mut outcome);
-    outcome
+/// What it means that no row passes and the error may be the server's or the set-up's as well.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum NonePasses {
+    /// The batch fails, and comes again.
+    Fails,
+    /// The rows stay where they are.
+    Rejects,
 }
 
-fn insert_some<M: Copy>(target: &Target, rows: &[(Row<'_>, M)], outcome: &mut Outcome<M>) {
-    if rows.is_empty() {
-        return;
+/// Inserts rows with one statement. If that fails, the halves are tried alone, and so on: whatever the table
+/// takes goes in.
+///
+/// Whether it is the row or the server that is to blame, the error does not always say: a trigger that looks
+/// for a table named after a value fails as one does whose table was dropped. So it is decided by experiment.
+/// Where other rows pass under the same conditions, those that fail twice are to blame.
+pub(super) fn insert<M: Copy>(
+    target: &Target,
+    rows: &[(Row<'_>, M)],
+    none_passes: NonePasses,
+) -> Result<Outcome<M>, Error> {
+    target.defer_nothing()?;
+    let (mut inserted, mut failed) = (0, Vec::new());
+    insert_some(target, rows, &mut inserted, &mut failed)?;
+
+    let (of_the_row, doubtful): (Vec<_>, Vec<_>) =
+        failed.into_iter().partition(|(_, failure)| is_of_the_row(failure));
+    if inserted == 0 {
+        if let (Some((_, failure)), NonePasses::Fails) = (doubtful.first(), none_passes) {
+            return Err(target.explain(failure));
+        }
+        if of_the_row.iter().any(|(_, failure)| failure.is_of_a_policy()) {
+            target.has_a_policy()?;
+        }
     }
-    let all = || execute(target, rows.iter().map(|(row, _)| row));
-    match attempt(all, is_of_the_row) {
-        Ok(()) => outcome.inserted += rows.len() as i64,
-        Err(sqlstate) => match rows {
-            [(_, belongs_to)] => outcome.rejected.push((*belongs_to, Refusal::Rejected(sqlstate))),
-            _ => {
-                let (first, second) = rows.split_at(rows.len() / 2);
-                insert_some(target, first, outcome);
-                insert_some(target, second, outcome);
+    let mut rejected = of_the_row;
+    for (row, mut failure) in doubtful {
+        if inserted > 0 {
+            match attempt_all(target, std::iter::once(&row.0))? {
+                Ok(()) => {
+                    inserted += 1;
+                    continue;
+                }
+                Err(again) => failure = again,
             }
-        },
+        }
+        rejected.push((row, failure));
+    }
+    target.check_parts()?;
+    let reason = |((_, belongs_to), failure): (&(Row<'_>, M), Failure)| {
+        (*belongs_to, Refusal::Rejected(failure.sqlstate))
+    };
+    Ok(Outcome { inserted, rejected: rejected.into_iter().map(reason).collect() })
+}
+
+/// Inserts what it can of `rows`, and gives those that fail.
+fn insert_some<'r, 'a, M>(
+    target: &Target,
+    rows: &'r [(Row<'a>, M)],
+    inserted: &mut i64,
+    failed: &mut Vec<(&'r (Row<'a>, M), Failure)>,
+) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let Err(failure) = attempt_all(target, rows.iter().map(|(row, _)| row))? else {
+        *inserted += rows.len() as i64;
+        return Ok(());
+    };
+    if let [row] = rows {
+        failed.push((row, failure));
+        return Ok(());
+    }
+    // An error that comes without any row, too, is not worth looking for the row.
+    if *inserted == 0
+        && failed.is_empty()
+        && !is_of_the_row(&failure)
+        && let Err(failure) = attempt_all(target, std::iter::empty())?
+    {
+        return Err(target.explain(&failure));
+    }
+    let (first, second) = rows.split_at(rows.len() / 2);
+    insert_some(target, first, inserted, failed)?;
+    insert_some(target, second, inserted, failed)
+}
+
+/// Inserts rows, all or none. An interrupt is nothing to experiment with: it ends the batch.
+fn attempt_all<'r, 'a: 'r>(
+    target: &Target,
+    rows: impl Iterator<Item = &'r Row<'a>>,
+) -> Result<Result<(), Failure>, Error> {
+    match attempt(|| execute(target, rows), |_| true) {
+        Ok(done) => done.map(Ok),
+        Err(failure) if failure.is_interrupt() => Err(target.explain(&failure)),
+        Err(failure) => Ok(Err(failure)),
     }
 }
 
 /// Inserts one row; whatever the table says against it is an error.
-pub(super) fn insert_one(target: &Target, row: &Row<'_>) {
-    execute(target, std::iter::once(row));
+pub(super) fn insert_one(target: &Target, row: &Row<'_>) -> Result<(), Error> {
+    target.defer_nothing()?;
+    attempt_all(target, std::iter::once(row))?.map_err(|failure| target.explain(&failure))?;
+    target.check_parts()
 }
 
 /// Every class of SQLSTATE that PostgreSQL itself uses for what is not the row's fault, or may not be
@@ -91,7 +165,7 @@ pub(super) fn insert_one(target: &Target, row: &Row<'_>) {
 const NOT_OF_THE_ROW: &str =
     "00 01 02 03 08 0A 0B 0F 0L 0P 0Z 10 24 25 26 28 2B 2D 34 3B 3D 3F 40 42 53 54 55 57 58 72 F0 HV XX";
 
-/// Whether the table refuses a row, or something else is wrong: the server or the set-up.
+/// Whether the error alone says that the table refuses a row, and that it is not the server's or the set-up's.
 ///
 /// Of the row's own are data exceptions (22), integrity constraint violations (23), check options (44),
 /// what a trigger raises (P0, 09, 38 or an SQLSTATE of its own) or trips over (20, 21, 2F), a value too
@@ -101,12 +175,12 @@ fn is_of_the_row(failure: &Failure) -> bool {
     match &failure.sqlstate {
         b"54000" => true,
         // A policy that says no; a right that is missing is the set-up's.
-        b"42501" => failure.raised_in.as_deref() == Some("ExecWithCheckOptions"),
+        b"42501" => failure.is_of_a_policy(),
         _ => !NOT_OF_THE_ROW.split(' ').any(|known| known.as_bytes() == class),
     }
 }
 
-fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>) {
+fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>) -> Result<(), Error> {
     let mut user_id = ArrayBuilder::text();
     let mut device_type = ArrayBuilder::text();
     let mut masked_ip = ArrayBuilder::text();
@@ -124,11 +198,7 @@ fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>)
         create_date.push_fixed(Some(row.create_date.to_ne_bytes()));
     }
     let columns = [user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date];
-    if let Some(check_now) = &target.check_now {
-        // Whatever of these waits already would run as that user at the commit.
-        run_as::outer_user(|| plan::run(check_now, Vec::new, |_| ()));
-    }
-    run_as::owner(target.owner, || {
-        plan::run(&target.insert, || columns.into_iter().map(ArrayBuilder::finish).collect(), |_| ());
-    });
+    let arguments = || columns.into_iter().map(ArrayBuilder::finish).collect();
+    target.writer.run(|| plan::insert_into(target.oid, &target.insert, arguments))?;
+    target.writer.left_nothing_behind()
 }

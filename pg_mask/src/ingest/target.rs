@@ -1,12 +1,15 @@
 //! The table that logins are written to: which one, whose, and how long its texts may be.
 
+use super::writer::Writer;
 use crate::error::Error;
+use crate::subtransaction::{Failure, attempt};
+use crate::text::OwnedText;
 use crate::{plan, settings};
 use pg_mask_core::login::{Field, Refusal};
 use pg_mask_core::mask::Masker;
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// The columns that we write, in the order of the insert's parameters.
 pub(super) const COLUMNS: [&str; 7] =
@@ -17,12 +20,15 @@ pub(super) const COLUMNS: [&str; 7] =
 pub(super) struct Target {
     /// Its name as the setting has it.
     shown: String,
-    /// The statement that inserts rows.
-    pub(super) insert: String,
-    pub(super) owner: pg_sys::Oid,
+    pub(super) oid: pg_sys::Oid,
+    /// The statement that inserts rows, in the server's encoding.
+    pub(super) insert: CString,
+    /// Who inserts them.
+    pub(super) writer: Writer,
+    is_partitioned: bool,
     /// The statement that has constraints checked with the insert that may wait for the commit: at the
-    /// commit nobody could tell which row it was, and code of the owner would run as somebody else.
-    pub(super) check_now: Option<String>,
+    /// commit nobody could tell which row it was, and a security-restricted operation defers nothing.
+    check_now: Option<String>,
     /// The most characters that each column takes.
     limits: [Option<usize>; COLUMNS.len()],
 }
@@ -34,12 +40,14 @@ impl Target {
         let shown = setting.to_string_lossy().into_owned();
         let Some(oid) = look_up_and_lock(&setting) else { return Err(Error::NoLoginTable(shown)) };
         // SAFETY: the relation is locked; it stays open while it is looked at.
-        unsafe {
+        let target = unsafe {
             let relation = pg_sys::relation_open(oid, pg_sys::NoLock as i32);
             let target = Self::examine(relation, &shown);
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-            target
-        }
+            target?
+        };
+        target.check_parts()?;
+        Ok(target)
     }
 
     /// # Safety
@@ -50,6 +58,12 @@ impl Target {
             let class = &*(*relation).rd_rel;
             if !matches!(class.relkind as u8, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE) {
                 return Err(Error::NotATable(shown.to_owned()));
+            }
+            if class.relpersistence as u8 != pg_sys::RELPERSISTENCE_PERMANENT {
+                return Err(Error::LosesRows { table: shown.to_owned(), part: None });
+            }
+            if has_rule_instead(relation) {
+                return Err(Error::RuleInstead(shown.to_owned()));
             }
             let found = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
             let mut limits = [None; COLUMNS.len()];
@@ -63,20 +77,66 @@ impl Target {
             let schema = CStr::from_ptr(pg_sys::get_namespace_name(class.relnamespace));
             let table = CStr::from_ptr(class.relname.data.as_ptr());
             let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema.as_ptr(), table.as_ptr()));
-            let values: Vec<String> = (1..=COLUMNS.len()).map(|n| format!("unnest(${n})")).collect();
-            let (name, columns) = (name.to_string_lossy(), COLUMNS.join(", "));
-            let insert = format!("INSERT INTO {name} ({columns}) SELECT {}", values.join(", "));
+            let insert = insert_statement(name);
             let triggers = match (*relation).trigdesc.as_ref() {
                 Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
                 None => &[],
             };
+            let oid = (*relation).rd_id;
             let is_partitioned = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
-            if is_partitioned || triggers.iter().any(|trigger| !trigger.tgisinternal) {
-                trust((*relation).rd_id, class.relowner, shown)?;
-            }
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
-            let check_now = if may_wait { check_now((*relation).rd_id)? } else { None };
-            Ok(Self { shown: shown.to_owned(), insert, owner: class.relowner, check_now, limits })
+            let check_now = if may_wait { check_now(oid)? } else { None };
+            let writer = Writer::find()?;
+            Ok(Self { shown: shown.to_owned(), oid, insert, writer, is_partitioned, check_now, limits })
+        }
+    }
+
+    /// Refuses partitions that lose their rows at a crash, or keep them on another server: the ledger would
+    /// still know their messages. Looked at after the rows were inserted, it holds: a partition that has got
+    /// rows is locked until the transaction ends.
+    pub(super) fn check_parts(&self) -> Result<(), Error> {
+        if !self.is_partitioned {
+            return Ok(());
+        }
+        let loses = plan::one_row(LOSES, || vec![self.oid.into()], |row| row.get_or_null::<OwnedText>(1))?;
+        match loses {
+            None => Ok(()),
+            Some(OwnedText(part)) => Err(Error::LosesRows {
+                table: self.shown.clone(),
+                part: Some(String::from_utf8_lossy(&part).into_owned()),
+            }),
+        }
+    }
+
+    /// Has every constraint checked with the insert from now on. What of these waits already is checked now.
+    pub(super) fn defer_nothing(&self) -> Result<(), Error> {
+        let Some(check_now) = &self.check_now else { return Ok(()) };
+        let set = || self.writer.run(|| plan::run(check_now, Vec::new, |_| ()));
+        attempt(set, |_| true).map_err(|failure| self.explain(&failure))
+    }
+
+    /// Why rows could not be inserted. What the server said may hold values of a row, and is dropped.
+    pub(super) fn explain(&self, failure: &Failure) -> Error {
+        let table = self.shown.clone();
+        if failure.sqlstate == *b"42501" {
+            let arguments = || vec![self.oid.into(), self.writer.role.into()];
+            match plan::one_row(LACKS, arguments, |row| row.get_or_null::<OwnedText>(1)) {
+                Err(error) => return error,
+                Ok(Some(OwnedText(right))) => {
+                    return Error::WriterLacks { table, right: String::from_utf8_lossy(&right).into_owned() };
+                }
+                Ok(None) => {}
+            }
+        }
+        Error::NotInserted { table, sqlstate: failure.sqlstate }
+    }
+
+    /// Refuses a table whose row level security has no policy that lets the writer insert anything.
+    pub(super) fn has_a_policy(&self) -> Result<(), Error> {
+        let arguments = || vec![self.oid.into(), self.writer.role.into()];
+        match plan::one_row(HAS_POLICY, arguments, |row| row.get(1))? {
+            true => Ok(()),
+            false => Err(Error::NoPolicy(self.shown.clone())),
         }
     }
 
@@ -116,37 +176,58 @@ fn check_now(table: pg_sys::Oid) -> Result<Option<String>, Error> {
     Ok(names.map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE")))
 }
 
-/// Partitions and triggers of a table that are somebody else's than its owner's or a superuser's.
-const FOREIGN: &str = "SELECT pg_catalog.min(found.name)
-    FROM (
-        SELECT pg_catalog.format('partition %s', c.oid::pg_catalog.regclass), c.relowner
-        FROM pg_catalog.pg_partition_tree($1) AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
-        UNION ALL
-        SELECT pg_catalog.format('trigger %I', t.tgname), f.proowner
-        FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS f ON f.oid = t.tgfoid
-        WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
-          AND (t.tgrelid = $1 OR t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1)))
-    ) AS found (name, owner)
-    WHERE found.owner <> $2 AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = found.owner)";
+/// A partition that is foreign, temporary or unlogged.
+const LOSES: &str = "SELECT pg_catalog.min(c.oid::pg_catalog.regclass::text)
+    FROM pg_catalog.pg_partition_tree($1) AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
+    WHERE c.relkind = 'f' OR c.relpersistence <> 'p'";
 
-/// Code of the table runs with its owner's rights, so it has to be the owner's, and must not be led
-/// astray: what it calls by a bare name, a temporary table of the caller's could answer to.
-fn trust(table: pg_sys::Oid, owner: pg_sys::Oid, shown: &str) -> Result<(), Error> {
-    let foreign =
-        plan::one_row(FOREIGN, || vec![table.into(), owner.into()], |row| row.get_or_null::<String>(1))?;
-    if let Some(what) = foreign {
-        return Err(Error::ForeignCode { table: shown.to_owned(), what });
+/// A right that inserting into table $1 needs and that role $2 lacks: on the schema, the columns, or a
+/// sequence that a default takes numbers from.
+const LACKS: &str = "SELECT CASE
+        WHEN NOT pg_catalog.has_schema_privilege($2, c.relnamespace, 'USAGE')
+            THEN pg_catalog.format('USAGE ON SCHEMA %s', c.relnamespace::pg_catalog.regnamespace)
+        WHEN NOT (SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($2, $1, a.attnum, 'INSERT'))
+                FROM pg_catalog.pg_attribute AS a
+                WHERE a.attrelid = $1 AND a.attname IN ('user_id', 'device_type', 'masked_ip', 'masked_device_id',
+                    'locale', 'app_version', 'create_date'))
+            THEN pg_catalog.format('INSERT ON TABLE %s', c.oid::pg_catalog.regclass)
+        ELSE (SELECT pg_catalog.min(pg_catalog.format('USAGE ON SEQUENCE %s', s.oid::pg_catalog.regclass))
+            FROM pg_catalog.pg_attrdef AS f
+            JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid
+                AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            JOIN pg_catalog.pg_class AS s ON s.oid = d.refobjid
+            WHERE f.adrelid = $1
+              AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege($2, s.oid, 'USAGE') END)
+    END
+    FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+
+/// Whether table $1 has a permissive policy for INSERT that holds for role $2 or for everybody.
+const HAS_POLICY: &str = "SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_policy
+        WHERE polrelid = $1 AND polpermissive AND polcmd IN ('a', '*') AND polroles && ARRAY[$2, 0::pg_catalog.oid]
+    )";
+
+/// The statement that inserts, for a name that is quoted.
+fn insert_statement(name: &CStr) -> CString {
+    let mut sql = b"INSERT INTO ".to_vec();
+    sql.extend(name.to_bytes());
+    sql.extend(format!(" ({}) SELECT ", COLUMNS.join(", ")).bytes());
+    let values: Vec<String> = (1..=COLUMNS.len()).map(|n| format!("pg_catalog.unnest(${n})")).collect();
+    sql.extend(values.join(", ").bytes());
+    CString::new(sql).unwrap_or_default() // a name has no 0 in it
+}
+
+/// Whether a rule has something else done instead of inserting.
+///
+/// # Safety
+/// `relation` is open.
+unsafe fn has_rule_instead(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by the caller; the rules are those of the relation.
+    unsafe {
+        let Some(rules) = (*relation).rd_rules.as_ref() else { return false };
+        let rules = std::slice::from_raw_parts(rules.rules, rules.numLocks as usize);
+        rules.iter().any(|rule| (**rule).event == pg_sys::CmdType::CMD_INSERT && (**rule).isInstead)
     }
-    // SAFETY: look-ups of the backend's own state.
-    let may_be_misled = unsafe {
-        let (mut temporary, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-        pg_sys::GetTempNamespaceState(&mut temporary, &mut toast);
-        temporary != pg_sys::InvalidOid && !pg_sys::has_privs_of_role(pg_sys::GetOuterUserId(), owner)
-    };
-    if may_be_misled {
-        return Err(Error::TemporaryTables { table: shown.to_owned() });
-    }
-    Ok(())
 }
 
 /// The table of that qualified name, locked. While the lock is waited for, the name may come to mean

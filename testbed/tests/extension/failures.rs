@@ -84,7 +84,7 @@ async fn a_table_that_takes_the_name_meanwhile_gets_the_row() {
     let admin = cluster.database("exchanged").await.unwrap();
     admin
         .batch_execute(
-            "CREATE TABLE user_logins_new (LIKE user_logins); BEGIN;
+            "CREATE TABLE user_logins_new (LIKE user_logins); GRANT INSERT ON user_logins_new TO pgmask_writer; BEGIN;
              ALTER TABLE user_logins RENAME TO user_logins_old; ALTER TABLE user_logins_new RENAME TO user_logins",
         )
         .await

@@ -1,5 +1,7 @@
 //! Each role tries each thing that it must not.
 
+mod code_of_the_table;
+
 use crate::common::{cluster, count, message};
 use tokio_postgres::Client;
 
@@ -180,42 +182,6 @@ async fn a_search_path_full_of_traps_catches_nothing() {
     assert_eq!(count(&client, "SELECT count(*) FROM pg_temp.user_logins").await, 0);
 }
 
-/// Whoever owns the table could otherwise run code as the owner of the extension.
-#[tokio::test]
-async fn code_of_the_table_runs_as_the_tables_owner() {
-    let cluster = cluster().await;
-    let admin = cluster.database("tables_owner").await.unwrap();
-    admin
-        .batch_execute(
-            "DROP ROLE IF EXISTS owns_logins; CREATE ROLE owns_logins LOGIN;
-             ALTER TABLE user_logins OWNER TO owns_logins; CREATE SCHEMA AUTHORIZATION owns_logins;",
-        )
-        .await
-        .unwrap();
-    let owner = cluster.connect_as("owns_logins", "tables_owner").await.unwrap();
-    owner
-        .batch_execute(
-            "CREATE TABLE owns_logins.seen (who text, session text);
-             CREATE FUNCTION owns_logins.spy() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN INSERT INTO owns_logins.seen VALUES (current_user, session_user); RETURN NEW; END $$;
-             CREATE TRIGGER spy BEFORE INSERT ON public.user_logins FOR EACH ROW EXECUTE FUNCTION owns_logins.spy();
-             CREATE FUNCTION owns_logins.climb() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN EXECUTE 'ALTER ROLE owns_logins SUPERUSER'; RETURN NULL; END $$;",
-        )
-        .await
-        .unwrap();
-    admin.batch_execute(INGEST).await.unwrap();
-    let seen = "SELECT count(*) FROM owns_logins.seen WHERE who = 'owns_logins'";
-    assert_eq!(count(&admin, seen).await, 1);
-    owner
-        .batch_execute("CREATE TRIGGER climb AFTER INSERT ON public.user_logins FOR EACH STATEMENT EXECUTE FUNCTION owns_logins.climb()")
-        .await
-        .unwrap();
-    is_refused(&admin, &INGEST.replace("'{a}'", "'{b}'")).await;
-    let climbed = "SELECT count(*) FROM pg_roles WHERE rolname = 'owns_logins' AND rolsuper";
-    assert_eq!(count(&admin, climbed).await, 0);
-}
-
 #[tokio::test]
 async fn no_source_holds_a_secret_and_every_definer_pins_its_search_path() {
     let client = cluster().await.database("sources").await.unwrap();
@@ -281,77 +247,4 @@ async fn settings_that_code_of_the_table_changes_are_put_back() {
     let changed = "SELECT count(*) FROM pg_settings
         WHERE name IN ('search_path', 'work_mem', 'synchronous_commit') AND source = 'session'";
     assert_eq!(count(&admin, changed).await, 0);
-}
-
-/// Who may put a trigger on the table, or owns a part of it, must not get the owner's rights by that.
-#[tokio::test]
-async fn code_that_is_not_the_owners_is_not_run() {
-    let cluster = cluster().await;
-    let admin = cluster.database("foreign_code").await.unwrap();
-    admin
-        .batch_execute(
-            "DROP ROLE IF EXISTS puts_triggers; CREATE ROLE puts_triggers LOGIN; CREATE SCHEMA AUTHORIZATION puts_triggers;
-             GRANT TRIGGER ON user_logins TO puts_triggers",
-        )
-        .await
-        .unwrap();
-    let mallory = cluster.connect_as("puts_triggers", "foreign_code").await.unwrap();
-    mallory
-        .batch_execute(
-            "CREATE FUNCTION puts_triggers.climb() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN EXECUTE 'ALTER ROLE puts_triggers SUPERUSER'; RETURN NEW; END $$;
-             CREATE TRIGGER climb BEFORE INSERT ON public.user_logins FOR EACH ROW EXECUTE FUNCTION puts_triggers.climb()",
-        )
-        .await
-        .unwrap();
-    let error = message(&admin.batch_execute(INGEST).await.unwrap_err());
-    assert!(error.starts_with("42501 trigger climb of table") && error.contains("OWNER TO"), "{error}");
-    admin
-        .batch_execute(
-            "DROP TRIGGER climb ON user_logins; ALTER TABLE user_logins RENAME TO old;
-             CREATE TABLE user_logins (LIKE old) PARTITION BY LIST (user_id); CREATE TABLE part PARTITION OF user_logins DEFAULT;
-             ALTER TABLE part OWNER TO puts_triggers",
-        )
-        .await
-        .unwrap();
-    let error = message(&admin.batch_execute(INGEST).await.unwrap_err());
-    assert!(error.starts_with("42501 partition public.part of table"), "{error}");
-    let climbed = "SELECT count(*) FROM pg_roles WHERE rolname = 'puts_triggers' AND rolsuper";
-    assert_eq!(count(&admin, climbed).await, 0);
-    admin.batch_execute("ALTER TABLE part OWNER TO postgres").await.unwrap();
-    admin.batch_execute(INGEST).await.unwrap();
-}
-
-/// A trigger that names a table without its schema would take the caller's temporary one for it.
-#[tokio::test]
-async fn a_temporary_table_of_the_callers_does_not_mislead_a_trigger() {
-    let cluster = cluster().await;
-    let admin = cluster.database("misled").await.unwrap();
-    member(&admin, "misleads", "pgmask_ingester").await;
-    admin
-        .batch_execute(
-            "GRANT TEMP ON DATABASE misled TO PUBLIC; CREATE TABLE login_counts (u text);
-             CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
-             $$ BEGIN INSERT INTO login_counts VALUES (NEW.user_id); RETURN NEW; END $$;
-             CREATE TRIGGER f BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION f()",
-        )
-        .await
-        .unwrap();
-    let client = cluster.connect_as("misleads", "misled").await.unwrap();
-    client.batch_execute(INGEST).await.unwrap();
-    client
-        .batch_execute(
-            "CREATE TEMP TABLE login_counts (u text);
-             CREATE FUNCTION pg_temp.climb() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN EXECUTE 'ALTER ROLE misleads SUPERUSER'; RETURN NEW; END $$;
-             CREATE TRIGGER climb BEFORE INSERT ON login_counts FOR EACH ROW EXECUTE FUNCTION pg_temp.climb()",
-        )
-        .await
-        .unwrap();
-    is_refused(&client, &INGEST.replace("'{a}'", "'{b}'")).await;
-    is_refused(&client, "SELECT ingest_login('{\"user_id\": 1}')").await;
-    assert_eq!(
-        count(&admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'misleads' AND rolsuper").await,
-        0
-    );
 }

@@ -95,7 +95,7 @@ const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "routing_trigger",
-        ddl: "CREATE TABLE elsewhere (LIKE user_logins);
+        ddl: "CREATE TABLE elsewhere (LIKE user_logins); GRANT INSERT ON elsewhere TO pgmask_writer;
               CREATE FUNCTION route() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.elsewhere VALUES (NEW.*); RETURN NULL; END $$;
               CREATE TRIGGER route BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION route()",
         shows: ("SELECT count(*)::text FROM elsewhere", "3"),
@@ -110,13 +110,14 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "partitions",
         ddl: "ALTER TABLE user_logins RENAME TO old; CREATE TABLE user_logins (LIKE old, CHECK (device_type <> 'bad')) PARTITION BY LIST (user_id);
-              CREATE TABLE one PARTITION OF user_logins FOR VALUES IN ('1')",
+              GRANT INSERT ON user_logins TO pgmask_writer; CREATE TABLE one PARTITION OF user_logins FOR VALUES IN ('1')",
         shows: ("SELECT string_agg(tableoid::regclass::text, ' ') FROM user_logins", "one"),
         reasons: &["rejected:23514", "rejected:23514"],
     },
     Shape {
         name: "partitions_by_date",
         ddl: "ALTER TABLE user_logins RENAME TO old; CREATE TABLE user_logins (LIKE old) PARTITION BY RANGE (create_date);
+              GRANT INSERT ON user_logins TO pgmask_writer;
               CREATE TABLE y2026 PARTITION OF user_logins FOR VALUES FROM ('2026-01-01') TO ('2027-01-01') PARTITION BY HASH (user_id);
               CREATE TABLE h0 PARTITION OF y2026 FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE h1 PARTITION OF y2026 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
               ALTER TABLE user_logins ADD UNIQUE (create_date, user_id) DEFERRABLE INITIALLY DEFERRED",
@@ -126,7 +127,8 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "row_level_security",
         ddl: "DROP ROLE IF EXISTS owns_secured; CREATE ROLE owns_secured; ALTER TABLE user_logins OWNER TO owns_secured;
-              ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON user_logins USING (false)",
+              ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON user_logins USING (false);
+              CREATE POLICY writes ON user_logins FOR INSERT TO pgmask_writer WITH CHECK (true)",
         shows: ("SELECT count(*)::text FROM user_logins", "3"),
         reasons: &[],
     },
@@ -139,8 +141,15 @@ const SHAPES: &[Shape] = &[
         reasons: &["rejected:42501"],
     },
     Shape {
+        name: "serial",
+        ddl: "ALTER TABLE user_logins ADD id serial; GRANT USAGE ON SEQUENCE user_logins_id_seq TO pgmask_writer",
+        shows: ("SELECT count(DISTINCT id)::text FROM user_logins", "3"),
+        reasons: &[],
+    },
+    Shape {
         name: "generated_column",
-        ddl: "ALTER TABLE user_logins ADD version text GENERATED ALWAYS AS (public.app_version_text(app_version)) STORED",
+        ddl: "ALTER TABLE user_logins ADD version text GENERATED ALWAYS AS (public.app_version_text(app_version)) STORED;
+              GRANT EXECUTE ON FUNCTION public.app_version_text(integer) TO pgmask_writer",
         shows: ("SELECT string_agg(version, ' ' ORDER BY version) FROM user_logins", "1.2.3 2.0.0"),
         reasons: &[],
     },
@@ -159,8 +168,9 @@ const SHAPES: &[Shape] = &[
         reasons: &["rejected:54000"],
     },
     Shape {
-        name: "unlogged_with_inheritance",
-        ddl: "ALTER TABLE user_logins RENAME TO parent; CREATE UNLOGGED TABLE user_logins (CHECK (device_type <> 'bad')) INHERITS (parent)",
+        name: "inheritance",
+        ddl: "ALTER TABLE user_logins RENAME TO parent; CREATE TABLE user_logins (CHECK (device_type <> 'bad')) INHERITS (parent);
+              GRANT INSERT ON user_logins TO pgmask_writer",
         shows: ("SELECT count(*)::text FROM parent", "2"),
         reasons: &["rejected:23514"],
     },
@@ -188,7 +198,7 @@ async fn a_table_anywhere_under_any_name() {
     client
         .batch_execute(
             "CREATE SCHEMA \"Odd schema\"; ALTER TABLE user_logins SET SCHEMA \"Odd schema\";
-             ALTER TABLE \"Odd schema\".user_logins RENAME TO \"user's \"\"logins\"\" ☂\";
+             GRANT USAGE ON SCHEMA \"Odd schema\" TO pgmask_writer; ALTER TABLE \"Odd schema\".user_logins RENAME TO \"user's \"\"logins\"\" ☂\";
              SELECT mask_pii('loads the library'); SET pgmask.login_table = '\"Odd schema\".\"user''s \"\"logins\"\" ☂\"'",
         )
         .await
@@ -209,6 +219,62 @@ async fn what_is_no_table_for_logins_fails_the_batch() {
             "a_view",
             "ALTER TABLE user_logins RENAME TO t; CREATE VIEW user_logins AS TABLE t",
             "42809 \"public.user_logins\", where logins are written, is not a table",
+        ),
+        (
+            "unlogged",
+            "ALTER TABLE user_logins SET UNLOGGED",
+            "42809 table \"public.user_logins\" is temporary, unlogged or foreign",
+        ),
+        (
+            "unlogged_partition",
+            "ALTER TABLE user_logins RENAME TO old; CREATE TABLE user_logins (LIKE old) PARTITION BY LIST (user_id);
+             CREATE TABLE kept PARTITION OF user_logins FOR VALUES IN ('1');
+             CREATE UNLOGGED TABLE lost PARTITION OF user_logins DEFAULT; GRANT INSERT ON user_logins TO pgmask_writer",
+            "42809 partition public.lost of table \"public.user_logins\" is temporary, unlogged or foreign",
+        ),
+        (
+            "foreign_partition",
+            "ALTER TABLE user_logins RENAME TO old; CREATE TABLE user_logins (LIKE old) PARTITION BY LIST (user_id);
+             CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+             CREATE FOREIGN TABLE far PARTITION OF user_logins DEFAULT SERVER nowhere; GRANT INSERT ON user_logins TO pgmask_writer",
+            "42809 partition public.far of table \"public.user_logins\" is temporary, unlogged or foreign",
+        ),
+        (
+            "rule_instead",
+            "CREATE RULE nothing AS ON INSERT TO user_logins DO INSTEAD NOTHING",
+            "42809 table \"public.user_logins\" has a rule",
+        ),
+        (
+            "no_right",
+            "REVOKE INSERT ON user_logins FROM pgmask_writer",
+            "42501 role pgmask_writer may not insert into table \"public.user_logins\": it needs INSERT ON TABLE public.user_logins",
+        ),
+        (
+            "no_right_to_a_column",
+            "REVOKE INSERT ON user_logins FROM pgmask_writer; GRANT INSERT (user_id, device_type) ON user_logins TO pgmask_writer",
+            "42501 role pgmask_writer may not insert into table \"public.user_logins\": it needs INSERT ON TABLE public.user_logins",
+        ),
+        (
+            "no_right_to_the_schema",
+            "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
+            "42501 role pgmask_writer may not insert into table \"public.user_logins\": it needs USAGE ON SCHEMA public",
+        ),
+        (
+            "no_right_to_a_sequence",
+            "ALTER TABLE user_logins ADD id serial",
+            "42501 role pgmask_writer may not insert into table \"public.user_logins\": it needs USAGE ON SEQUENCE public.user_logins_id_seq",
+        ),
+        (
+            "no_right_of_a_trigger",
+            "CREATE TABLE log (u text); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO public.log VALUES (NEW.user_id); RETURN NEW; END $$;
+             CREATE TRIGGER f BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION f()",
+            "42501 logins could not be inserted into table \"public.user_logins\": SQLSTATE 42501 A trigger, default, constraint or policy",
+        ),
+        (
+            "no_policy",
+            "ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON user_logins FOR INSERT TO pgmask_analyst WITH CHECK (true)",
+            "42501 table \"public.user_logins\" has row level security and no policy",
         ),
         (
             "no_column",

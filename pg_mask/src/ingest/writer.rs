@@ -1,0 +1,161 @@
+//! The role that rows are inserted as. Code of the login table (triggers, defaults, policies) runs with its
+//! rights, so it must have none that is worth taking: each batch makes sure of that.
+
+use crate::error::Error;
+use crate::text::OwnedText;
+use crate::{plan, run_as};
+use pg_sys::SysCacheIdentifier as Cache;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// Made by sql/00_roles.sql.
+const NAME: &CStr = c"pgmask_writer";
+
+/// The role, found fit for what it is there for.
+#[derive(Clone, Copy)]
+pub(super) struct Writer {
+    pub(super) role: pg_sys::Oid,
+}
+
+/// Attributes that are worth taking, by their columns of pg_authid.
+const ATTRIBUTES: [(u32, &str); 5] = [
+    (pg_sys::Anum_pg_authid_rolsuper, "SUPERUSER"),
+    (pg_sys::Anum_pg_authid_rolcreaterole, "CREATEROLE"),
+    (pg_sys::Anum_pg_authid_rolcreatedb, "CREATEDB"),
+    (pg_sys::Anum_pg_authid_rolreplication, "REPLICATION"),
+    (pg_sys::Anum_pg_authid_rolbypassrls, "BYPASSRLS"),
+];
+
+/// A role that $1 is a member of, over however many steps, and that has rights worth taking: a superuser, a
+/// role of PostgreSQL's own, or one of ours.
+const MIGHTY: &str = "WITH RECURSIVE reached(role) AS (
+        SELECT roleid FROM pg_catalog.pg_auth_members WHERE member = $1
+        UNION SELECT m.roleid FROM reached JOIN pg_catalog.pg_auth_members AS m ON m.member = reached.role
+    )
+    SELECT pg_catalog.min(r.rolname::pg_catalog.text)
+    FROM reached JOIN pg_catalog.pg_roles AS r ON r.oid = reached.role
+    WHERE r.rolsuper OR r.oid < 16384 OR r.rolname LIKE 'pgmask\\_%'";
+
+impl Writer {
+    pub(super) fn find() -> Result<Self, Error> {
+        let (role, attribute) = look_up()?;
+        let refuse = |could: String| Err(Error::MightyWriter(could));
+        if let Some(attribute) = attribute {
+            return refuse(format!("has the attribute {attribute}"));
+        }
+        if owns_something(role) {
+            return refuse("owns something".to_owned());
+        }
+        if is_a_member(role) {
+            let mighty = plan::one_row(MIGHTY, || vec![role.into()], |row| row.get_or_null::<OwnedText>(1))?;
+            if let Some(OwnedText(name)) = mighty {
+                return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
+            }
+        }
+        Ok(Self { role })
+    }
+
+    /// Refuses code of the table that has made something, such as a function: the role would own it.
+    pub(super) fn left_nothing_behind(self) -> Result<(), Error> {
+        if owns_something(self.role) { Err(Error::LeftBehind) } else { Ok(()) }
+    }
+
+    /// Runs `work` as this role, in a security-restricted operation.
+    ///
+    /// Nor does code of the table see by `current_query()` what the client sent: it may be a message.
+    pub(super) fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        let _hidden = HiddenQuery::new();
+        run_as::bound(self.role, work)
+    }
+}
+
+/// The role and the first of its attributes that it must not have.
+fn look_up() -> Result<(pg_sys::Oid, Option<&'static str>), Error> {
+    // SAFETY: a look-up in PostgreSQL's cache; the tuple is released when it was read. The columns are never
+    // NULL and of the types that they are read as (pg_authid.h).
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(Cache::AUTHNAME as i32, pg_sys::Datum::from(NAME.as_ptr()));
+        if tuple.is_null() {
+            return Err(Error::NoWriter);
+        }
+        let read = |column: u32| {
+            let mut is_null = false;
+            pg_sys::SysCacheGetAttr(Cache::AUTHNAME as i32, tuple, column as i16, &mut is_null)
+        };
+        let role = pg_sys::Oid::from(read(pg_sys::Anum_pg_authid_oid).value() as u32);
+        let has = |(column, _): &&(u32, &str)| read(*column).value() & 0xff != 0;
+        let attribute = ATTRIBUTES.iter().find(has).map(|(_, name)| *name);
+        pg_sys::ReleaseSysCache(tuple);
+        Ok((role, attribute))
+    }
+}
+
+/// Whether `role` was granted any other.
+fn is_a_member(role: pg_sys::Oid) -> bool {
+    let none = pg_sys::Datum::from(0);
+    // SAFETY: a look-up in PostgreSQL's cache; the list is released.
+    unsafe {
+        let list = pg_sys::SearchSysCacheList(Cache::AUTHMEMMEMROLE as i32, 1, role.into(), none, none);
+        let memberships = (*list).n_members;
+        pg_sys::ReleaseCatCacheList(list);
+        memberships > 0
+    }
+}
+
+/// Whether anything in any database is owned by `role`, or it has default privileges.
+fn owns_something(role: pg_sys::Oid) -> bool {
+    // pg_shdepend.h
+    const SHARED_DEPENDENCIES: pg_sys::Oid = pg_sys::Oid::from_u32(1214);
+    const BY_REFERENCE: pg_sys::Oid = pg_sys::Oid::from_u32(1233);
+    const REFERENCED_CLASS: i16 = 5;
+    const REFERENCED_OBJECT: i16 = 6;
+    const KIND: i32 = 7;
+    let is = |column, oid: pg_sys::Oid| {
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: it fills in `key`: the column's type is oid.
+        unsafe {
+            let equal = pg_sys::BTEqualStrategyNumber as u16;
+            pg_sys::ScanKeyInit(&mut key, column, equal, pg_sys::F_OIDEQ.into(), oid.into());
+        }
+        key
+    };
+    let mut keys = [is(REFERENCED_CLASS, pg_sys::AuthIdRelationId), is(REFERENCED_OBJECT, role)];
+    // SAFETY: PostgreSQL's own way to read a catalog (pg_shdepend.c, checkSharedDependencies); an error on
+    // the way closes all of it. The column `deptype` is a "char" and never NULL.
+    unsafe {
+        let relation = pg_sys::table_open(SHARED_DEPENDENCIES, pg_sys::AccessShareLock as i32);
+        let newest = std::ptr::null_mut();
+        let scan = pg_sys::systable_beginscan(relation, BY_REFERENCE, true, newest, 2, keys.as_mut_ptr());
+        let mut owns = false;
+        while !owns {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let mut is_null = false;
+            let kind = pg_sys::heap_getattr(tuple, KIND, (*relation).rd_att, &mut is_null);
+            owns = kind.value() as u8 == pg_sys::SharedDependencyType::SHARED_DEPENDENCY_OWNER as u8;
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        owns
+    }
+}
+
+/// Hides the client's statement while it lives.
+struct HiddenQuery(*const std::ffi::c_char);
+
+impl HiddenQuery {
+    fn new() -> Self {
+        // SAFETY: a server process has one thread. The server itself runs without a query string at times
+        // (postgres.c).
+        unsafe { Self(std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null())) }
+    }
+}
+
+impl Drop for HiddenQuery {
+    fn drop(&mut self) {
+        // SAFETY: as above; the text lives as long as the client's statement runs, which is longer.
+        unsafe { pg_sys::debug_query_string = self.0 };
+    }
+}
