@@ -12,6 +12,7 @@ mod common;
 mod extension {
     mod bad_input;
     mod concurrency;
+    mod documentation;
     mod dump_restore;
     mod encodings;
     mod failures;
