@@ -356,6 +356,12 @@ STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'mask_generation_wrapper';
 
+-- pg_mask/src/guesses.rs
+CREATE FUNCTION pgmask."guess_limit_is_shared"() RETURNS bool
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'guess_limit_is_shared_wrapper';
+
 -- pg_mask/src/ingest.rs
 CREATE FUNCTION pgmask."ingest_login_batch"(
     "message_ids" text[],
@@ -603,6 +609,8 @@ COMMENT ON FUNCTION pgmask.rotate_key() IS
     'puts the next generation to use in this database, adding one if none waits; returns its number';
 COMMENT ON FUNCTION pgmask.rotate_seal_key() IS
     'puts the next seal key to use in this database, adding one if none waits; returns its id';
+COMMENT ON FUNCTION pgmask.guess_limit_is_shared() IS
+    'whether pgmask.guess_limit counts all sessions of a role together; each by itself otherwise';
 COMMENT ON FUNCTION pgmask.current_mask(text, text) IS
     'a token of an older generation, or a SHA-256 in hex, lifted to the generation in use; anything else as it is';
 COMMENT ON FUNCTION pgmask.mask_generation(text) IS

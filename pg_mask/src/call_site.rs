@@ -3,6 +3,7 @@
 //! comparison. `WHERE masked_ip = mask_pii('…')` over a whole table hashes once.
 
 use crate::error::Error;
+use crate::guesses;
 use crate::keys::{self, Keys};
 use crate::snapshot::{self, Identity};
 use crate::text::{KeptText, NewText, Text, server_is_utf8_or_unknown};
@@ -93,20 +94,42 @@ impl CallSite {
         Ok(())
     }
 
-    /// The token of the value that `bytes` identify and `hash` hashes; `None` if it has none.
+    /// The token of the value that `bytes` identify and `hash` hashes; `None` if it has none. A value that
+    /// is hashed counts as a guess.
     #[inline]
     pub(crate) fn token(
         &mut self,
         bytes: &[u8],
         hash: impl FnOnce(&Masker) -> Option<Hash>,
-    ) -> Option<NewText> {
+    ) -> Result<Option<NewText>, Error> {
+        self.remembered(bytes, hash, guesses::count)
+    }
+
+    /// The same for a token that is lifted: it tells nothing of a value that was not known before.
+    #[inline]
+    pub(crate) fn lifted(
+        &mut self,
+        bytes: &[u8],
+        hash: impl FnOnce(&Masker) -> Option<Hash>,
+    ) -> Result<Option<NewText>, Error> {
+        self.remembered(bytes, hash, |_| Ok(()))
+    }
+
+    #[inline]
+    fn remembered(
+        &mut self,
+        bytes: &[u8],
+        hash: impl FnOnce(&Masker) -> Option<Hash>,
+        count: impl FnOnce(&Hash) -> Result<(), Error>,
+    ) -> Result<Option<NewText>, Error> {
         if !self.last_value.is(bytes) {
             self.last_value.len = None;
-            let hash = hash(&self.masker)?;
+            let Some(hash) = hash(&self.masker) else { return Ok(None) };
+            count(&hash)?;
             self.last_token.write(self.masker.token_len(), |token| self.masker.write_token(&hash, token));
             self.last_value.set(bytes);
         }
-        Some(self.result())
+        Ok(Some(self.result()))
     }
 
     /// The last token as a result: a copy for each row, unless the arguments are constants or parameters

@@ -55,6 +55,14 @@ pub(crate) enum Error {
     GeneratedColumn { table: String, column: String },
     #[error("column \"{column}\" of table {table} has no room for a token of {needed} characters")]
     NarrowTokenColumn { table: String, column: String, needed: usize },
+    #[error(
+        "role \"{role}\" has masked as many values as pgmask.guess_limit allows in an hour, {limit}; it may go on at {again_at}"
+    )]
+    GuessLimit { role: String, limit: u32, again_at: String },
+    #[error(
+        "so many roles have masked values in this hour that no more can be counted; they may at {again_at}"
+    )]
+    GuessTable { again_at: String },
     #[error("a domain of {bytes} bytes is too long: it may have {most}")]
     LongDomain { bytes: usize, most: usize },
     #[error("a prefix of {given} bits is not between 0 and {most}")]
@@ -140,6 +148,9 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            Self::GuessLimit { .. } | Self::GuessTable { .. } => {
+                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+            }
             Self::LongDomain { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
@@ -188,6 +199,12 @@ impl Error {
             Self::GeneratedColumn { .. } => "Lift the column that it is generated from.",
             Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } => {
                 "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256)."
+            }
+            Self::GuessLimit { .. } => {
+                "Whoever masks many values as a part of the job asks the DBA for membership in pgmask_unlimited. Comparing tokens that are stored needs no masking."
+            }
+            Self::GuessTable { .. } => {
+                "Let people share roles, or grant pgmask_unlimited to those whose job is masking."
             }
             Self::LongDomain { .. } => {
                 "Give a short name of what is masked, such as 'email'; the value to mask is the first argument."

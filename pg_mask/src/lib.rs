@@ -3,7 +3,8 @@
 //! One file an idea; what needs no PostgreSQL is in `pg_mask_core`.
 //!
 //! - [`mask_pii`]: the functions that analysts call; [`current_mask`]: from an older generation's token to
-//!   the one in use; [`call_site`]: what a call keeps from row to row
+//!   the one in use; [`call_site`]: what a call keeps from row to row; [`guesses`]: how many values a role
+//!   may have masked in an hour
 //! - [`ingest`]: from message bodies to rows, ledger and quarantine
 //! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
@@ -22,6 +23,7 @@ mod call_site;
 mod clock;
 mod current_mask;
 mod error;
+mod guesses;
 mod ingest;
 mod key_check;
 mod key_functions;
@@ -53,10 +55,11 @@ extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
 extension_sql_file!("sql/remask.sql", name = "remask", requires = [pgmask]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 
-/// Runs once in every backend that uses pg_mask.
+/// Runs once in every backend that uses pg_mask, or once at the server's start.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    guesses::reserve_at_start();
     snapshot::watch();
     error::never_show_backtraces();
 }

@@ -64,7 +64,7 @@ fn mask_network(
     let (v4_bits, v6_bits) = (bits(v4_bits, 32), bits(v6_bits, 128));
     let network = value.to_network().enclosing(v4_bits, v6_bits);
     let site = call_site_of(Text::from_ascii(NETWORK_DOMAIN), fcinfo).or_raise();
-    site.token(network.text(&mut SCRATCH.clone()), |masker| Some(masker.hash_network(network)))
+    site.token(network.text(&mut SCRATCH.clone()), |masker| Some(masker.hash_network(network))).or_raise()
 }
 
 #[inline]
@@ -73,15 +73,16 @@ fn mask_text(site: &mut CallSite, value: Text<'_>) -> Option<NewText> {
     site.token(value.as_server_bytes(), |masker| {
         masker.hash(if converts { value.to_utf8() } else { value.as_server_bytes() })
     })
+    .or_raise()
 }
 
 #[inline]
 fn mask_inet(site: &mut CallSite, value: Inet<'_>) -> Option<NewText> {
-    site.token(value.as_bytes(), |masker| Some(masker.hash_network(value.to_network())))
+    site.token(value.as_bytes(), |masker| Some(masker.hash_network(value.to_network()))).or_raise()
 }
 
 /// As its text, which PostgreSQL writes in lower case.
 #[inline]
 fn mask_uuid(site: &mut CallSite, value: Uuid) -> Option<NewText> {
-    site.token(value.as_bytes(), |masker| masker.hash(value.to_string().as_bytes()))
+    site.token(value.as_bytes(), |masker| masker.hash(value.to_string().as_bytes())).or_raise()
 }

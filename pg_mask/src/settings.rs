@@ -13,6 +13,8 @@ static LOGIN_TABLE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"public.user_logins"));
 static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
 
+static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
 /// Defines the settings and reserves their prefix, so that a misspelt one is an error.
 pub(crate) fn define() {
     GucRegistry::define_string_guc(
@@ -41,6 +43,16 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"pgmask.guess_limit",
+        c"How many values a role may have masked in an hour.",
+        c"-1 is no limit. Superusers, members of pgmask_unlimited and ingestion are exempt.",
+        &GUESS_LIMIT,
+        -1,
+        1_000_000_000,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     // SAFETY: a plain call with a static string, during _PG_init as PostgreSQL asks for.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pgmask".as_ptr()) };
 }
@@ -49,6 +61,11 @@ pub(crate) fn define() {
 #[pg_extern(schema = "pgmask", stable, parallel_safe)]
 fn ledger_days() -> i32 {
     LEDGER_DAYS.get()
+}
+
+/// `pgmask.guess_limit`; `None` if there is no limit.
+pub(crate) fn guess_limit() -> Option<u32> {
+    u32::try_from(GUESS_LIMIT.get()).ok()
 }
 
 /// The keyring's path, absolute.

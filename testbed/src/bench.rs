@@ -3,6 +3,7 @@
 //! - `mask`: what masking costs a row, beside what people do instead
 //! - `ingest`: rows a second of one backend, beside plain SQL and the limit
 //! - `e2e`: from a full queue to durable rows and an empty queue, beside predecessors and the ceiling
+//! - `remask`: lifting stored tokens, and what it costs what runs beside it
 //! - `scale`: what changes when there is more of everything
 //! - `report`: tables for people, JSON for machines
 
@@ -10,6 +11,7 @@ mod e2e;
 mod ingest;
 mod load;
 mod mask;
+mod remask;
 mod report;
 mod scale;
 
@@ -26,7 +28,7 @@ pub async fn run(part: Option<&str>) -> Result<()> {
         return Err("benchmarks need a release build: make bench".into());
     }
     let mut report = Report::default();
-    for name in ["mask", "ingest", "e2e", "scale"] {
+    for name in ["mask", "ingest", "e2e", "remask", "scale"] {
         if part.is_some_and(|part| part != name) {
             continue;
         }
@@ -35,6 +37,7 @@ pub async fn run(part: Option<&str>) -> Result<()> {
             "mask" => mask::run(&mut report).await?,
             "ingest" => ingest::run(&mut report).await?,
             "e2e" => e2e::run(&mut report).await?,
+            "remask" => remask::run(&mut report).await?,
             _ => scale::run(&mut report).await?,
         }
         // What was measured stays, whatever fails later.

@@ -124,6 +124,11 @@ impl Cluster {
         self.guardian.path().join("data")
     }
 
+    /// The server's major version.
+    pub fn major(&self) -> u32 {
+        self.installation.major
+    }
+
     /// The port on the loopback.
     pub fn port(&self) -> u16 {
         self.port

@@ -17,6 +17,7 @@ mod extension {
     mod encodings;
     mod failures;
     mod flatten;
+    mod guess_limit;
     mod hostile_json;
     mod install_script;
     mod keyring;

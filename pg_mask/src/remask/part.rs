@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::ingest::target;
 use crate::keys::Keys;
 use crate::text::Text;
-use crate::{plan, settings};
+use crate::{guesses, plan, settings};
 use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker, NETWORK_DOMAIN};
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
@@ -141,21 +141,11 @@ impl Part {
                 owner: class.relowner,
                 columns,
                 blocks: blocks.into(),
-                lifts_generation_0: is_login_table || may_guess_without_limit(caller),
+                lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
                 root,
                 oid,
             })
         }
-    }
-}
-
-/// Whether whatever `role` masks is its job: lifting a hash without a key is a way to try guesses.
-fn may_guess_without_limit(role: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        let unlimited = pg_sys::get_role_oid(c"pgmask_unlimited".as_ptr(), true);
-        pg_sys::superuser_arg(role)
-            || (unlimited != pg_sys::InvalidOid && pg_sys::has_privs_of_role(role, unlimited))
     }
 }
 

@@ -1,0 +1,237 @@
+//! What each role has used of its budget in the present hour: a fixed table, in the server's shared memory.
+//!
+//! With `shared_preload_libraries = 'pg_mask'` the memory is reserved when the server starts. Without it, a
+//! named segment of dynamic shared memory serves as well, which PostgreSQL 17 and later have. Where there is
+//! neither, each session has a table of its own, and `pgmask.health` says that the budget can be evaded.
+
+use pgrx::prelude::*;
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the shared memory is called.
+const NAME: &CStr = c"pg_mask guesses";
+
+/// Roles that mask in one hour. When there are more, those that come too late mask nothing.
+const SLOTS: usize = 1024;
+
+/// A value counts for so many roles at most.
+const MOST_ROLES: usize = 3;
+
+/// The longest name of a role, with its end (NAMEDATALEN).
+const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize;
+
+/// A role's name, with zeros behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoleName([u8; LONGEST_NAME]);
+
+impl RoleName {
+    /// No role has an empty name.
+    const NONE: Self = Self([0; LONGEST_NAME]);
+
+    pub(super) fn new(name: &[u8]) -> Self {
+        let mut bytes = [0; LONGEST_NAME];
+        let len = name.len().min(LONGEST_NAME);
+        bytes[..len].copy_from_slice(&name[..len]);
+        Self(bytes)
+    }
+
+    /// As people read it.
+    pub(super) fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.0).trim_end_matches('\0').to_owned()
+    }
+}
+
+/// What became of a wish for values.
+pub(super) enum Taken {
+    /// So many were taken from each budget.
+    Some(u32),
+    /// This role's budget is used up.
+    UsedUp(RoleName),
+    /// There is no room for another role in this hour.
+    Full,
+}
+
+/// A role's use in an hour. All zeros is a slot that is free.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Slot {
+    role: RoleName,
+    hour: i64,
+    used: u32,
+}
+
+/// All zeros is a table that is empty and not locked.
+#[repr(C)]
+struct Table {
+    is_locked: AtomicBool,
+    slots: UnsafeCell<[Slot; SLOTS]>,
+}
+
+// SAFETY: the slots are reached only while `is_locked` is held.
+unsafe impl Sync for Table {}
+
+/// The table that this session counts in.
+pub(super) struct Budgets {
+    table: &'static Table,
+    pub(super) is_shared: bool,
+}
+
+thread_local! {
+    /// Where the server's table lies, or this session's own, once that was found out.
+    static FOUND: Cell<Option<(&'static Table, bool)>> = const { Cell::new(None) };
+}
+
+impl Budgets {
+    pub(super) fn find() -> Self {
+        let (table, is_shared) = FOUND.get().unwrap_or_else(|| {
+            let found = match shared_table() {
+                Some(table) => (table, true),
+                None => (own_table(), false),
+            };
+            FOUND.set(Some(found));
+            found
+        });
+        Self { table, is_shared }
+    }
+
+    /// Takes up to `portion` values from the budget of each of `roles`, one to [`MOST_ROLES`]: as many as the
+    /// one that has the least left allows.
+    pub(super) fn take(&self, roles: &[RoleName], hour: i64, limit: u32, portion: u32) -> Taken {
+        self.table.with_slots(|slots| {
+            let mut places = [0; MOST_ROLES];
+            let places = &mut places[..roles.len()];
+            for (role, claimed) in roles.iter().zip(places.iter_mut()) {
+                let Some(place) = place_of(slots, role, hour) else { return Taken::Full };
+                // Claimed at once, so that the next role does not get the same.
+                if slots[place].hour != hour || slots[place].role != *role {
+                    slots[place] = Slot { role: *role, hour, used: 0 };
+                }
+                *claimed = place;
+            }
+            let mut values = portion;
+            for place in &*places {
+                let left = limit.saturating_sub(slots[*place].used);
+                if left == 0 {
+                    return Taken::UsedUp(slots[*place].role);
+                }
+                values = values.min(left);
+            }
+            for place in places {
+                slots[*place].used += values;
+            }
+            Taken::Some(values)
+        })
+    }
+
+    /// Gives back values that were taken in `hour` and not used.
+    pub(super) fn give_back(&self, roles: &[RoleName], hour: i64, values: u32) {
+        self.table.with_slots(|slots| {
+            for slot in slots.iter_mut().filter(|slot| slot.hour == hour && roles.contains(&slot.role)) {
+                slot.used = slot.used.saturating_sub(values);
+            }
+        });
+    }
+}
+
+/// The slot of a role in an hour, or one that is free or of an hour that is over.
+fn place_of(slots: &[Slot; SLOTS], role: &RoleName, hour: i64) -> Option<usize> {
+    let of_role = slots.iter().position(|slot| slot.hour == hour && slot.role == *role);
+    of_role.or_else(|| slots.iter().position(|slot| slot.hour < hour || slot.role == RoleName::NONE))
+}
+
+impl Table {
+    /// Gives the slots to `work`, which is short and raises no error. A process that is killed meanwhile
+    /// leaves the lock: then the server restarts all of its processes, and shared memory is made anew.
+    fn with_slots<R>(&self, work: impl FnOnce(&mut [Slot; SLOTS]) -> R) -> R {
+        while self.is_locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        // SAFETY: the lock is held, so no one else has a reference to the slots.
+        let done = work(unsafe { &mut *self.slots.get() });
+        self.is_locked.store(false, Ordering::Release);
+        done
+    }
+}
+
+/// This session's own table.
+fn own_table() -> &'static Table {
+    // SAFETY: all zeros is a table.
+    Box::leak(unsafe { Box::<Table>::new_zeroed().assume_init() })
+}
+
+/// The table in memory that was reserved at the server's start, or else in a named segment.
+fn shared_table() -> Option<&'static Table> {
+    // SAFETY: written once, by the postmaster, before any other process exists.
+    let reserved = unsafe { RESERVED };
+    // SAFETY: the memory is the server's as long as it runs, and as large as a table.
+    unsafe { reserved.cast::<Table>().as_ref() }.or_else(named_segment)
+}
+
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+fn named_segment() -> Option<&'static Table> {
+    unsafe extern "C-unwind" fn clear(memory: *mut std::ffi::c_void) {
+        // SAFETY: PostgreSQL gives a segment of the size that was asked for.
+        unsafe { memory.cast::<Table>().write_bytes(0, 1) };
+    }
+    let mut was_there = false;
+    // SAFETY: the segment stays attached as long as the process runs (dsm_registry.c).
+    unsafe {
+        let memory =
+            pg_sys::GetNamedDSMSegment(NAME.as_ptr(), size_of::<Table>(), Some(clear), &mut was_there);
+        memory.cast::<Table>().as_ref()
+    }
+}
+
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+fn named_segment() -> Option<&'static Table> {
+    None
+}
+
+/// Where the memory lies that was reserved at the server's start.
+static mut RESERVED: *mut std::ffi::c_void = std::ptr::null_mut();
+/// The hooks of libraries that were loaded before this one.
+static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
+
+/// Reserves the memory, if the library is loaded at the server's start. For `_PG_init`.
+pub(crate) fn reserve_at_start() {
+    // SAFETY: the postmaster loads libraries one after the other; hooks are chained as PostgreSQL's manual
+    // asks for ("Shared Memory and LWLocks").
+    unsafe {
+        if !pg_sys::process_shared_preload_libraries_in_progress {
+            return;
+        }
+        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(request);
+        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(startup);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn request() {
+    // SAFETY: called by the postmaster, once.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST {
+            previous();
+        }
+        pg_sys::RequestAddinShmemSpace(size_of::<Table>());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn startup() {
+    // SAFETY: called by the postmaster, at the start and after a crash; no other process runs then.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP {
+            previous();
+        }
+        let mut was_there = false;
+        let memory = pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Table>(), &mut was_there);
+        if !was_there {
+            memory.cast::<Table>().write_bytes(0, 1);
+        }
+        RESERVED = memory;
+    }
+}
