@@ -8,6 +8,9 @@ use std::process::Stdio;
 
 const QUEUE: &str = "login-queue";
 
+/// Loaded at the start, so that the budget of guesses is one for all sessions of a role.
+const SETTINGS: &[&str] = &["shared_preload_libraries = 'pg_mask'"];
+
 /// What an analyst asks. Tokens are cut short to fit a terminal.
 const QUESTIONS: [(&str, &str); 4] = [
     (
@@ -34,6 +37,13 @@ FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7');",
     ),
 ];
 
+/// What somebody tries who has a token and wants the address. It fails.
+const GUESSES: (&str, &str) = (
+    "Which address is behind a token? Trying all that begin with 10. ends at the guess limit",
+    "SELECT '10.0.0.0'::inet + n AS address FROM generate_series(0, 16777215) AS n
+WHERE mask_pii('10.0.0.0'::inet + n) = (SELECT masked_ip FROM user_logins ORDER BY user_id LIMIT 1);",
+);
+
 /// What a DBA asks.
 const QUARANTINED: (&str, &str) = (
     "Messages that are no logins: kept, sealed, and why",
@@ -43,7 +53,7 @@ const QUARANTINED: (&str, &str) = (
 /// Runs it; with `keep`, the servers stay up until Ctrl-C.
 pub async fn run(keep: bool) -> Result<()> {
     eprintln!("Starting PostgreSQL and LocalStack …");
-    let (cluster, emulator) = tokio::try_join!(Cluster::start(&[]), Emulator::localstack())?;
+    let (cluster, emulator) = tokio::try_join!(Cluster::start(SETTINGS), Emulator::localstack())?;
     cluster.database("demo").await?;
     let queue = Queue::create(&emulator, QUEUE).await?;
     queue.send(&sample::bodies()).await?;
@@ -56,6 +66,9 @@ pub async fn run(keep: bool) -> Result<()> {
     }
     for (title, sql) in QUESTIONS {
         show(&cluster, "SET ROLE pgmask_analyst", title, sql)?;
+    }
+    if show(&cluster, "SET ROLE pgmask_analyst", GUESSES.0, GUESSES.1).is_ok() {
+        return Err("the guesses were not stopped".into());
     }
     show(&cluster, "RESET ROLE", QUARANTINED.0, QUARANTINED.1)?;
 
