@@ -34,7 +34,8 @@ GRANT EXECUTE ON FUNCTION
     pgmask.remask_parts(regclass), pgmask.remask_wait(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
     pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text)
     TO pgmask_operator; -- the steps of remask, which acts as its caller
-GRANT SELECT ON pgmask.quarantine_summary TO pgmask_operator;
+GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
+GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
 GRANT EXECUTE ON FUNCTION pgmask.unseal_quarantine(bigint, text) TO pgmask_recoverer;
 
 -- The bare names are in the schema that CREATE EXTENSION was given.

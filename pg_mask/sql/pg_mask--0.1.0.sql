@@ -332,6 +332,135 @@ COMMENT ON FUNCTION pgmask.remask_wait(regclass) IS 'waits for older writers, fo
 COMMENT ON FUNCTION pgmask.remask_progress(oid, timestamptz, bigint, bigint) IS
     'says how far pgmask.remask() is';
 
+-- How pg_mask is, for people and for monitoring: a row for each thing that can need somebody. Nothing in it
+-- is a value, a token or a path.
+--
+-- Who reads the view has no right to the tables that it looks at, so a function with its owner's rights does;
+-- a part that can't be found out is a row with state "failed", and the other rows are there nevertheless.
+CREATE FUNCTION pgmask.health_items()
+    RETURNS TABLE (item text, state text, value text, hint text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- The login roles whose parameters the server must not log, with what 00_roles.sql sets for them.
+    quiet CONSTANT text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
+        'log_error_verbosity=terse', 'plan_cache_mode=force_generic_plan', 'auto_explain.log_parameter_max_length=0'];
+    sampled CONSTANT integer := 2000;
+    bad bigint;
+    looked_at bigint;
+    in_use integer;
+    waiting integer;
+    names text;
+    login_table regclass;
+    older bigint;
+BEGIN
+    item := 'keys';
+    BEGIN
+        SELECT count(*) FILTER (WHERE k.state IN ('differs', 'missing')),
+               max(k.number) FILTER (WHERE k.kind = 'mask' AND k.current),
+               count(*) FILTER (WHERE k.kind = 'mask' AND k.state = 'waiting')
+        INTO bad, in_use, waiting FROM pgmask.key_status() AS k;
+        state := CASE WHEN bad > 0 OR in_use IS NULL THEN 'failed' ELSE 'ok' END;
+        value := CASE WHEN bad > 0 THEN format('%s keys are missing or differ', bad)
+            ELSE format('generation %s is in use, %s wait', in_use, waiting) END;
+        hint := CASE state WHEN 'failed' THEN
+            'Nothing is masked until the server has the keyring of this database: SELECT * FROM pgmask.key_status() shows what differs.' END;
+    EXCEPTION WHEN OTHERS THEN
+        state := 'failed';
+        value := format('SQLSTATE %s', SQLSTATE);
+        hint := 'SELECT * FROM pgmask.key_status(), as a superuser, says what is wrong.';
+    END;
+    RETURN NEXT;
+
+    item := 'keyring_place';
+    state := CASE WHEN pgmask.keyring_is_in_data_directory() THEN 'warning' ELSE 'ok' END;
+    value := CASE state WHEN 'ok' THEN 'outside the data directory' ELSE 'inside the data directory' END;
+    hint := CASE state WHEN 'warning' THEN
+        'Every base backup holds it beside the tokens, and it is deleted with that directory. Move it, and let pgmask.keyring_file name its new place.' END;
+    RETURN NEXT;
+
+    item := 'guess_limit';
+    state := CASE WHEN current_setting('pgmask.guess_limit') = '-1' OR NOT pgmask.guess_limit_is_shared()
+        THEN 'warning' ELSE 'ok' END;
+    value := CASE WHEN current_setting('pgmask.guess_limit') = '-1' THEN 'no limit'
+        WHEN pgmask.guess_limit_is_shared() THEN format('%s values an hour, all sessions of a role together', current_setting('pgmask.guess_limit'))
+        ELSE format('%s values an hour, each session by itself', current_setting('pgmask.guess_limit')) END;
+    hint := CASE WHEN current_setting('pgmask.guess_limit') = '-1' THEN 'Without a limit, addresses can be found by trying. Set pgmask.guess_limit.'
+        WHEN state = 'warning' THEN 'A new session begins a new budget. Add pg_mask to shared_preload_libraries and restart the server.' END;
+    RETURN NEXT;
+
+    item := 'ledger';
+    SELECT count(*) INTO bad FROM pgmask.ledger_slot AS s
+    WHERE s.look_when_old < (now() AT TIME ZONE 'UTC')::date - pgmask.ledger_days() - 3;
+    state := CASE WHEN bad > 0 THEN 'warning' ELSE 'ok' END;
+    value := CASE WHEN bad > 0 THEN format('%s of its 33 slots are to be emptied', bad) ELSE format('kept for %s days', pgmask.ledger_days()) END;
+    hint := CASE state WHEN 'warning' THEN 'Call pgmask.maintain() daily, and see that no long transaction keeps it from the ledger.' END;
+    RETURN NEXT;
+
+    item := 'quarantine';
+    SELECT count(*) FILTER (WHERE q.quarantined_at > now() - interval '1 hour'), count(*) INTO bad, looked_at
+    FROM pgmask.quarantine AS q WHERE q.quarantined_at > now() - interval '1 day';
+    state := CASE WHEN looked_at > 0 THEN 'warning' ELSE 'ok' END;
+    value := format('%s in the last hour, %s in the last day', bad, looked_at);
+    hint := CASE state WHEN 'warning' THEN
+        'pgmask.quarantine_summary shows the reasons; once the cause is gone, pgmask.replay_quarantine() takes them in.' END;
+    RETURN NEXT;
+
+    item := 'older_tokens';
+    login_table := to_regclass(current_setting('pgmask.login_table'));
+    BEGIN
+        IF login_table IS NULL THEN
+            state := 'failed';
+            value := 'there is no login table';
+            hint := 'Apply sql/01_user_logins.sql, or let pgmask.login_table name the table.';
+        ELSE
+            EXECUTE format('SELECT count(*), count(*) FILTER (WHERE pgmask.mask_generation(t.masked_ip) < $1
+                    OR pgmask.mask_generation(t.masked_device_id) < $1)
+                FROM (SELECT masked_ip, masked_device_id FROM %s LIMIT $2) AS t', login_table)
+            INTO looked_at, older USING in_use, sampled;
+            state := CASE WHEN older > 0 THEN 'warning' ELSE 'ok' END;
+            value := format('%s of %s sampled rows', older, looked_at);
+            hint := CASE state WHEN 'warning' THEN format('CALL pgmask.remask(%L) lifts them.', login_table) END;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        state := 'failed';
+        value := format('SQLSTATE %s', SQLSTATE);
+        hint := 'Compare the login table with sql/01_user_logins.sql.';
+    END;
+    RETURN NEXT;
+
+    item := 'logging';
+    SELECT string_agg(found.rolname, ', ' ORDER BY found.rolname) INTO names
+    FROM (
+        SELECT r.rolname
+        FROM pg_roles AS r
+        WHERE r.rolcanlogin AND NOT r.rolsuper AND to_regrole('pgmask_ingester') IS NOT NULL
+          AND pg_has_role(r.oid, to_regrole('pgmask_ingester')::oid, 'MEMBER')
+          AND EXISTS (SELECT FROM unnest(quiet) AS wanted WHERE NOT EXISTS (
+              SELECT FROM pg_db_role_setting AS s
+              WHERE s.setrole IN (r.oid, 0) AND wanted = ANY (s.setconfig)
+                AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))))
+        ORDER BY r.rolname LIMIT 5
+    ) AS found;
+    state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
+    value := coalesce('the server may log messages of ' || names, 'the server logs no message of a role that ingests');
+    hint := CASE state WHEN 'warning' THEN 'Set for each what sql/00_roles.sql sets for pgmask_forwarder. After a major upgrade, apply that file again.' END;
+    RETURN NEXT;
+END
+$$;
+
+CREATE VIEW pgmask.health AS SELECT item, state, value, hint FROM pgmask.health_items();
+
+REVOKE ALL ON FUNCTION pgmask.health_items() FROM PUBLIC;
+GRANT USAGE ON SCHEMA pgmask TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pg_monitor;
+GRANT SELECT ON pgmask.health TO pg_monitor;
+
+COMMENT ON FUNCTION pgmask.health_items() IS 'the rows of pgmask.health';
+COMMENT ON VIEW pgmask.health IS 'how pg_mask is: a row for each thing that can need somebody';
+COMMENT ON COLUMN pgmask.health.state IS 'ok, warning or failed';
+COMMENT ON COLUMN pgmask.health.hint IS 'what to do, unless all is well';
+
 -- pg_mask/src/app_version.rs
 CREATE FUNCTION pgmask."app_version_text"(
     "app_version" INT
@@ -414,6 +543,11 @@ CREATE FUNCTION pgmask."create_keyring"() RETURNS void
 STRICT VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'create_keyring_wrapper';
+
+CREATE FUNCTION pgmask."keyring_is_in_data_directory"() RETURNS bool
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'keyring_is_in_data_directory_wrapper';
 
 CREATE FUNCTION pgmask."key_status"() RETURNS TABLE (
     "kind" TEXT,
@@ -609,6 +743,8 @@ COMMENT ON FUNCTION pgmask.rotate_key() IS
     'puts the next generation to use in this database, adding one if none waits; returns its number';
 COMMENT ON FUNCTION pgmask.rotate_seal_key() IS
     'puts the next seal key to use in this database, adding one if none waits; returns its id';
+COMMENT ON FUNCTION pgmask.keyring_is_in_data_directory() IS
+    'whether the keyring lies in the data directory, where base backups take it along';
 COMMENT ON FUNCTION pgmask.guess_limit_is_shared() IS
     'whether pgmask.guess_limit counts all sessions of a role together; each by itself otherwise';
 COMMENT ON FUNCTION pgmask.current_mask(text, text) IS

@@ -35,9 +35,22 @@ fn make_and_record() -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the keyring lies where every base backup takes it along, and where it is deleted with the old
+/// cluster after an upgrade.
+#[pg_extern(schema = "pgmask", stable, parallel_safe)]
+fn keyring_is_in_data_directory() -> bool {
+    is_in_data_directory(&settings::keyring_file())
+}
+
+/// Links are followed: what counts is where the file itself lies.
+fn is_in_data_directory(path: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(path).starts_with(real(settings::data_directory()))
+}
+
 /// Advice for the DBA who creates the extension, and is a superuser.
 fn tell_where_it_lies(path: &Path, is_new: bool) {
-    let is_inside = path.starts_with(settings::data_directory());
+    let is_inside = is_in_data_directory(path);
     let message = match (is_new, is_inside) {
         (true, _) => format!("pg_mask made a new keyring with random keys: \"{}\"", path.display()),
         (false, true) => format!("pg_mask's keyring lies in the data directory: \"{}\"", path.display()),

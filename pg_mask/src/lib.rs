@@ -53,6 +53,7 @@ extension_sql_file!("sql/key_check.sql", name = "key_check", requires = [pgmask]
 extension_sql_file!("sql/tables.sql", name = "tables", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
 extension_sql_file!("sql/remask.sql", name = "remask", requires = [pgmask]);
+extension_sql_file!("sql/health.sql", name = "health", requires = ["tables", "ledger"]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 
 /// Runs once in every backend that uses pg_mask, or once at the server's start.

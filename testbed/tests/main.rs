@@ -18,6 +18,7 @@ mod extension {
     mod failures;
     mod flatten;
     mod guess_limit;
+    mod health;
     mod hostile_json;
     mod install_script;
     mod keyring;

@@ -75,6 +75,8 @@ COMMENT ON FUNCTION pgmask.rotate_key() IS
     'puts the next generation to use in this database, adding one if none waits; returns its number';
 COMMENT ON FUNCTION pgmask.rotate_seal_key() IS
     'puts the next seal key to use in this database, adding one if none waits; returns its id';
+COMMENT ON FUNCTION pgmask.keyring_is_in_data_directory() IS
+    'whether the keyring lies in the data directory, where base backups take it along';
 COMMENT ON FUNCTION pgmask.guess_limit_is_shared() IS
     'whether pgmask.guess_limit counts all sessions of a role together; each by itself otherwise';
 COMMENT ON FUNCTION pgmask.current_mask(text, text) IS

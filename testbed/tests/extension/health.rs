@@ -1,0 +1,102 @@
+//! `pgmask.health` has a row for each thing that can need somebody; each is made bad here, and good again.
+
+use crate::common::{count, ingest, message, texts, write_keyring};
+use std::fs;
+use testbed::cluster::Cluster;
+use tokio_postgres::Client;
+
+/// A row as `state: value`, and whether it has a hint exactly if it is not ok.
+async fn item(client: &Client, item: &str) -> String {
+    let sql =
+        "SELECT state || ': ' || value, (hint IS NULL) = (state = 'ok') FROM pgmask.health WHERE item = $1";
+    let row = client.query_one(sql, &[&item]).await.unwrap();
+    assert!(row.get::<_, bool>(1), "{item} has a hint if it is not ok, and none if it is");
+    row.get(0)
+}
+
+#[tokio::test]
+async fn each_row_is_bad_and_good_again() {
+    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    let client = cluster.database("health").await.unwrap();
+    let path = cluster.data().join("pg_mask.keyring");
+    let items = "SELECT item FROM pgmask.health";
+    let all = ["keys", "keyring_place", "guess_limit", "ledger", "quarantine", "older_tokens", "logging"];
+    assert_eq!(texts(&client, items).await, all);
+    assert_eq!(item(&client, "keys").await, "ok: generation 1 is in use, 0 wait");
+
+    let good = fs::read(&path).unwrap();
+    fs::rename(&path, path.with_extension("away")).unwrap();
+    assert_eq!(item(&client, "keys").await, "failed: SQLSTATE F0000");
+    assert_eq!(texts(&client, items).await, all, "the other rows are there nevertheless");
+    write_keyring(&path, &good);
+
+    assert_eq!(item(&client, "keyring_place").await, "warning: inside the data directory");
+    let outside = tempfile::Builder::new().prefix("pg_mask-elsewhere").tempdir().unwrap();
+    let elsewhere = outside.path().join("keyring");
+    write_keyring(&elsewhere, &good);
+    fs::set_permissions(outside.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    client.batch_execute(&format!("SET pgmask.keyring_file = '{}'", elsewhere.display())).await.unwrap();
+    assert_eq!(item(&client, "keyring_place").await, "ok: outside the data directory");
+    client.batch_execute("RESET pgmask.keyring_file").await.unwrap();
+
+    let limit = "10000 values an hour, all sessions of a role together";
+    assert_eq!(item(&client, "guess_limit").await, format!("ok: {limit}"));
+    client.batch_execute("SET pgmask.guess_limit = -1").await.unwrap();
+    assert_eq!(item(&client, "guess_limit").await, "warning: no limit");
+    client.batch_execute("RESET pgmask.guess_limit").await.unwrap();
+
+    assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days");
+    client
+        .batch_execute("SELECT pgmask.maintain(); UPDATE pgmask.ledger_slot SET look_when_old = now()::date - 30 WHERE slot < 3")
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "ledger").await, "warning: 3 of its 33 slots are to be emptied");
+    client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
+    assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days");
+
+    assert_eq!(item(&client, "quarantine").await, "ok: 0 in the last hour, 0 in the last day");
+    ingest(&client, &[("a", "not a login"), ("b", r#"{"user_id":1,"ip":"203.0.113.7"}"#)]).await;
+    assert_eq!(item(&client, "quarantine").await, "warning: 1 in the last hour, 1 in the last day");
+    client
+        .batch_execute("UPDATE pgmask.quarantine SET quarantined_at = now() - interval '2 days'")
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "quarantine").await, "ok: 0 in the last hour, 0 in the last day");
+
+    assert_eq!(item(&client, "older_tokens").await, "ok: 0 of 1 sampled rows");
+    client.batch_execute("SELECT pgmask.rotate_key(), pgmask.add_key()").await.unwrap();
+    assert_eq!(item(&client, "keys").await, "ok: generation 2 is in use, 1 wait");
+    assert_eq!(item(&client, "older_tokens").await, "warning: 1 of 1 sampled rows");
+    client.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
+    assert_eq!(item(&client, "older_tokens").await, "ok: 0 of 1 sampled rows");
+    client.batch_execute("ALTER TABLE user_logins RENAME TO moved").await.unwrap();
+    assert_eq!(item(&client, "older_tokens").await, "failed: there is no login table");
+    client.batch_execute("ALTER TABLE moved RENAME TO user_logins").await.unwrap();
+
+    assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
+    client.batch_execute("CREATE ROLE talkative LOGIN; GRANT pgmask_ingester TO talkative").await.unwrap();
+    assert_eq!(item(&client, "logging").await, "warning: the server may log messages of talkative");
+    client.batch_execute("DROP ROLE talkative").await.unwrap();
+    assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
+}
+
+#[tokio::test]
+async fn monitoring_and_operators_may_read_it_and_no_other_role() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("health_rights").await.unwrap();
+    for (role, group) in
+        [("watches", "pg_monitor"), ("operates", "pgmask_operator"), ("asks", "pgmask_analyst")]
+    {
+        admin.batch_execute(&format!("CREATE ROLE {role} LOGIN; GRANT {group} TO {role}")).await.unwrap();
+        let client = cluster.connect_as(role, "health_rights").await.unwrap();
+        if role == "asks" {
+            let error = client.batch_execute("TABLE pgmask.health").await.unwrap_err();
+            assert!(message(&error).starts_with("42501 "));
+            continue;
+        }
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 7, "{role}");
+        let secrets = "SELECT count(*) FROM pgmask.health WHERE concat(value, hint) LIKE '%/%keyring%'";
+        assert_eq!(count(&client, secrets).await, 0, "no path is shown");
+        assert!(client.batch_execute("TABLE pgmask.quarantine").await.is_err());
+    }
+}
