@@ -2,9 +2,10 @@
 //!
 //! The calls go through the SDK. Between it and the network are [`gate`], which lets an answer be read once
 //! the budget has room for it, and [`sqs_query`], for servers that don't know AWS JSON. [`refusal`] says
-//! what an error means.
+//! what an error means, and [`http`] is the SDK's HTTP client.
 
 mod gate;
+mod http;
 mod refusal;
 
 use crate::config::Config;
@@ -18,7 +19,6 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName, QueueAttributeName,
 };
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use gate::Endpoint;
 use sqs_query::{Negotiation, Protocol};
 use std::collections::HashMap;
@@ -35,10 +35,6 @@ pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
 /// How long connecting may take, and an answer once it is due.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
-
-/// An idle connection is closed after so long. If the server closed it first, a call that is just being
-/// sent would fail.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// Splits into chunks of as many as one call takes.
 pub(crate) fn chunks<T>(all: Vec<T>) -> impl Iterator<Item = Vec<T>> {
@@ -89,10 +85,7 @@ impl Depth {
 impl Queue {
     /// Finds the queue and asks it for its attributes, so that what is wrong shows at once.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-            .pool_idle_timeout(IDLE)
-            .build_https();
+        let http = http::client();
         let behavior = aws_sdk_sqs::config::BehaviorVersion::latest();
         let settings = aws_config::defaults(behavior).http_client(http.clone()).load().await;
         let endpoint = Endpoint::default();
@@ -157,7 +150,13 @@ impl Queue {
         let answer = gate::within(reservation, receive)
             .await
             .map_err(|error| refusal::sort(error, "ReceiveMessage"))?;
-        Ok(answer.messages.unwrap_or_default().into_iter().filter_map(read).collect())
+        let messages = answer.messages.unwrap_or_default();
+        // There are permits for as many as were asked for. The others come again.
+        if messages.len() > most {
+            let text = format!("the queue gave {} messages where {most} were asked for", messages.len());
+            return Err(Error::transient(End::Queue, text));
+        }
+        Ok(messages.into_iter().filter_map(read).collect())
     }
 
     /// Deletes up to ten messages; says of each what became of it.

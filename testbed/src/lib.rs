@@ -8,7 +8,7 @@
 //! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there; [`forbid`]: what refuses some calls
 //! - [`query_only`]: a strict SQS that knows the old Query protocol alone
 //! - [`forwarder`]: the forwarder's binary, run and listened to
-//! - [`http`]: a look at a page
+//! - [`http`]: a look at a page; [`http_proxy`]: what stands between a company and the internet
 //! - [`proxy`]: a network that fails when told to, before either end
 //! - [`sample`]: logins to show what the system does
 //! - [`soak`]: full speed while everything is killed, and a sum
@@ -24,6 +24,7 @@ pub mod forbid;
 pub mod forwarder;
 pub mod guardian;
 pub mod http;
+pub mod http_proxy;
 pub mod installation;
 pub mod pgbouncer;
 pub mod proxy;

@@ -49,6 +49,8 @@ mod system {
     mod encodings;
     mod exactly_once;
     mod fifo;
+    mod hostile_database;
+    mod hostile_queue;
     mod kill9;
     mod many_forwarders;
     mod memory;
@@ -59,6 +61,7 @@ mod system {
     mod passwords;
     mod pgbouncer;
     mod protection;
+    mod proxies;
     mod query_protocol;
     mod redelivery;
     mod secured;

@@ -3,7 +3,8 @@
 //! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action, and "Making
 //! Query API requests", "Error responses".
 
-use crate::xml::{Element, Malformed};
+use crate::error::Error;
+use crate::xml::Element;
 use serde_json::{Map, Value};
 
 /// What a Query server answered.
@@ -34,7 +35,7 @@ impl Refusal {
 }
 
 /// Reads an answer. `None` if it is XML, but no answer of SQS.
-pub(crate) fn read(document: &[u8]) -> Result<Option<Answer>, Malformed> {
+pub(crate) fn read(document: &[u8]) -> Result<Option<Answer>, Error> {
     let root = Element::parse(document)?;
     if root.name == "ErrorResponse" {
         return Ok(root.child("Error").map(|error| Answer::Error(refusal(error))));
@@ -197,6 +198,6 @@ mod tests {
         {
             assert_eq!(read(document.as_bytes()), Ok(None), "{document}");
         }
-        assert_eq!(read(b"<ReceiveMessageResponse><ReceiveMessageResult><Message>"), Err(Malformed));
+        assert_eq!(read(b"<ReceiveMessageResponse><ReceiveMessageResult><Message>"), Err(Error::Malformed));
     }
 }

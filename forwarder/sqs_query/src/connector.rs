@@ -2,9 +2,10 @@
 //! protocol into AWS JSON before the SDK reads it.
 
 use crate::answer::{self, Answer, Refusal};
+use crate::error::Error;
+use crate::limits::{self, check_json};
 use crate::negotiation::{Sign, Verdict};
 use crate::request::FORM;
-use crate::xml::Malformed;
 use crate::{Negotiation, Protocol, WRONG_PROTOCOL};
 use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_sqs::config::interceptors::InterceptorContext;
@@ -26,22 +27,28 @@ use aws_smithy_types::retry::ErrorKind;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 const JSON: &str = "application/x-amz-json-1.0";
 
-/// For how long an answer may stand still half-way: as the SDK does by itself where it reads.
-const STALLED: Duration = Duration::from_secs(20);
-
 /// Puts the protocol before an HTTP client.
 pub(crate) fn wrap(inner: SharedHttpClient, negotiation: Arc<Negotiation>) -> SharedHttpClient {
-    SharedHttpClient::new(Wrap { inner, negotiation })
+    SharedHttpClient::new(Wrap { inner, shared: Arc::new(Shared { negotiation, large: Semaphore::new(1) }) })
 }
 
 /// An HTTP client whose connectors speak the protocol.
 #[derive(Debug)]
 struct Wrap {
     inner: SharedHttpClient,
+    shared: Arc<Shared>,
+}
+
+/// What the calls of a client have in common.
+#[derive(Debug)]
+struct Shared {
     negotiation: Arc<Negotiation>,
+    /// Held while a large answer is read that does not say its length.
+    large: Semaphore,
 }
 
 impl HttpClient for Wrap {
@@ -51,7 +58,7 @@ impl HttpClient for Wrap {
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(Connector { inner, negotiation: self.negotiation.clone() })
+        SharedHttpConnector::new(Connector { inner, shared: self.shared.clone() })
     }
 
     fn validate_base_client_config(
@@ -78,7 +85,7 @@ impl HttpClient for Wrap {
 #[derive(Debug)]
 struct Connector {
     inner: SharedHttpConnector,
-    negotiation: Arc<Negotiation>,
+    shared: Arc<Shared>,
 }
 
 impl HttpConnector for Connector {
@@ -88,8 +95,8 @@ impl HttpConnector for Connector {
             _ => Protocol::Json,
         };
         let answer = self.inner.call(request);
-        let negotiation = self.negotiation.clone();
-        HttpConnectorFuture::new(async move { hear(answer.await?, asked, &negotiation).await })
+        let shared = self.shared.clone();
+        HttpConnectorFuture::new(async move { hear(answer.await?, asked, &shared).await })
     }
 }
 
@@ -124,14 +131,15 @@ impl ClassifyRetry for AskAgain {
 async fn hear(
     mut response: HttpResponse,
     asked: Protocol,
-    negotiation: &Negotiation,
+    shared: &Shared,
 ) -> Result<HttpResponse, ConnectorError> {
-    // A modern server's answers are handed on unread.
+    let negotiation = &shared.negotiation;
+    let (body, _turn) = whole(&mut response, &shared.large).await?;
     if asked == Protocol::Json && is_plainly_json(&response, negotiation) {
         negotiation.hear(asked, Sign::Speaks(asked));
+        hand_on_unchanged(&mut response, body)?;
         return Ok(response);
     }
-    let body = whole(response.take_body()).await?;
     let answer = answer::read(&body);
     let sign = match &answer {
         Ok(Some(_)) => Sign::Speaks(Protocol::Query),
@@ -161,22 +169,41 @@ fn hand_on(
     response: &mut HttpResponse,
     asked: Protocol,
     body: Vec<u8>,
-    answer: Result<Option<Answer>, Malformed>,
+    answer: Result<Option<Answer>, Error>,
 ) -> Result<(), ConnectorError> {
     let status = response.status();
     match answer {
         Ok(Some(Answer::Error(refusal))) => refuse(response, &refusal),
         Ok(Some(Answer::Result(result))) if status.is_success() => {
+            drop(body); // it may be large, and is in the result once more
             replace(response, status.as_u16(), &result);
         }
-        // Garbage, or the first half of an answer. Worth a retry, as other trouble of the network.
-        _ if asked == Protocol::Query && status.is_success() => {
-            return Err(ConnectorError::io(Malformed.into()));
-        }
-        // Some gateway's error page: the status says enough.
-        _ => *response.body_mut() = SdkBody::from(body),
+        Err(error) if asked == Protocol::Query && status.is_success() => return Err(failed(error)),
+        Ok(None) if asked == Protocol::Query && status.is_success() => return Err(failed(Error::Malformed)),
+        _ => hand_on_unchanged(response, body)?,
     }
     Ok(())
+}
+
+/// Leaves an answer to the SDK, which reads it as JSON.
+fn hand_on_unchanged(response: &mut HttpResponse, body: Vec<u8>) -> Result<(), ConnectorError> {
+    let body = match check_json(&body) {
+        Ok(()) => body,
+        // Some gateway's error page: the status says enough.
+        Err(_) if !response.status().is_success() => Vec::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    *response.body_mut() = SdkBody::from(body);
+    Ok(())
+}
+
+/// An answer that can't be used. Garbage and the first half of an answer are worth the SDK's retries, as
+/// other trouble of the network is; an answer beyond the limits is not.
+fn failed(error: Error) -> ConnectorError {
+    match error {
+        Error::Malformed => ConnectorError::io(error.into()),
+        _ => ConnectorError::other(error.into(), None),
+    }
 }
 
 fn is_plainly_json(response: &HttpResponse, negotiation: &Negotiation) -> bool {
@@ -202,18 +229,33 @@ fn is_json_result(response: &HttpResponse, body: &[u8]) -> bool {
     response.status().is_success() && body.trim_ascii().starts_with(b"{")
 }
 
-/// The whole of a body.
-async fn whole(body: SdkBody) -> Result<Vec<u8>, ConnectorError> {
-    let mut body = ByteStream::new(body);
-    let mut whole = Vec::new();
-    loop {
-        match tokio::time::timeout(STALLED, body.try_next()).await {
-            Ok(Ok(Some(part))) => whole.extend_from_slice(&part),
-            Ok(Ok(None)) => return Ok(whole),
-            Ok(Err(error)) => return Err(ConnectorError::io(error.into())),
-            Err(elapsed) => return Err(ConnectorError::timeout(elapsed.into())),
-        }
+/// The whole of a response's body, and the turn of a large one. SQS says the length of every answer, so
+/// that its reader can make room for it before; an answer without one gets large only while no other does.
+async fn whole<'a>(
+    response: &mut HttpResponse,
+    large: &'a Semaphore,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'a>>), ConnectorError> {
+    let length = response.headers().get("content-length").and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limits::BYTES) {
+        return Err(failed(Error::TooLarge));
     }
+    let mut body = ByteStream::new(response.take_body());
+    let read = async {
+        let mut whole = Vec::with_capacity(length.unwrap_or_default());
+        let mut turn = None;
+        while let Some(part) = body.try_next().await.map_err(|error| ConnectorError::io(error.into()))? {
+            let size = whole.len() + part.len();
+            if size > limits::BYTES {
+                return Err(failed(Error::TooLarge));
+            }
+            if length.is_none() && size > limits::UNANNOUNCED_BYTES && turn.is_none() {
+                turn = large.acquire().await.ok(); // it is never closed
+            }
+            whole.extend_from_slice(&part);
+        }
+        Ok((whole, turn))
+    };
+    tokio::time::timeout(limits::TIME, read).await.unwrap_or_else(|_| Err(failed(Error::TooSlow)))
 }
 
 fn not_spoken(code: &str, asked: Protocol) -> Refusal {

@@ -16,7 +16,8 @@
 //! While the Query protocol is in use, an interceptor ([`request`]) rewrites each request before it is
 //! signed, and a connector around the SDK's own ([`connector`]) rewrites the answer ([`xml`], [`answer`])
 //! before the SDK reads it. Signing, retries and timeouts stay the SDK's. [`negotiation`] finds out which
-//! protocol a server speaks. Calls that the forwarder makes are covered: `GetQueueUrl`,
+//! protocol a server speaks. Answers in either protocol have [`limits`] of size and time, so that a broken or
+//! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. Calls that the forwarder makes are covered: `GetQueueUrl`,
 //! `GetQueueAttributes`, `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`; others
 //! whose parameters have the same shapes work, too, and what can't be rewritten is an error.
 #![forbid(unsafe_code)]
@@ -24,6 +25,8 @@
 
 mod answer;
 mod connector;
+mod error;
+mod limits;
 mod negotiation;
 mod request;
 #[cfg(test)]
@@ -33,6 +36,7 @@ mod xml;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::config::Builder;
 use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition};
+pub use error::Error;
 pub use negotiation::Negotiation;
 use std::str::FromStr;
 use std::sync::Arc;

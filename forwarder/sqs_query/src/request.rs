@@ -2,6 +2,7 @@
 //!
 //! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action.
 
+use crate::error::Error;
 use crate::{Negotiation, Protocol};
 use aws_sdk_sqs::config::http::HttpRequest;
 use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -38,27 +39,21 @@ impl Intercept for Rewrite {
     }
 }
 
-/// Why a request can't be rewritten: a mistake of ours, for the SDK's requests are known.
-#[derive(Debug, thiserror::Error, PartialEq)]
-#[error("this call can't be put into SQS's Query protocol: {0}")]
-pub(crate) struct Unknown(String);
-
-impl Unknown {
-    fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
+/// A mistake of ours, for the SDK's requests are known.
+fn unknown(what: impl Into<String>) -> Error {
+    Error::Request(what.into())
 }
 
-fn rewrite(request: &mut HttpRequest) -> Result<(), Unknown> {
+fn rewrite(request: &mut HttpRequest) -> Result<(), Error> {
     let action = request.headers().get(TARGET).and_then(|target| target.strip_prefix("AmazonSQS."));
-    let action = action.ok_or_else(|| Unknown::new("no action"))?.to_owned();
-    let body = request.body().bytes().ok_or_else(|| Unknown::new("no body"))?;
-    let body: Value = serde_json::from_slice(body).map_err(|_| Unknown::new("no JSON"))?;
+    let action = action.ok_or_else(|| unknown("no action"))?.to_owned();
+    let body = request.body().bytes().ok_or_else(|| unknown("no body"))?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| unknown("no JSON"))?;
     let form = form(&action, &body)?;
     if let Some(queue_url) = body["QueueUrl"].as_str() {
         let uri = at_queue(request.uri(), queue_url);
         let set = uri.map(|uri| request.set_uri(uri));
-        set.transpose().map_err(|_| Unknown::new("the queue's URL"))?;
+        set.transpose().map_err(|_| unknown("the queue's URL"))?;
     }
     let headers = request.headers_mut();
     headers.remove(TARGET);
@@ -84,8 +79,8 @@ fn at_queue(endpoint: &str, queue_url: &str) -> Option<String> {
 }
 
 /// A list becomes numbered fields, each of its entries' members a field of its own.
-fn form(action: &str, body: &Value) -> Result<String, Unknown> {
-    let members = body.as_object().ok_or_else(|| Unknown::new("no object"))?;
+fn form(action: &str, body: &Value) -> Result<String, Error> {
+    let members = body.as_object().ok_or_else(|| unknown("no object"))?;
     let mut form = Serializer::new(String::new());
     form.append_pair("Action", action).append_pair("Version", "2012-11-05");
     for (name, value) in members {
@@ -97,7 +92,7 @@ fn form(action: &str, body: &Value) -> Result<String, Unknown> {
             "Entries" => format!("{action}RequestEntry"),
             // The newer name for the same; old servers know the older.
             "AttributeNames" | "MessageSystemAttributeNames" => "AttributeName".to_owned(),
-            _ => return Err(Unknown::new(name)),
+            _ => return Err(unknown(name)),
         };
         for (number, item) in (1..).zip(items) {
             let field = format!("{field}.{number}");
@@ -116,12 +111,12 @@ fn form(action: &str, body: &Value) -> Result<String, Unknown> {
     Ok(form.finish())
 }
 
-fn text(name: &str, value: &Value) -> Result<String, Unknown> {
+fn text(name: &str, value: &Value) -> Result<String, Error> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(yes) => Ok(yes.to_string()),
-        _ => Err(Unknown::new(name)),
+        _ => Err(unknown(name)),
     }
 }
 
@@ -194,7 +189,7 @@ mod tests {
     #[test]
     fn what_has_no_form_is_named() {
         for body in [json!({ "Tags": { "a": "b" } }), json!({ "Tags": ["a"] }), json!({ "Tags": null })] {
-            assert_eq!(form("CreateQueue", &body), Err(Unknown::new("Tags")));
+            assert_eq!(form("CreateQueue", &body), Err(unknown("Tags")));
         }
     }
 

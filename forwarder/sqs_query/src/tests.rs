@@ -160,6 +160,31 @@ proptest! {
     }
 }
 
+/// What is beyond the limits is an error that the SDK does not ask for again, in both protocols.
+#[tokio::test]
+async fn answers_have_limits() {
+    let many = "{},".repeat(limits::VALUES);
+    let xml = message(|_| "<a/>".repeat(limits::VALUES), "");
+    let deep = "[".repeat(limits::DEPTH + 1);
+    for (choice, kind, body, expected) in [
+        (Choice::Json, AMZ_JSON, format!("{{\"Messages\":[{many}{{}}]}}").into_bytes(), Error::TooManyValues),
+        (Choice::Auto, AMZ_JSON, deep.into_bytes(), Error::TooDeep),
+        (Choice::Query, XML, xml, Error::TooManyValues),
+        (Choice::Json, AMZ_JSON, vec![b' '; limits::BYTES + 1], Error::TooLarge),
+        (Choice::Query, XML, vec![b' '; limits::BYTES + 1], Error::TooLarge),
+    ] {
+        let (client, network) = exchange(choice, &[(200, kind, body)], SHORT);
+        let error = client.receive_message().queue_url(URL).send().await.unwrap_err();
+        assert_eq!(Error::of(&error), Some(&expected), "{error:?}");
+        assert_eq!(network.requests.lock().unwrap().len(), 1, "{expected:?}");
+    }
+    // A page of a gateway may be anything; its status says enough.
+    let page = (503, HTML, "{},".repeat(limits::VALUES).into_bytes());
+    let answers = [page, (200, AMZ_JSON, br#"{"Messages":[{"Body":"b"}]}"#.to_vec())];
+    let (bodies, _) = receive(Choice::Json, &answers).await;
+    assert_eq!(bodies.unwrap(), ["b"]);
+}
+
 #[tokio::test]
 async fn half_an_answer_is_no_answer() {
     let whole = message(entities, "<secret>");

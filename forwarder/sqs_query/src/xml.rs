@@ -1,11 +1,10 @@
 //! A small XML document in memory, with every character of its texts as the server meant it.
 
+use crate::error::Error;
+use crate::limits::{DEPTH, VALUES};
 use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::Event;
-
-/// SQS's answers are five elements deep; what is much deeper is none.
-const DEEPEST: usize = 16;
 
 /// An element, its texts and its children. Attributes and prefixes mean nothing in SQS's answers.
 #[derive(Debug, Default, PartialEq)]
@@ -15,55 +14,56 @@ pub(crate) struct Element {
     pub(crate) children: Vec<Element>,
 }
 
-/// Says no more, for the document may hold a message's body.
-#[derive(Debug, thiserror::Error, PartialEq)]
-#[error("the answer is no XML, or cut short")]
-pub(crate) struct Malformed;
-
-impl From<quick_xml::Error> for Malformed {
+impl From<quick_xml::Error> for Error {
     fn from(_: quick_xml::Error) -> Self {
-        Self
+        Self::Malformed
     }
 }
 
 impl Element {
-    /// Reads a whole document.
-    pub(crate) fn parse(document: &[u8]) -> Result<Self, Malformed> {
-        let document = std::str::from_utf8(document).map_err(|_| Malformed)?;
+    /// Reads a whole document. Memory is bounded by the document's size: an element takes a hundred bytes
+    /// beside its text, and there are not many of them.
+    pub(crate) fn parse(document: &[u8]) -> Result<Self, Error> {
+        let document = std::str::from_utf8(document).map_err(|_| Error::Malformed)?;
         let mut reader = Reader::from_str(document.trim_start_matches('\u{feff}'));
         reader.config_mut().expand_empty_elements = true;
         // The first stands for the document itself.
         let mut open = vec![Self::default()];
+        let mut elements = 0;
         loop {
-            let inside = open.last_mut().ok_or(Malformed)?;
+            let inside = open.last_mut().ok_or(Error::Malformed)?;
             match reader.read_event()? {
                 Event::Start(tag) => {
+                    elements += 1;
+                    if elements > VALUES {
+                        return Err(Error::TooManyValues);
+                    }
+                    if open.len() > DEPTH {
+                        return Err(Error::TooDeep);
+                    }
                     let name = tag.local_name().as_ref().to_owned();
                     open.push(Self { name, ..Self::default() });
-                    if open.len() > DEEPEST {
-                        return Err(Malformed);
-                    }
                 }
                 Event::End(_) => {
-                    let closed = open.pop().ok_or(Malformed)?;
-                    open.last_mut().ok_or(Malformed)?.children.push(closed);
+                    let closed = open.pop().ok_or(Error::Malformed)?;
+                    open.last_mut().ok_or(Error::Malformed)?.children.push(closed);
                 }
                 // Line ends stay as they are: a server that means "\r\n" may send it bare.
                 Event::Text(text) => inside.text.push_str(&text),
                 Event::CData(text) => inside.text.push_str(&text),
                 Event::GeneralRef(reference) => match reference.resolve_char_ref()? {
                     Some(character) => inside.text.push(character),
-                    None => inside.text.push_str(resolve_xml_entity(&reference).ok_or(Malformed)?),
+                    None => inside.text.push_str(resolve_xml_entity(&reference).ok_or(Error::Malformed)?),
                 },
                 Event::Eof => break,
                 Event::Decl(_) | Event::DocType(_) | Event::PI(_) | Event::Comment(_) => {}
-                Event::Empty(_) => return Err(Malformed), // these come as a start and an end
+                Event::Empty(_) => return Err(Error::Malformed), // these come as a start and an end
             }
         }
-        let mut whole = open.pop().ok_or(Malformed)?;
+        let mut whole = open.pop().ok_or(Error::Malformed)?;
         match (whole.children.pop(), open.is_empty() && whole.text.trim().is_empty()) {
             (Some(root), true) if whole.children.is_empty() => Ok(root),
-            _ => Err(Malformed),
+            _ => Err(Error::Malformed),
         }
     }
 
@@ -81,8 +81,9 @@ impl Element {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn text(document: &str) -> Result<String, Malformed> {
+    fn text(document: &str) -> Result<String, Error> {
         Element::parse(document.as_bytes()).map(|root| root.text)
     }
 
@@ -100,7 +101,6 @@ mod tests {
     #[test]
     fn what_is_no_whole_document_is_refused() {
         let bomb = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>";
-        let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
         for document in [
             "",
             " ",
@@ -122,10 +122,75 @@ mod tests {
             "<a><![CDATA[x</a>",
             "<!doctype html><html><body><br></body></html>",
             bomb,
-            &deep,
         ] {
-            assert_eq!(text(document), Err(Malformed), "{}", &document[..document.len().min(60)]);
+            assert_eq!(text(document), Err(Error::Malformed), "{}", &document[..document.len().min(60)]);
         }
-        assert_eq!(Element::parse(b"<a>\xff</a>"), Err(Malformed));
+        let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
+        assert_eq!(text(&deep), Err(Error::TooDeep));
+        let many = format!("<a>{}</a>", "<b/>".repeat(200_000));
+        assert_eq!(text(&many), Err(Error::TooManyValues));
+        assert_eq!(Element::parse(b"<a>\xff</a>"), Err(Error::Malformed));
+    }
+
+    /// How many elements a tree has, and how many bytes its names and texts.
+    fn weight(element: &Element) -> (usize, usize) {
+        element.children.iter().map(weight).fold(
+            (1, element.name.len() + element.text.len()),
+            |(elements, bytes), (more_elements, more_bytes)| (elements + more_elements, bytes + more_bytes),
+        )
+    }
+
+    /// Pieces that answers are made of, some of them broken.
+    fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&[u8]; 31] = [
+            b"<ReceiveMessageResponse>",
+            b"</ReceiveMessageResponse>",
+            b"<ReceiveMessageResult>",
+            b"</ReceiveMessageResult>",
+            b"<s:Message a='1' b=\"2\">",
+            b"</s:Message>",
+            b"<Body>",
+            b"</Body>",
+            b"<Attribute><Name>a</Name><Value>b</Value></Attribute>",
+            b"<ErrorResponse><Error><Code>c</Code></Error></ErrorResponse>",
+            b"<a/>",
+            b"<a><a><a><a><a><a><a><a>",
+            b"&lt;&#65;&#x1F600;",
+            b"&#0;",
+            b"&#xFFFFFFFFFF;",
+            b"&nbsp;",
+            b"&",
+            b"<![CDATA[<&]]>",
+            b"<![CDATA[",
+            b"]]>",
+            b"<!--",
+            b"-->",
+            b"<?xml version='1.0'?>",
+            b"<?",
+            b"<!DOCTYPE a [<!ENTITY b 'bbbbbbbb'>]>",
+            b"\xef\xbb\xbf",
+            b"\xff",
+            b"<",
+            b">",
+            b"\"",
+            b" text\r\n",
+        ];
+        let piece = prop::sample::select(&PIECES[..]);
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// A document of a megabyte can't take a gigabyte.
+        #[test]
+        fn a_tree_is_no_larger_than_its_document(document in pieces(), times in 1_usize..200) {
+            for document in [document.clone(), [b"<a>", &document.repeat(times)[..], b"</a>"].concat()] {
+                let Ok(root) = Element::parse(&document) else { continue };
+                let (elements, bytes) = weight(&root);
+                prop_assert!(elements <= VALUES && bytes <= document.len());
+                let _ = crate::answer::read(&document);
+            }
+        }
     }
 }

@@ -20,6 +20,7 @@ where
             service.err().message().unwrap_or("no message"),
             call,
         ),
+        _ if let Some(wrong) = sqs_query::Error::of(&error) => not_translated(wrong, call),
         SdkError::ConstructionFailure(_) => not_sent(&error, call),
         SdkError::DispatchFailure(failure) if failure.is_other() => not_sent(&error, call),
         _ => Error::transient(
@@ -59,6 +60,16 @@ fn refused(code: &str, text: &str, call: &str) -> Error {
             sorted(Kind::SetUp).with_hint("Check the queue's URL.")
         }
         _ => sorted(Kind::Transient),
+    }
+}
+
+/// The answer can't be used, or the call is none that the Query protocol can carry.
+fn not_translated(wrong: &sqs_query::Error, call: &str) -> Error {
+    match wrong {
+        sqs_query::Error::Request(_) => {
+            Error::new(Kind::Defect, Some(End::Queue), format!("{call}: {wrong}"))
+        }
+        _ => Error::transient(End::Queue, format!("the queue's answer to {call} can't be used: {wrong}")),
     }
 }
 

@@ -11,7 +11,7 @@ const MOST_BYTES: u64 = 64 << 20;
 const MOST_RESIDENT: u64 = 200 << 20;
 
 /// The most bytes that were resident at once (proc(5), VmHWM).
-fn most_resident(running: &Running) -> u64 {
+pub(crate) fn most_resident(running: &Running) -> u64 {
     let pid = running.pid().unwrap().as_raw_nonzero();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

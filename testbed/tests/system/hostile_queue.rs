@@ -1,0 +1,101 @@
+//! A queue server that is broken or hostile costs time and nothing else: memory stays bounded, the log says
+//! once what is wrong, and the forwarder ends when it is told to.
+
+use super::memory::most_resident;
+use crate::common::{Way, localstack, logins};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+use testbed::forwarder::Running;
+use testbed::guardian::wait_until;
+use testbed::proxy::{Endless, Fault, Proxy};
+
+const RECEIVE: &str = "AmazonSQS.ReceiveMessage";
+const MOST_RESIDENT: u64 = 300 << 20;
+
+/// A forwarder that is ready and whose way to the queue is a proxy.
+async fn through_proxy(way: &Way, arguments: &[&str]) -> (Proxy, Running) {
+    let endpoint = localstack().await.endpoint();
+    let proxy = Proxy::before(endpoint.rsplit(':').next().unwrap().parse().unwrap()).await.unwrap();
+    let mut command = way.forwarder().await;
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", proxy.port())).args(arguments);
+    let running = Running::start(command).unwrap();
+    let ready = || async { running.get("/readyz").await.contains("200 OK") };
+    wait_until("it is ready", ready).await.unwrap();
+    (proxy, running)
+}
+
+async fn fails_to_receive(running: &Running) {
+    let before = running.metric("pg_mask_forwarder_receive_errors_total").await;
+    let fails = || async { running.metric("pg_mask_forwarder_receive_errors_total").await > before };
+    wait_until("a receive fails", fails).await.unwrap();
+}
+
+fn endless(head: &str, start: &str, piece: Vec<u8>, pause: Duration) -> Fault {
+    let start =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\n{head}\r\n\r\n{start}");
+    Fault::Endless(Endless { to: RECEIVE, start: start.into_bytes(), piece, pause })
+}
+
+/// Answers that no memory could hold, one after the other; after each the queue is served again.
+#[tokio::test]
+async fn answers_are_bounded_in_bytes_values_and_messages() {
+    let way = Way::new("hostile_queue").await;
+    let (proxy, running) = through_proxy(&way, &["--receivers=8"]).await;
+    let spaces = format!("10000\r\n{}\r\n", " ".repeat(1 << 16)).into_bytes();
+    let answer = |body: &str| Fault::answer(RECEIVE, "200 OK", body);
+    let xml = format!(
+        "<ReceiveMessageResponse><ReceiveMessageResult>{}</ReceiveMessageResult></ReceiveMessageResponse>",
+        "<Message/>".repeat(2_000_000)
+    );
+    let eleven = vec![r#"{"MessageId":"m","ReceiptHandle":"h","Body":"{}"}"#; 11].join(",");
+    let faults = [
+        (endless("Transfer-Encoding: chunked", "", spaces, Duration::ZERO), "larger than 64 MiB"),
+        (
+            endless("Content-Length: 99999999999", "{", vec![b' '; 1 << 16], Duration::ZERO),
+            "larger than 64 MiB",
+        ),
+        (answer(&format!("{{\"Messages\":[{}{{}}]}}", "{},".repeat(200_000))), "more than 4096 values"),
+        (answer(&"[".repeat(1 << 20)), "more than 16 deep"),
+        (answer(&xml), "more than 4096 values"),
+        (answer(&format!("{{\"Messages\":[{eleven}]}}")), "gave 11 messages where 10 were asked for"),
+    ];
+    let mut said = Vec::new();
+    for (number, (fault, saying)) in faults.into_iter().enumerate() {
+        proxy.set(fault);
+        proxy.cut();
+        fails_to_receive(&running).await;
+        said.push(saying);
+        proxy.set(Fault::None);
+        way.queue.send(&logins(10 * number..10 * number + 10)).await.unwrap();
+        way.rows(10 * number + 10).await;
+        let most = most_resident(&running);
+        assert!(most < MOST_RESIDENT, "{saying}: {} MiB", most >> 20);
+    }
+    running.signal(Signal::TERM).unwrap();
+    let ended = running.ended().await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    for saying in said {
+        assert!(ended.log.contains(saying), "{saying} in {}", ended.log);
+    }
+    way.drained().await;
+    way.holds_each_once(60).await;
+}
+
+/// An answer that dribbles a byte a second stalled a receiver in silence, and survived SIGTERM.
+#[tokio::test]
+async fn an_answer_that_never_ends_is_given_up_and_does_not_delay_the_end() {
+    let way = Way::new("dribbling_queue").await;
+    let (proxy, running) = through_proxy(&way, &["--receivers=1", "--shutdown-grace=3s"]).await;
+    proxy.set(endless("Content-Length: 100000", "{", vec![b' '], Duration::from_secs(1)));
+    proxy.cut();
+    fails_to_receive(&running).await; // the connection that was cut
+    fails_to_receive(&running).await;
+    let told = Instant::now();
+    running.signal(Signal::TERM).unwrap();
+    let ended = running.ended().await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}: {}", told.elapsed(), ended.log);
+    let saying =
+        "the queue's answer to ReceiveMessage can't be used: the answer did not come to its end within 30 s";
+    assert_eq!(ended.log.matches(saying).count(), 1, "{}", ended.log);
+}
