@@ -1,5 +1,7 @@
 //! What the forwarder is told: flags, each with an environment variable. Knows no other part of it.
 
+mod usage;
+
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
@@ -9,6 +11,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
+use usage::Expected;
 
 /// Carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores them.
 ///
@@ -45,7 +48,7 @@ pub(crate) struct Config {
     pub(crate) batch_messages: NonZeroUsize,
 
     /// The most bytes of bodies in a batch; what one receive gave stays together.
-    #[arg(long, env = "FORWARDER_BATCH_BYTES", default_value = "8 MiB", value_name = "SIZE")]
+    #[arg(long, env = "FORWARDER_BATCH_BYTES", default_value = "8 MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) batch_bytes: ByteSize,
 
     /// How long a batch waits for more messages.
@@ -57,7 +60,7 @@ pub(crate) struct Config {
     pub(crate) max_in_flight: NonZeroUsize,
 
     /// The most bytes of bodies received and not yet deleted.
-    #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE")]
+    #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) max_in_flight_bytes: ByteSize,
 
     /// For how long a received message is hidden from other receivers, 1 s to 12 hours; renewed at
@@ -87,7 +90,7 @@ pub(crate) struct Config {
     pub(crate) log_level: tracing::Level,
 
     /// How long held batches may take to be written and deleted after SIGTERM or SIGINT.
-    #[arg(long, env = "FORWARDER_SHUTDOWN_GRACE", default_value = "25s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "FORWARDER_SHUTDOWN_GRACE", default_value = "25s", value_name = "TIME", value_parser = time)]
     pub(crate) shutdown_grace: Duration,
 }
 
@@ -139,7 +142,7 @@ pub(crate) struct DatabaseUrl {
     /// `postgresql://user@host:port/database?sslmode=verify-full`; what it leaves open, PGHOST, PGUSER,
     /// PGSSLMODE and so on say. A password is better kept in PGPASSWORD, ~/.pgpass, or a file that
     /// PGPASSWORD_FILE names.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL")]
     pub(crate) database_url: Option<String>,
 
     /// Whether the URL is an argument, which the process list shows.
@@ -164,13 +167,13 @@ pub(crate) enum Receivers {
 }
 
 impl FromStr for Receivers {
-    type Err = &'static str;
+    type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse() {
             _ if text == "auto" => Ok(Self::Auto),
             Ok(number @ 1..=1000) => Ok(Self::Fixed(number)),
-            _ => Err("1 to 1000, or auto"),
+            _ => Err(Expected("1 to 1000, or auto")),
         }
     }
 }
@@ -192,9 +195,10 @@ impl Config {
             let value = flag.get_env().and_then(std::env::var_os);
             let is_empty = value.is_some_and(|value| value.is_empty());
             let flag = if is_empty { flag.env(Resettable::Reset) } else { flag };
-            flag.global(true)
+            flag.global(true).hide_env_values(true)
         });
-        let given = command.try_get_matches_from_mut(std::env::args_os())?;
+        let given = command.try_get_matches_from_mut(std::env::args_os());
+        let given = given.map_err(|error| usage::without_values(error, &mut command))?;
         let mut config = Self::from_arg_matches(&given).map_err(|error| error.format(&mut command))?;
         let flag = |name| given.value_source(name) == Some(ValueSource::CommandLine);
         let queue = &mut config.queue;
@@ -205,6 +209,9 @@ impl Config {
         let wrong = match (&queue.queue_url, &queue.queue_name) {
             (None, None) => Some("no queue is given: give --queue-url or --queue-name"),
             (Some(_), Some(_)) => Some("--queue-url and --queue-name are both given: give one of them"),
+            (Some(url), None) if url.contains('@') => Some(
+                "--queue-url (QUEUE_URL) has an @, and so a user or a password in it. Give credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in a profile",
+            ),
             _ => None,
         };
         if let Some(text) = wrong {
@@ -215,32 +222,37 @@ impl Config {
     }
 }
 
+fn time(text: &str) -> Result<Duration, Expected> {
+    humantime::parse_duration(text).map_err(|_| Expected("a time, as in 500ms, 30s or 2h"))
+}
+
+fn size(text: &str) -> Result<ByteSize, Expected> {
+    text.parse().map_err(|_| Expected("a size, as in 8MiB or 500kB"))
+}
+
 /// The messages of a batch are hidden from other consumers while it waits.
-fn batch_linger(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+fn batch_linger(text: &str) -> Result<Duration, Expected> {
+    let time = time(text)?;
     if time > Duration::from_secs(3600) {
-        return Err("an hour at most".to_owned());
+        return Err(Expected("an hour at most"));
     }
     Ok(time)
 }
 
 /// With 0 every batch would time out.
-fn statement_timeout(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+fn statement_timeout(text: &str) -> Result<Duration, Expected> {
+    let time = time(text)?;
     if time.is_zero() {
-        return Err("more than 0".to_owned());
+        return Err(Expected("more than 0"));
     }
     Ok(time)
 }
 
 /// SQS allows 0 to 43,200 seconds. With 0 a message would come again at once.
-fn visibility_timeout(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if time < Duration::from_secs(1) {
-        return Err("a second at least".to_owned());
-    }
-    if time > Duration::from_secs(43_200) {
-        return Err("SQS hides a message for 12 hours at most".to_owned());
+fn visibility_timeout(text: &str) -> Result<Duration, Expected> {
+    let time = time(text)?;
+    if time < Duration::from_secs(1) || time > Duration::from_secs(43_200) {
+        return Err(Expected("1s to 12h, as SQS has it"));
     }
     Ok(time)
 }

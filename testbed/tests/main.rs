@@ -64,6 +64,7 @@ mod system {
     mod proxies;
     mod query_protocol;
     mod redelivery;
+    mod secrets_in_texts;
     mod secured;
     mod service_files;
     mod set_up_errors;

@@ -25,11 +25,13 @@ pub(super) struct Endpoint(Arc<Mutex<String>>);
 
 impl Endpoint {
     fn remember(&self, uri: &str) {
-        let host = uri.find("://").map_or(0, |scheme| scheme + 3);
-        let end = uri[host..].find('/').map_or(uri.len(), |slash| host + slash);
+        let (scheme, rest) = uri.split_once("://").unwrap_or(("http", uri));
+        let authority = rest.split('/').next().unwrap_or_default();
+        // A user and a password before the host are nobody's to see.
+        let host = authority.rsplit('@').next().unwrap_or_default();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != uri[..end] {
-            uri[..end].clone_into(&mut last);
+        if last.split_once("://") != Some((scheme, host)) {
+            *last = format!("{scheme}://{host}");
         }
     }
 

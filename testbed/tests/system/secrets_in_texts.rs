@@ -1,0 +1,144 @@
+//! Secrets that were put in the wrong place are in no text of the forwarder's: log, error, `check`, JSON.
+
+use super::secured::QUEUE;
+use crate::common::{cluster, localstack};
+use std::process::Command;
+use testbed::forwarder::{self, Ended};
+
+const SECRET: &str = "canary-tail";
+
+async fn forwarder() -> Command {
+    let url = cluster().await.url("pgmask_forwarder", "postgres");
+    forwarder::command(localstack().await, QUEUE, &url).unwrap()
+}
+
+/// Runs a forwarder, which must not say the secret, in any letters.
+async fn ends(mut command: Command, code: i32, saying: &str) -> Ended {
+    command.args(["--log-level=trace"]);
+    let ended = forwarder::run(command).await.unwrap();
+    let all = format!("{}{}", ended.printed, ended.log);
+    assert_eq!(ended.code, Some(code), "{all}");
+    assert!(all.contains(saying), "expected {saying:?} in:\n{all}");
+    assert!(!all.contains("canary") && !all.contains("CANARY"), "{all}");
+    ended
+}
+
+/// The tail of a password with an @ in it was taken for a host, and shown in errors and asked of DNS.
+#[tokio::test]
+async fn a_password_with_special_characters_in_a_url() {
+    for url in [
+        "postgresql://u:pass@canary-tail@127.0.0.1/d",
+        "postgresql://u:pass/canary-tail@127.0.0.1/d",
+        "postgresql://u:1/canary-tail@127.0.0.1/d",
+        "postgresql://u:pass?canary-tail@x@127.0.0.1/d",
+        "postgresql://u:pass#canary-tail@x@127.0.0.1/d",
+        "postgresql://u:pass%canary-tail@127.0.0.1/d",
+        "postgresql://u:[canary-tail@127.0.0.1:x/d",
+        "postgresql://u:canary-tail",
+        "canary-tail",
+        "mysql://u:canary-tail@127.0.0.1/d",
+        "host=127.0.0.1 password=canary-tail",
+        "postgresql://u@127.0.0.1/d?pasword=canary-tail",
+        "postgresql://u@127.0.0.1/d?canary-tail=1",
+        "postgresql://u@127.0.0.1/d?sslmode=canary-tail",
+    ] {
+        for arguments in [&["check"][..], &["check", "--output=json"], &["--drain"]] {
+            let mut command = forwarder().await;
+            command.env("DATABASE_URL", url).args(arguments);
+            ends(command, 78, "database").await;
+        }
+    }
+    let mut command = forwarder().await;
+    command.args(["--drain", "--database-url", "postgresql://u:pass@canary-tail@127.0.0.1/d"]);
+    ends(command, 78, "%40").await;
+}
+
+#[tokio::test]
+async fn a_secret_that_was_typed_as_something_else() {
+    for arguments in [
+        &[SECRET][..],
+        &["check", SECRET],
+        &["--canary-tail"],
+        &["--canary-tail=1"],
+        &["--drain=canary-tail"],
+        &["--receivers", SECRET],
+        &["--receivers=canary-tail"],
+        &["--batch-bytes", SECRET],
+        &["--visibility-timeout", SECRET],
+        &["--sqs-protocol", SECRET],
+        &["--log-level", SECRET],
+        &["--metrics-listen", SECRET],
+        &["check", "--output", SECRET],
+        &["--drain", "--", SECRET],
+    ] {
+        let mut command = forwarder().await;
+        command.args(arguments);
+        let ended = forwarder::run(command).await.unwrap();
+        let all = format!("{}{}", ended.printed, ended.log);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {all}");
+        assert!(!all.contains("canary"), "{arguments:?}: {all}");
+        assert!(all.contains("--help"), "{arguments:?}: {all}");
+    }
+    for variable in
+        ["FORWARDER_RECEIVERS", "FORWARDER_METRICS_LISTEN", "FORWARDER_LOG_FORMAT", "FORWARDER_BATCH_LINGER"]
+    {
+        let mut command = forwarder().await;
+        command.env(variable, SECRET);
+        ends(command, 2, "--").await;
+    }
+}
+
+#[tokio::test]
+async fn user_info_in_the_queue_s_url_and_in_endpoints() {
+    for url in [
+        "https://AKIA:canary-tail@sqs.eu-central-1.amazonaws.com/000000000000/q",
+        "http://canary-tail@127.0.0.1/000000000000/q",
+        "https://AKIA:canary/tail@127.0.0.1/000000000000/q",
+    ] {
+        for arguments in [&["check"][..], &["--drain"]] {
+            let mut command = forwarder().await;
+            command.env_remove("QUEUE_NAME").env("QUEUE_URL", url).args(arguments);
+            ends(command, 2, "--queue-url").await;
+        }
+    }
+    let address = localstack().await.endpoint().replace("http://", "");
+    let nowhere = format!("127.0.0.1:{}", testbed::guardian::free_port().unwrap());
+    let endpoints = [
+        format!("http://user:canary-tail@{address}"),
+        format!("http://user:canary-tail@{nowhere}"),
+        format!("user:canary-tail@{address}"),
+        format!("http://user:canary/tail@{address}"),
+        "canary-tail".to_owned(),
+    ];
+    for endpoint in &endpoints {
+        for arguments in [&["check"][..], &["--drain"]] {
+            let mut command = forwarder().await;
+            command.env("AWS_ENDPOINT_URL", endpoint).args(arguments);
+            command.arg("--log-level=trace");
+            let ended = forwarder::run(command).await.unwrap();
+            let all = format!("{}{}", ended.printed, ended.log);
+            assert!(!all.contains("canary"), "{all}");
+        }
+    }
+}
+
+/// Reading it waited for ever for whoever writes into it.
+#[tokio::test]
+async fn a_password_file_that_is_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for variables in [
+        &[("PGPASSWORD_FILE", pipe.as_str())][..],
+        &[("PGSERVICEFILE", &pipe), ("PGSERVICE", "s")],
+        &[("PGSSLROOTCERT", &pipe), ("PGSSLMODE", "verify-full")],
+    ] {
+        let mut command = forwarder().await;
+        command.env("DATABASE_URL", "").envs(variables.iter().copied()).env("PGHOST", "127.0.0.1");
+        command.env("PGPORT", cluster().await.port().to_string()).arg("check");
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), forwarder::run(command)).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{variables:?} hangs")).unwrap();
+        assert_eq!(ended.code, Some(78), "{}{}", ended.printed, ended.log);
+        assert!(ended.printed.contains("is no plain file"), "{}", ended.printed);
+    }
+}
