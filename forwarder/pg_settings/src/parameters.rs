@@ -33,7 +33,7 @@ enum Origin {
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Url => f.write_str("in the URL"),
+            Self::Url => f.write_str("in the database URL"),
             Self::Service(file) => write!(f, "in {}", file.display()),
             Self::Variable(name) => f.write_str(name),
             Self::Program => f.write_str("the program's default"),
@@ -248,7 +248,7 @@ mod tests {
         for known in PARAMETERS {
             let Handling::Refused { unless, .. } = known.handling else { continue };
             let said = error(&format!("postgresql://?{}=asked", known.name), &[]);
-            assert!(said.starts_with(known.name) && said.contains("(in the URL)"), "{said}");
+            assert!(said.starts_with(known.name) && said.contains("(in the database URL)"), "{said}");
             assert!(!said.contains("asked"), "{said}");
             if let Some(variable) = known.variable {
                 let said = error("postgresql://", &[(variable, "asked")]);
@@ -271,7 +271,7 @@ mod tests {
             said,
             [
                 "PGTZ has no effect: times are exchanged in a form that it does not change",
-                "client_encoding (in the URL) has no effect: the encoding is always UTF-8",
+                "client_encoding (in the database URL) has no effect: the encoding is always UTF-8",
                 "krbsrvname (PGKRBSRVNAME) has no effect: GSSAPI is not supported",
             ]
         );
@@ -300,7 +300,7 @@ mod tests {
     fn a_value_that_can_not_be_read_is_not_shown() {
         let mut read = Parameters::read(Some("postgresql://?connect_timeout=secret"), &[], |_| None).unwrap();
         let said = read.take_number::<i64>("connect_timeout").unwrap_err().to_string();
-        assert_eq!(said, "connect_timeout (in the URL) has a value that can't be read");
+        assert_eq!(said, "connect_timeout (in the database URL) has a value that can't be read");
         let mut read = Parameters::read(None, &[], with(&[("PGSSLMODE", "secret")])).unwrap();
         let said = read.take_one_of("sslmode", &[("disable", 0), ("require", 1)]).unwrap_err().to_string();
         let expected = "sslmode (PGSSLMODE) has a value that is not supported. It may be disable, require.";

@@ -6,7 +6,8 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use sqs_query::WRONG_PROTOCOL;
 
 const CREDENTIALS: &str = "Check the AWS credentials.";
-const SETTINGS: &str = "Check the AWS settings: credentials, AWS_REGION, AWS_ENDPOINT_URL.";
+const SETTINGS: &str =
+    "Check the AWS settings: credentials, AWS_REGION, and AWS_ENDPOINT_URL, which looks like https://host.";
 
 /// Gives an error of a call its kind.
 pub(super) fn sort<E, R>(error: SdkError<E, R>, call: &str) -> Error
@@ -91,7 +92,16 @@ fn not_sent(error: &(dyn std::error::Error + 'static), call: &str) -> Error {
         }
         source = cause.source();
     }
+    // What is around the innermost cause shows the whole request, and an endpoint's user and password.
+    let text = format!("{call} could not be sent: {}", innermost(error));
     Error::new(Kind::SetUp, Some(End::Queue), text).with_hint(SETTINGS)
+}
+
+fn innermost<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }
 
 /// A server's text as part of a line.

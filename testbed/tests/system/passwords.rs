@@ -82,7 +82,7 @@ async fn that_are_wrong_end_a_start_with_78_and_are_not_shown() {
     let url = url.replace("password_only@", "password_only:canary-wrong@");
     drain.args(["--drain", "--log-level=trace", "--database-url", &url]);
     let ended = forwarder::run(drain).await.unwrap();
-    ends(&ended, 78, "Check the password (in the URL)");
+    ends(&ended, 78, "Check the password (in the database URL)");
     ends(&ended, 78, "the process list shows the password");
 }
 
