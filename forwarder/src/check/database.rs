@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::database::{self, Database};
 use crate::error::{End, Error};
 use pg_settings::{Connection, Protection, Settings};
+use std::time::Duration;
 use tokio_postgres::{Client, Row};
 
 /// What a batch needs, in the order in which pg_mask looks at it.
@@ -39,7 +40,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
     let reached = async {
         let settings = database::settings(&config.database)?;
         let connection = settings.connect().await?;
-        let about = about(&connection.client).await?;
+        let about = in_time(about(&connection.client)).await?;
         Ok((settings, connection, about))
     };
     let (settings, connection, about) = match reached.await {
@@ -53,9 +54,13 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
         }
     };
     server(findings, &connection, &about);
+    let ignored: Vec<String> = settings.ignored().iter().map(ToString::to_string).collect();
+    if !ignored.is_empty() {
+        findings.passed("settings", ignored.join("; "));
+    }
     connections(findings, &settings, config.writers.into()).await;
-    let too_much = too_much(&connection.client, &about).await;
-    let (database, may_log) = match Database::find(connection).await {
+    let too_much = in_time(too_much(&connection.client, &about)).await;
+    let (database, may_log) = match in_time(Database::find(connection)).await {
         Ok(found) => found,
         Err(error) => {
             findings.failed("extension", &error);
@@ -94,6 +99,14 @@ async fn connections(findings: &mut Findings, settings: &Settings, writers: usiz
         }
     }
     findings.passed(CHECK, format!("{writers} can be open at once, one for each writer"));
+}
+
+/// Waits for an answer for a while. A server may take the connection and then say nothing more.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+        Err(Error::transient(End::Database, format!("the database gave no answer within {PATIENCE:?}")))
+    })
 }
 
 /// What the server says of itself and of the role.

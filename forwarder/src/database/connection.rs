@@ -156,6 +156,9 @@ impl Database {
             (&receive_counts, Type::INT4_ARRAY),
         ];
         self.connection.client.query_typed(&self.call, &parameters).await.map_err(|error| {
+            if let Some(reason) = self.connection.given_up() {
+                return reason.into();
+            }
             // pg_mask says what to do about its own errors; these are PostgreSQL's.
             let hint = match error.code() {
                 Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {

@@ -70,3 +70,15 @@ async fn tls_versions_keep_to_their_bounds() {
         connects(&server.check("anyhow", NAME, &[("PGSSLMODE", "require"), versions]).await, "over TLS");
     }
 }
+
+#[tokio::test]
+async fn what_has_no_effect_is_named_in_check() {
+    let variables = [("PGTZ", "UTC"), ("PGGSSENCMODE", "prefer"), ("PGKRBSRVNAME", "postgres")];
+    let ended = secured().await.check("anyhow", NAME, &variables).await;
+    connects(&ended, "over TLS");
+    let checks = ended.summary["checks"].as_array().unwrap();
+    let settings = checks.iter().find(|finding| finding["check"] == "settings").unwrap();
+    assert_eq!(settings["result"], "passed");
+    let text = settings["text"].as_str().unwrap();
+    assert!(text.contains("PGTZ has no effect") && text.contains("krbsrvname (PGKRBSRVNAME)"), "{text}");
+}
