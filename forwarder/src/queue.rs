@@ -2,8 +2,9 @@
 //!
 //! The calls go through the SDK. Between it and the network are [`gate`], which lets an answer be read once
 //! the budget has room for it, and [`sqs_query`], for servers that don't know AWS JSON. [`refusal`] says
-//! what an error means, and [`http`] is the SDK's HTTP client.
+//! what an error means, [`http`] is the SDK's HTTP client, and [`endpoint`] looks at where it is sent.
 
+mod endpoint;
 mod gate;
 mod http;
 mod refusal;
@@ -85,6 +86,7 @@ impl Depth {
 impl Queue {
     /// Finds the queue and asks it for its attributes, so that what is wrong shows at once.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
+        endpoint::check()?;
         let http = http::client();
         let behavior = aws_sdk_sqs::config::BehaviorVersion::latest();
         let settings = aws_config::defaults(behavior).http_client(http.clone()).load().await;

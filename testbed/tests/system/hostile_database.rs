@@ -42,7 +42,7 @@ async fn at_login_nothing_but_postgresql_will_do() {
         ("scram-sha-256", lets_in, Vec::new(), "asks for no authentication, which require_auth"),
     ] {
         let proxy = proxy().await;
-        proxy.set(endless("", start, piece, Duration::from_millis(1)));
+        proxy.set(endless("", start, piece, Duration::ZERO));
         let mut command = way.drain().await;
         command.env("DATABASE_URL", url(&way, &proxy)).env("PGREQUIREAUTH", methods);
         let ended = ends_with(command, 78, saying).await;

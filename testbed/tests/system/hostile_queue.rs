@@ -48,7 +48,7 @@ async fn answers_are_bounded_in_bytes_values_and_messages() {
         "<ReceiveMessageResponse><ReceiveMessageResult>{}</ReceiveMessageResult></ReceiveMessageResponse>",
         "<Message/>".repeat(2_000_000)
     );
-    let eleven = vec![r#"{"MessageId":"m","ReceiptHandle":"h","Body":"{}"}"#; 11].join(",");
+    let eleven = [r#"{"MessageId":"m","ReceiptHandle":"h","Body":"{}"}"#; 11].join(",");
     let faults = [
         (endless("Transfer-Encoding: chunked", "", spaces, Duration::ZERO), "larger than 64 MiB"),
         (

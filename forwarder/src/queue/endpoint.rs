@@ -1,0 +1,29 @@
+//! The endpoint that the environment gives. The SDK passes over one that it can't read, asks AWS instead, and
+//! logs what was given, which may hold a password.
+
+use crate::error::{End, Error, Kind};
+
+const VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"];
+
+/// Whether the variables that give an endpoint can be read.
+pub(super) fn check() -> Result<(), Error> {
+    for name in VARIABLES {
+        let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { continue };
+        let value = value.to_str().unwrap_or_default();
+        let wrong = if value.contains('@') {
+            "has an @, and so a user or a password in it, which are not used. Take them out."
+        } else if !is_url(value) {
+            "is no URL. It has to look like https://host or http://127.0.0.1:4566."
+        } else {
+            continue;
+        };
+        return Err(Error::new(Kind::SetUp, Some(End::Queue), format!("{name} {wrong}")));
+    }
+    Ok(())
+}
+
+fn is_url(value: &str) -> bool {
+    value.parse::<hyper::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
+    })
+}
