@@ -36,7 +36,9 @@ GRANT EXECUTE ON FUNCTION
     TO pgmask_operator; -- the steps of remask, which acts as its caller
 GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
 GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
-GRANT EXECUTE ON FUNCTION pgmask.unseal_quarantine(bigint, text) TO pgmask_recoverer;
+GRANT EXECUTE ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) TO pgmask_recoverer;
+GRANT EXECUTE ON FUNCTION pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint) TO pgmask_recoverer;
+GRANT SELECT (id, message_id, sent_at, receive_count, reason, quarantined_at) ON pgmask.quarantine TO pgmask_recoverer;
 
 -- The bare names are in the schema that CREATE EXTENSION was given.
 DO $$

@@ -61,6 +61,14 @@ CREATE TABLE pgmask.quarantine (
     sealed_body bytea NOT NULL
 );
 
+-- Which database sealed bodies belong to: moved to another one, they don't open. A restore adds the ids of
+-- the database that was dumped to the one that CREATE EXTENSION makes.
+CREATE TABLE pgmask.database_id (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO pgmask.database_id DEFAULT VALUES;
+
 CREATE VIEW pgmask.quarantine_summary AS
     SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
     FROM pgmask.quarantine
@@ -81,8 +89,20 @@ CREATE TABLE pgmask.audit (
 -- All of it belongs in a dump: messages are counted once, nothing is lost.
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.database_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_id_seq', '');
+
+-- Opening a quarantined message. The procedure acts as its caller, so that the audit names who really asked,
+-- and has no settings of its own, so that it may commit: every name in it is qualified.
+CREATE PROCEDURE pgmask.unseal_quarantine(id bigint, reason text, INOUT body text DEFAULT NULL)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgmask.audit_unseal(id, reason);
+    COMMIT;
+    body := pgmask.unsealed(id);
+END
+$$;
 
 -- The ledger, a ring of partitions: one for each value of the day of sending modulo 32 (days counted from
 -- 2000-01-01), and number 32 for messages without a believable time of sending. All are made here and are
@@ -529,14 +549,22 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'replay_quarantine_wrapper';
 
 -- pg_mask/src/ingest/unseal.rs
-CREATE FUNCTION pgmask."unseal_quarantine"(
+CREATE FUNCTION pgmask."audit_unseal"(
     "id" bigint,
     "reason" text
-) RETURNS text
-VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
-AS 'MODULE_PATHNAME', 'unseal_quarantine_wrapper';
+AS 'MODULE_PATHNAME', 'audit_unseal_wrapper';
+
+CREATE FUNCTION pgmask."unsealed"(
+    "id" bigint
+) RETURNS text
+STRICT VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'unsealed_wrapper';
 
 -- pg_mask/src/key_functions.rs
 CREATE FUNCTION pgmask."create_keyring"() RETURNS void
@@ -710,7 +738,8 @@ COMMENT ON COLUMN pgmask.ledger_slot.look_when_old IS
     'when this day is more than pgmask.ledger_days ago; NULL is at once';
 COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';
 COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
-    'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
+    'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id, message id and times, and to the database';
+COMMENT ON TABLE pgmask.database_id IS 'which database sealed bodies belong to; travels with dumps';
 COMMENT ON VIEW pgmask.quarantine_summary IS 'quarantined messages by reason and UTC day';
 
 COMMENT ON TABLE pgmask.audit IS 'who opened which quarantined message, when and why';
@@ -755,8 +784,10 @@ COMMENT ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint) IS '
 COMMENT ON FUNCTION pgmask.remask_left(oid, text[], text) IS 'blocks with older tokens, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
-COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
+COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
+COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.maintain() IS
     'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';

@@ -101,6 +101,12 @@ pub(crate) enum Error {
     NotInQuarantine(Option<i64>),
     #[error("a quarantined message is opened for a reason only")]
     NoReason,
+    #[error("a reason may have {most} bytes")]
+    LongReason { most: usize },
+    #[error("pgmask.{0} has to be called by itself")]
+    NotDirectly(&'static str),
+    #[error("pg_mask can't seal or open messages of the quarantine: pgmask.database_id is empty")]
+    NoDatabaseId,
 }
 
 impl Error {
@@ -121,7 +127,7 @@ impl Error {
             | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
             }
-            Self::Unseal { .. } => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+            Self::Unseal { .. } | Self::NoDatabaseId => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
             Self::NotInThisEncoding { .. } => PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::NotInQuarantine(_) => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
             Self::KeyCheckTable | Self::NoLoginTable(_) | Self::NoTable { .. } => {
@@ -151,7 +157,10 @@ impl Error {
             Self::GuessLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
-            Self::LongDomain { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::LongDomain { .. } | Self::LongReason { .. } => {
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
+            Self::NotDirectly(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
             }
@@ -250,6 +259,11 @@ impl Error {
             Self::NoReason => {
                 "Write it as the second argument; it is kept in pgmask.audit and in the server's log, with your name."
             }
+            Self::LongReason { .. } => "Write a short one, and name where the long one is kept.",
+            Self::NotDirectly(_) => {
+                "What is written to pgmask.audit is committed before anything is shown. So let the statement be just the CALL, not in a transaction block, a function, a trigger or another procedure."
+            }
+            Self::NoDatabaseId => "Restore its rows from a dump of this database.",
             Self::Seal(_) => "Try again; if it happens again, look at the system's log.",
         }
     }

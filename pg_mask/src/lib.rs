@@ -9,6 +9,7 @@
 //! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
+//! - [`audit`]: writing down who asked before anything is shown
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
@@ -19,6 +20,7 @@
 
 mod app_version;
 mod arrays;
+mod audit;
 mod call_site;
 mod clock;
 mod current_mask;
@@ -51,6 +53,7 @@ mod pgmask {}
 extension_sql_file!("sql/schema.sql", name = "schema", bootstrap);
 extension_sql_file!("sql/key_check.sql", name = "key_check", requires = [pgmask]);
 extension_sql_file!("sql/tables.sql", name = "tables", requires = [pgmask]);
+extension_sql_file!("sql/unseal.sql", name = "unseal", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
 extension_sql_file!("sql/remask.sql", name = "remask", requires = [pgmask]);
 extension_sql_file!("sql/health.sql", name = "health", requires = ["tables", "ledger"]);

@@ -184,3 +184,9 @@ pub(crate) fn date<'a>(day: i32) -> DatumWithOid<'a> {
     // SAFETY: a date is passed by value, as these days.
     unsafe { DatumWithOid::new(day, pg_sys::DATEOID) }
 }
+
+/// A `timestamptz` argument, of microseconds since 2000-01-01 UTC.
+pub(crate) fn timestamptz<'a>(time: i64) -> DatumWithOid<'a> {
+    // SAFETY: a timestamptz is passed by value, as these microseconds.
+    unsafe { DatumWithOid::new(time, pg_sys::TIMESTAMPTZOID) }
+}

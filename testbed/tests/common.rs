@@ -12,6 +12,7 @@ use testbed::guardian::wait_until;
 use testbed::queue::Queue;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
+use tokio_postgres::types::{FromSql, Type};
 
 /// The cluster for tests that do nothing to a whole server.
 pub(crate) async fn cluster() -> &'static Cluster {
@@ -159,6 +160,39 @@ pub(crate) async fn try_ingest<I: AsRef<str>, B: AsRef<str>>(
         array_fill($3::text::timestamptz, ARRAY[cardinality($1::text[])]), array_fill(1, ARRAY[cardinality($1::text[])]))";
     let row = client.query_one(sql, &[&ids, &bodies, &sent_at]).await?;
     Ok([0, 1, 2].map(|at| row.get(at)))
+}
+
+/// A text as it comes, whatever its encoding.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Raw(pub(crate) Vec<u8>);
+
+impl FromSql<'_> for Raw {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw.to_vec()))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// What the recoverer's procedure shows.
+pub(crate) async fn unseal(
+    client: &Client,
+    id: Option<i64>,
+    reason: Option<&str>,
+) -> Result<Vec<u8>, tokio_postgres::Error> {
+    let row = client.query_one("CALL pgmask.unseal_quarantine($1, $2)", &[&id, &reason]).await?;
+    Ok(row.get::<_, Raw>(0).0)
+}
+
+/// All bodies of the quarantine, opened, by id.
+pub(crate) async fn unseal_all(client: &Client) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    for row in client.query("SELECT id FROM pgmask.quarantine ORDER BY id", &[]).await.unwrap() {
+        bodies.push(unseal(client, Some(row.get(0)), Some("a test")).await.unwrap());
+    }
+    bodies
 }
 
 /// The texts that a query gives, a row each.

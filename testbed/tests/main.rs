@@ -10,6 +10,7 @@ mod common;
 
 /// What SQL sees.
 mod extension {
+    mod audit;
     mod bad_input;
     mod concurrency;
     mod documentation;

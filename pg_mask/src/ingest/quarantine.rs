@@ -2,11 +2,14 @@
 
 use super::batch::Message;
 use crate::arrays::ArrayBuilder;
+use crate::clock::{self, Micros};
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::plan;
-use crate::text::Text;
+use crate::text::{OwnedText, Text};
 use pg_mask_core::login::Refusal;
+use pg_mask_core::seal::SealError;
+use pgrx::prelude::*;
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
@@ -14,9 +17,26 @@ const NEXT_IDS: &str = "SELECT pg_catalog.nextval('pgmask.quarantine_id_seq')
     FROM pg_catalog.generate_series(1, $1)";
 
 const KEEP: &str =
-    "INSERT INTO pgmask.quarantine (id, message_id, sent_at, receive_count, reason, sealed_body)
+    "INSERT INTO pgmask.quarantine (id, message_id, sent_at, receive_count, reason, sealed_body, quarantined_at)
     OVERRIDING SYSTEM VALUE
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6)";
+    SELECT *, $7 FROM unnest($1, $2, $3, $4, $5, $6)";
+
+const FIND: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body
+    FROM pgmask.quarantine WHERE id = $1";
+
+const DATABASE_IDS: &str = "SELECT id FROM pgmask.database_id ORDER BY made_at DESC, id";
+
+/// Which database a sealed body belongs to.
+pub(super) type DatabaseId = [u8; 16];
+
+/// A row of the quarantine, as far as it is needed to open it.
+pub(super) struct Sealed {
+    pub(super) id: i64,
+    message_id: OwnedText,
+    pub(super) sent_at: Option<Micros>,
+    pub(super) quarantined_at: Micros,
+    body: Vec<u8>,
+}
 
 /// Seals the bodies of `refused` messages and stores them.
 pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result<(), Error> {
@@ -29,9 +49,11 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
     let mut receive_counts = ArrayBuilder::integer();
     let mut reasons = ArrayBuilder::text();
     let mut bodies = ArrayBuilder::bytea();
+    let here = *database_ids()?.first().ok_or(Error::NoDatabaseId)?;
+    let now = clock::now();
     for (id, (message, reason)) in next_ids(refused.len())?.into_iter().zip(refused) {
         let body = message.body.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
-        let sealed = keys.seal(&identity(id, message.id), &body)?;
+        let sealed = keys.seal(&identity(here, id, message.id, message.sent_at, now), &body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
         message_ids.push_bytes(Some(message.id.as_server_bytes()));
         sent_at.push_fixed(message.sent_at.map(i64::to_ne_bytes));
@@ -40,23 +62,65 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
         bodies.push_bytes(Some(&sealed));
     }
     let columns = [ids, message_ids, sent_at, receive_counts, reasons, bodies];
-    plan::run(KEEP, || columns.into_iter().map(ArrayBuilder::finish).collect(), |_| ());
+    let columns = columns.into_iter().map(ArrayBuilder::finish);
+    plan::run(KEEP, || columns.chain([plan::timestamptz(now)]).collect(), |_| ());
     Ok(())
 }
 
-/// Opens the body that was sealed for the row of that id.
-pub(super) fn open(
-    keys: &Keys,
-    id: i64,
-    message_id: Text<'_>,
-    sealed_body: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    keys.open(&identity(id, message_id), sealed_body).map_err(|error| Error::Unseal { id, error })
+/// The row of that id.
+pub(super) fn find(id: i64) -> Result<Sealed, Error> {
+    plan::rows(FIND, || vec![id.into()], Sealed::read)?.pop().ok_or(Error::NotInQuarantine(Some(id)))
 }
 
-/// What binds a sealed body to its row: the row's id and its message id.
-fn identity(id: i64, message_id: Text<'_>) -> Vec<u8> {
-    [b"pgmask.quarantine", &id.to_be_bytes()[..], &message_id.to_utf8_if_it_can()].concat()
+impl Sealed {
+    /// Reads the columns id, message_id, sent_at, quarantined_at, sealed_body, which come first in `row`.
+    pub(super) fn read(row: &plan::Row<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.get(1)?,
+            message_id: row.get(2)?,
+            sent_at: row.get_or_null::<TimestampWithTimeZone>(3)?.map(i64::from),
+            quarantined_at: row.get::<TimestampWithTimeZone>(4)?.into(),
+            body: row.get(5)?,
+        })
+    }
+
+    /// Opens the body, if it was sealed for this row of a database that has one of the ids.
+    pub(super) fn open(&self, keys: &Keys, databases: &[DatabaseId]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut opened = Err(SealError::Broken);
+        for database in databases {
+            let row =
+                identity(*database, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at);
+            opened = keys.open(&row, &self.body);
+            if !matches!(opened, Err(SealError::Broken)) {
+                break;
+            }
+        }
+        opened.map_err(|error| Error::Unseal { id: self.id, error })
+    }
+}
+
+/// The ids of this database: the one that it got when the extension was created, first, and those of the
+/// databases whose dumps were restored into it.
+pub(super) fn database_ids() -> Result<Vec<DatabaseId>, Error> {
+    plan::rows(DATABASE_IDS, Vec::new, |row| Ok(*row.get::<pgrx::Uuid>(1)?.as_bytes()))
+}
+
+/// What binds a sealed body to its place: to the database, and to the row's id, message id and times.
+fn identity(
+    database: DatabaseId,
+    id: i64,
+    message_id: Text<'_>,
+    sent_at: Option<Micros>,
+    quarantined_at: Micros,
+) -> Vec<u8> {
+    let mut identity = b"pgmask.quarantine".to_vec();
+    identity.extend(database);
+    identity.extend(id.to_be_bytes());
+    identity.extend(quarantined_at.to_be_bytes());
+    identity.push(sent_at.is_some().into());
+    identity.extend(sent_at.unwrap_or_default().to_be_bytes());
+    identity.extend(message_id.to_utf8_if_it_can().iter());
+    identity
 }
 
 /// Ids are needed before the rows are written: a body is sealed with its row's id.

@@ -1,7 +1,7 @@
 //! Taking in what lies in the quarantine, once the cause is gone.
 
 use super::batch::create_date;
-use super::quarantine;
+use super::quarantine::{self, DatabaseId, Sealed};
 use super::rows::{self, NonePasses, Outcome, Row};
 use super::target::Target;
 use crate::arrays::ArrayBuilder;
@@ -25,7 +25,7 @@ const NEXT: &str = "SELECT id, pg_catalog.octet_length(sealed_body)::bigint FROM
     ORDER BY id LIMIT $3
     FOR UPDATE SKIP LOCKED";
 
-const READ: &str = "SELECT id, message_id, sent_at, quarantined_at, reason, sealed_body
+const READ: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body, reason
     FROM pgmask.quarantine WHERE id = ANY ($1) ORDER BY id";
 
 const REMOVE: &str = "DELETE FROM pgmask.quarantine WHERE id = ANY ($1)";
@@ -117,17 +117,17 @@ fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quaranti
         room -= size;
         ids.push_fixed(Some(id.to_ne_bytes()));
     }
-    plan::rows(READ, || vec![ids.finish()], |row| open(keys, row))
+    let databases = quarantine::database_ids()?;
+    plan::rows(READ, || vec![ids.finish()], |row| open(keys, &databases, row))
 }
 
-fn open(keys: &Keys, row: &plan::Row<'_>) -> Result<Quarantined, Error> {
-    let id = row.get(1)?;
-    let message_id: OwnedText = row.get(2)?;
+fn open(keys: &Keys, databases: &[DatabaseId], row: &plan::Row<'_>) -> Result<Quarantined, Error> {
+    let sealed = Sealed::read(row)?;
     Ok(Quarantined {
-        id,
-        sent_at: row.get_or_null::<TimestampWithTimeZone>(3)?.map(i64::from),
-        quarantined_at: row.get::<TimestampWithTimeZone>(4)?.into(),
-        reason: row.get(5)?,
-        body: quarantine::open(keys, id, message_id.as_text(), &row.get::<Vec<u8>>(6)?)?,
+        id: sealed.id,
+        sent_at: sealed.sent_at,
+        quarantined_at: sealed.quarantined_at,
+        reason: row.get(6)?,
+        body: sealed.open(keys, databases)?,
     })
 }

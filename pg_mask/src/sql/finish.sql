@@ -42,7 +42,8 @@ COMMENT ON COLUMN pgmask.ledger_slot.look_when_old IS
     'when this day is more than pgmask.ledger_days ago; NULL is at once';
 COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';
 COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
-    'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id and message id';
+    'XChaCha20-Poly1305 under the keyring''s seal key, bound to this row''s id, message id and times, and to the database';
+COMMENT ON TABLE pgmask.database_id IS 'which database sealed bodies belong to; travels with dumps';
 COMMENT ON VIEW pgmask.quarantine_summary IS 'quarantined messages by reason and UTC day';
 
 COMMENT ON TABLE pgmask.audit IS 'who opened which quarantined message, when and why';
@@ -87,8 +88,10 @@ COMMENT ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint) IS '
 COMMENT ON FUNCTION pgmask.remask_left(oid, text[], text) IS 'blocks with older tokens, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
-COMMENT ON FUNCTION pgmask.unseal_quarantine(bigint, text) IS
+COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
+COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.maintain() IS
     'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';

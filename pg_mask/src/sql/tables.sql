@@ -9,6 +9,14 @@ CREATE TABLE pgmask.quarantine (
     sealed_body bytea NOT NULL
 );
 
+-- Which database sealed bodies belong to: moved to another one, they don't open. A restore adds the ids of
+-- the database that was dumped to the one that CREATE EXTENSION makes.
+CREATE TABLE pgmask.database_id (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO pgmask.database_id DEFAULT VALUES;
+
 CREATE VIEW pgmask.quarantine_summary AS
     SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
     FROM pgmask.quarantine
@@ -29,5 +37,6 @@ CREATE TABLE pgmask.audit (
 -- All of it belongs in a dump: messages are counted once, nothing is lost.
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.database_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_id_seq', '');

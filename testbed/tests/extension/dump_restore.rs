@@ -1,7 +1,7 @@
 //! A dump holds no key. However it is restored: beside its own keyring the tokens go on, beside another
 //! one nothing is masked, and `key_status()` says why.
 
-use crate::common::{count, message, query_strings, write_keyring};
+use crate::common::{count, message, query_strings, unseal_all, write_keyring};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testbed::cluster::Cluster;
@@ -166,8 +166,7 @@ async fn goes_on(client: &Client, dumps: &Dumps, name: &str) {
     assert_eq!(token, [&dumps.token[..]], "{name}");
     let again = INGEST.replace("inserted + quarantined", "duplicate");
     assert_eq!(count(client, &again).await, 2, "{name}");
-    let open = "SELECT pgmask.unseal_quarantine(id, 'a test') FROM pgmask.quarantine";
-    assert_eq!(query_strings(client, open).await, ["nonsense"], "{name}");
+    assert_eq!(unseal_all(client).await, [b"nonsense"], "{name}");
     let stored = "SELECT count(*) FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7')";
     assert_eq!(count(client, stored).await, 1, "{name}");
 }
@@ -182,7 +181,7 @@ async fn is_refused(client: &Client, dumps: &Dumps, name: &str) {
         "SELECT * FROM pgmask.ingest_login_batch('{}', '{}', '{}', '{}')",
         "SELECT ingest_login('{\"user_id\": 2}')",
         "SELECT pgmask.replay_quarantine()",
-        "SELECT pgmask.unseal_quarantine(id, 'a test') FROM pgmask.quarantine",
+        "CALL pgmask.unseal_quarantine(1, 'a test')",
     ] {
         let error = message(&client.query(sql, &[]).await.expect_err(sql));
         assert!(

@@ -126,7 +126,9 @@ async fn each_role_has_its_own_rights_and_no_other() {
         "SELECT mask_pii('x')",
         "SELECT * FROM user_logins",
         "SELECT * FROM pgmask.quarantine",
-        "SELECT pgmask.unseal_quarantine(1, 'x')",
+        "CALL pgmask.unseal_quarantine(1, 'x')",
+        "SELECT pgmask.audit_unseal(1, 'x')",
+        "SELECT pgmask.unsealed(1)",
     ] {
         is_refused(&operator, sql).await;
     }
