@@ -45,6 +45,7 @@ mod system {
     mod bad_messages;
     mod check;
     mod clean_up;
+    mod connection_settings;
     mod connections;
     mod drain;
     mod encodings;

@@ -3,7 +3,8 @@
 
 use crate::answer::{self, Answer, Refusal};
 use crate::error::Error;
-use crate::limits::{self, check_json};
+use crate::json;
+use crate::limits;
 use crate::negotiation::{Sign, Verdict};
 use crate::request::FORM;
 use crate::{Negotiation, Protocol, WRONG_PROTOCOL};
@@ -187,7 +188,7 @@ fn hand_on(
 
 /// Leaves an answer to the SDK, which reads it as JSON.
 fn hand_on_unchanged(response: &mut HttpResponse, body: Vec<u8>) -> Result<(), ConnectorError> {
-    let body = match check_json(&body) {
+    let body = match json::check(&body) {
         Ok(()) => body,
         // Some gateway's error page: the status says enough.
         Err(_) if !response.status().is_success() => Vec::new(),

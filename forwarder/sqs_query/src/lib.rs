@@ -26,6 +26,7 @@
 mod answer;
 mod connector;
 mod error;
+mod json;
 mod limits;
 mod negotiation;
 mod request;
