@@ -37,6 +37,10 @@ pub(crate) enum Error {
     NotATable(String),
     #[error("table \"{table}\" has no column \"{column}\"")]
     NoColumn { table: String, column: &'static str },
+    #[error("column \"{column}\" of table \"{table}\" is of the type {found}, which takes no {wanted}")]
+    ColumnType { table: String, column: &'static str, found: String, wanted: &'static str },
+    #[error("column \"{column}\" of table \"{table}\" is generated, so nothing can be written into it")]
+    ColumnNotWritable { table: String, column: &'static str },
     #[error("column \"{column}\" of table \"{table}\" has no room for a token of {needed} characters")]
     NarrowColumn { table: String, column: &'static str, needed: usize },
     #[error("there is no table with the OID {oid}")]
@@ -139,10 +143,13 @@ impl Error {
             Self::NoColumn { .. } | Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN
             }
-            Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } | Self::NotAText { .. } => {
-                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
+            Self::ColumnType { .. }
+            | Self::NarrowColumn { .. }
+            | Self::NarrowTokenColumn { .. }
+            | Self::NotAText { .. } => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            Self::GeneratedColumn { .. } | Self::ColumnNotWritable { .. } => {
+                PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS
             }
-            Self::GeneratedColumn { .. } => PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS,
             Self::MightyWriter(_)
             | Self::LeftBehind
             | Self::WriterLacks { .. }
@@ -203,6 +210,12 @@ impl Error {
             Self::ColumnsOfLoginTable(_) => "Leave the arguments columns and domain out.",
             Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
                 "Name the columns that hold tokens: columns => '{…}'."
+            }
+            Self::ColumnType { .. } => {
+                "Give the column the type that sql/01_user_logins.sql gives it, or add a cast: CREATE CAST (text AS …) WITH INOUT AS ASSIGNMENT."
+            }
+            Self::ColumnNotWritable { .. } => {
+                "Make it a plain column, or let pgmask.login_table name another table."
             }
             Self::NotAText { .. } => "Tokens are texts: name columns of the types text, varchar or char.",
             Self::GeneratedColumn { .. } => "Lift the column that it is generated from.",

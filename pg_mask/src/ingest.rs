@@ -6,6 +6,7 @@
 //! one message to who has the right and a reason.
 
 mod batch;
+pub(crate) mod columns;
 mod ledger;
 mod quarantine;
 mod replay;
@@ -22,7 +23,7 @@ use batch::Batch;
 use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
-use rows::{NonePasses, Outcome, Row};
+use rows::{Maskers, NonePasses, Outcome, Row};
 use target::Target;
 
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
@@ -56,13 +57,15 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
 
+    let maskers = Maskers::new(&keys, &target);
+
     let (fresh, duplicate) = ledger::claim(batch.messages)?;
     let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Text::to_utf8_if_it_can)).collect();
     let mut rows = Vec::with_capacity(fresh.len());
     let mut refused = Vec::new();
     for (message, body) in fresh.iter().zip(&bodies) {
         let row = match body {
-            Some(body) => Row::parse(body, message.create_date, &target, &keys.pii),
+            Some(body) => Row::parse(body, message.create_date, &target, &maskers),
             None => Err(Refusal::InvalidJson),
         };
         match row {
@@ -89,7 +92,8 @@ fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     let target = Target::find()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
-    let row = Row::parse(body, day, &target, &keys.pii).map_err(Error::Refused)?;
+    let maskers = Maskers::new(&keys, &target);
+    let row = Row::parse(body, day, &target, &maskers).map_err(Error::Refused)?;
     rows::insert_one(&target, &row)
 }
 

@@ -82,11 +82,7 @@ fn lift_rows<'a>(
             let value = row.get_or_null::<OwnedText>(at + 2)?;
             let token = value.as_ref().and_then(|value| Token::parse(&value.0));
             match token.and_then(|token| column.masker.lift(&token)) {
-                Some(hash) => {
-                    let mut token = vec![0; column.masker.token_len()];
-                    column.masker.write_token(&hash, &mut token);
-                    lifted.push_bytes(Some(&token));
-                }
+                Some(hash) => lifted.push_bytes(Some(&column.masker.token_of(&hash))),
                 None => lifted.push_bytes(value.as_ref().map(|value| value.0.as_slice())),
             }
         }

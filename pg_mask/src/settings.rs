@@ -2,7 +2,7 @@
 //! anybody else.
 
 use pgrx::prelude::*;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,18 @@ static LOGIN_TABLE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"public.user_logins"));
 static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
 
+static INVALID_OPTIONAL: GucSetting<InvalidOptional> =
+    GucSetting::<InvalidOptional>::new(InvalidOptional::Quarantine);
 static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// What becomes of a message with an optional field that is invalid or too long.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub(crate) enum InvalidOptional {
+    #[name = c"quarantine"]
+    Quarantine,
+    #[name = c"null"]
+    Null,
+}
 
 /// Defines the settings and reserves their prefix, so that a misspelt one is an error.
 pub(crate) fn define() {
@@ -43,6 +54,14 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_enum_guc(
+        c"pgmask.invalid_optional",
+        c"What becomes of a message with an optional field that is invalid or too long.",
+        c"quarantine keeps the message, sealed; null stores it without the field.",
+        &INVALID_OPTIONAL,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"pgmask.guess_limit",
         c"How many values a role may have masked in an hour.",
@@ -61,6 +80,11 @@ pub(crate) fn define() {
 #[pg_extern(schema = "pgmask", stable, parallel_safe)]
 fn ledger_days() -> i32 {
     LEDGER_DAYS.get()
+}
+
+/// `pgmask.invalid_optional`.
+pub(crate) fn invalid_optional() -> InvalidOptional {
+    INVALID_OPTIONAL.get()
 }
 
 /// `pgmask.guess_limit`; `None` if there is no limit.

@@ -28,6 +28,7 @@ mod extension {
     mod neighbours;
     mod no_raw_value;
     mod numbers;
+    mod optional_fields;
     mod poison;
     mod privileges;
     mod properties;

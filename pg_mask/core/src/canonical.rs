@@ -19,6 +19,13 @@ pub fn canonical<'a>(value: &'a [u8], scratch: &'a mut Scratch) -> &'a [u8] {
     if value.len() <= LONGEST_INPUT && may_be_rewritten(value) { rewrite(value, scratch) } else { value }
 }
 
+/// The address or network that `value` is; `None` if it is none.
+pub fn network(value: &[u8]) -> Option<Network> {
+    let value = trim(value);
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= LONGEST_INPUT)?;
+    Network::parse(text)
+}
+
 /// Whether `value` has a colon or a slash among its first or last eight bytes, as every address has
 /// that is not canonical as it stands: IPv6 begins with a group of four digits at most, and a port or
 /// a prefix length ends the text. A fast path: plain IPv4 addresses and most device ids have neither.

@@ -93,10 +93,19 @@ impl Masker {
 
     /// The token of `value`; `None` if it is empty or all white space.
     pub fn token(&self, value: &[u8]) -> Option<Vec<u8>> {
-        let hash = self.hash(value)?;
+        Some(self.token_of(&self.hash(value)?))
+    }
+
+    /// The token of an address or network.
+    pub fn network_token(&self, network: Network) -> Vec<u8> {
+        self.token_of(&self.hash_network(network))
+    }
+
+    /// The token of `hash`.
+    pub fn token_of(&self, hash: &Hash) -> Vec<u8> {
         let mut token = vec![0; self.token_len()];
-        self.write_token(&hash, &mut token);
-        Some(token)
+        self.write_token(hash, &mut token);
+        token
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::batch::create_date;
 use super::quarantine::{self, DatabaseId, Sealed};
-use super::rows::{self, NonePasses, Outcome, Row};
+use super::rows::{self, Maskers, NonePasses, Outcome, Row};
 use super::target::Target;
 use crate::arrays::ArrayBuilder;
 use crate::clock::Micros;
@@ -56,25 +56,26 @@ fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
     let target = Target::find()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
+    let maskers = Maskers::new(&keys, &target);
     let (mut inserted, mut kept) = (0, 0);
     let mut last = i64::MIN;
     loop {
         let messages = next(&keys, last, reason)?;
         let Some(message) = messages.last() else { return Ok((inserted, kept)) };
         last = message.id;
-        let refused = replay_some(&keys, &target, &messages)?;
+        let refused = replay_some(&maskers, &target, &messages)?;
         inserted += (messages.len() - refused) as i64;
         kept += refused as i64;
     }
 }
 
 /// Inserts what passes and removes it from the quarantine; returns how many are kept.
-fn replay_some(keys: &Keys, target: &Target, messages: &[Quarantined]) -> Result<usize, Error> {
+fn replay_some(maskers: &Maskers, target: &Target, messages: &[Quarantined]) -> Result<usize, Error> {
     let mut rows = Vec::with_capacity(messages.len());
     let mut refused = Vec::new();
     for message in messages {
         let create_date = create_date(message.sent_at, message.quarantined_at);
-        match Row::parse(&message.body, create_date, target, &keys.pii) {
+        match Row::parse(&message.body, create_date, target, maskers) {
             Ok(row) => rows.push((row, message)),
             Err(reason) => refused.push((message, reason)),
         }

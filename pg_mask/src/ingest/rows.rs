@@ -4,11 +4,16 @@ use super::target::Target;
 use crate::arrays::ArrayBuilder;
 use crate::clock::Day;
 use crate::error::Error;
+use crate::keys::Keys;
+use crate::settings::InvalidOptional;
 use crate::subtransaction::{Failure, attempt};
-use crate::{plan, text};
+use crate::{plan, settings, text};
+use pg_mask_core::canonical;
 use pg_mask_core::login::{self, Field, Refusal, app_version};
-use pg_mask_core::mask::Masker;
+use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};
+use pg_mask_core::network::{DEFAULT_V4_BITS, DEFAULT_V6_BITS};
 use std::borrow::Cow;
+use std::rc::Rc;
 
 /// A row as it is stored: nothing in it is raw that has to be masked.
 pub(super) struct Row<'a> {
@@ -17,8 +22,42 @@ pub(super) struct Row<'a> {
     masked_ip: Option<Vec<u8>>,
     masked_device_id: Option<Vec<u8>>,
     locale: Option<Cow<'a, [u8]>>,
-    app_version: Option<i32>,
+    app_version: Option<Version<'a>>,
     create_date: Day,
+    /// The token of the address's network, for a table that has a column for it.
+    masked_ip_network: Option<Vec<u8>>,
+}
+
+/// A version as the table's column has it.
+enum Version<'a> {
+    Integer(i32),
+    Text(Cow<'a, [u8]>),
+}
+
+/// What masks the values of a batch.
+pub(super) struct Maskers {
+    pii: Rc<Masker>,
+    /// If the table has a column for tokens of networks.
+    network: Option<Rc<Masker>>,
+    invalid_optional: InvalidOptional,
+}
+
+impl Maskers {
+    pub(super) fn new(keys: &Keys, target: &Target) -> Self {
+        Self {
+            pii: keys.pii.clone(),
+            network: target.columns.has_network.then(|| keys.masker(NETWORK_DOMAIN.as_bytes())),
+            invalid_optional: settings::invalid_optional(),
+        }
+    }
+
+    /// An optional field, or what becomes of the message where it is invalid.
+    fn optional<T>(&self, field: Result<Option<T>, Refusal>) -> Result<Option<T>, Refusal> {
+        match (field, self.invalid_optional) {
+            (Err(_), InvalidOptional::Null) => Ok(None),
+            (field, _) => field,
+        }
+    }
 }
 
 impl<'a> Row<'a> {
@@ -27,24 +66,38 @@ impl<'a> Row<'a> {
         body: &'a [u8],
         create_date: Day,
         target: &Target,
-        masker: &Masker,
+        maskers: &Maskers,
     ) -> Result<Self, Refusal> {
         let login = login::parse(body)?;
         let stored = |field, value: Cow<'a, str>| {
-            target.check_length(field, &value)?;
+            target.columns.check_length(field, &value)?;
             text::to_server(value).ok_or(Refusal::Invalid(field))
         };
-        let token = |value: Option<Cow<'_, str>>| masker.token(value?.as_bytes());
-        let version =
-            |text: Cow<'_, str>| app_version::to_integer(&text).ok_or(Refusal::Invalid(Field::AppVersion));
+        let version = |text: Cow<'a, str>| {
+            if target.columns.version_is_text {
+                return stored(Field::AppVersion, text).map(Version::Text);
+            }
+            app_version::to_integer(&text).map(Version::Integer).ok_or(Refusal::Invalid(Field::AppVersion))
+        };
+        let optional = |field, value: login::Optional<'a>| {
+            maskers.optional(value.and_then(|value| value.map(|value| stored(field, value)).transpose()))
+        };
+        let token = |masker: &Masker, value: &Option<Cow<'_, str>>| masker.token(value.as_ref()?.as_bytes());
+        let ip = maskers.optional(login.ip)?;
+        let device_id = maskers.optional(login.device_id)?;
+        let app_version = login.app_version.and_then(|text| text.map(version).transpose());
         Ok(Self {
             user_id: stored(Field::UserId, login.user_id)?,
-            device_type: login.device_type?.map(|value| stored(Field::DeviceType, value)).transpose()?,
-            masked_ip: token(login.ip?),
-            masked_device_id: token(login.device_id?),
-            locale: login.locale?.map(|value| stored(Field::Locale, value)).transpose()?,
-            app_version: login.app_version?.map(version).transpose()?,
+            device_type: optional(Field::DeviceType, login.device_type)?,
+            masked_ip: token(&maskers.pii, &ip),
+            masked_device_id: token(&maskers.pii, &device_id),
+            locale: optional(Field::Locale, login.locale)?,
+            app_version: maskers.optional(app_version)?,
             create_date,
+            masked_ip_network: maskers.network.as_ref().and_then(|masker| {
+                let network = canonical::network(ip.as_ref()?.as_bytes())?;
+                Some(masker.network_token(network.enclosing(DEFAULT_V4_BITS, DEFAULT_V6_BITS)))
+            }),
         })
     }
 }
@@ -186,19 +239,27 @@ fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>)
     let mut masked_ip = ArrayBuilder::text();
     let mut masked_device_id = ArrayBuilder::text();
     let mut locale = ArrayBuilder::text();
-    let mut app_version = ArrayBuilder::integer();
+    let version_is_text = target.columns.version_is_text;
+    let mut app_version = if version_is_text { ArrayBuilder::text() } else { ArrayBuilder::integer() };
     let mut create_date = ArrayBuilder::date();
+    let mut masked_ip_network = ArrayBuilder::text();
     for row in rows {
         user_id.push_bytes(Some(&row.user_id));
         device_type.push_bytes(row.device_type.as_deref());
         masked_ip.push_bytes(row.masked_ip.as_deref());
         masked_device_id.push_bytes(row.masked_device_id.as_deref());
         locale.push_bytes(row.locale.as_deref());
-        app_version.push_fixed(row.app_version.map(i32::to_ne_bytes));
+        match &row.app_version {
+            Some(Version::Integer(version)) => app_version.push_fixed(Some(version.to_ne_bytes())),
+            Some(Version::Text(version)) => app_version.push_bytes(Some(version)),
+            None => app_version.push_bytes(None),
+        }
         create_date.push_fixed(Some(row.create_date.to_ne_bytes()));
+        masked_ip_network.push_bytes(row.masked_ip_network.as_deref());
     }
     let columns = [user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date];
-    let arguments = || columns.into_iter().map(ArrayBuilder::finish).collect();
+    let columns = columns.into_iter().chain(target.columns.has_network.then_some(masked_ip_network));
+    let arguments = || columns.map(ArrayBuilder::finish).collect();
     target.writer.run(|| plan::insert_into(target.oid, &target.insert, arguments))?;
     target.writer.left_nothing_behind()
 }

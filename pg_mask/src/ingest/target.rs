@@ -1,19 +1,15 @@
 //! The table that logins are written to: which one, whose, and how long its texts may be.
 
+use super::columns::Columns;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::{plan, settings};
-use pg_mask_core::login::{Field, Refusal};
 use pg_mask_core::mask::Masker;
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
-
-/// The columns that we write, in the order of the insert's parameters.
-pub(super) const COLUMNS: [&str; 7] =
-    ["user_id", "device_type", "masked_ip", "masked_device_id", "locale", "app_version", "create_date"];
 
 /// A table that was found fit for logins. It is locked against changes of its definition until the
 /// transaction ends.
@@ -29,8 +25,7 @@ pub(super) struct Target {
     /// The statement that has constraints checked with the insert that may wait for the commit: at the
     /// commit nobody could tell which row it was, and a security-restricted operation defers nothing.
     check_now: Option<String>,
-    /// The most characters that each column takes.
-    limits: [Option<usize>; COLUMNS.len()],
+    pub(super) columns: Columns,
 }
 
 impl Target {
@@ -66,18 +61,11 @@ impl Target {
                 return Err(Error::RuleInstead(shown.to_owned()));
             }
             let found = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
-            let mut limits = [None; COLUMNS.len()];
-            for (name, limit) in COLUMNS.into_iter().zip(&mut limits) {
-                let column = found.iter().find(|column| !column.attisdropped && column.name() == name);
-                let Some(column) = column else {
-                    return Err(Error::NoColumn { table: shown.to_owned(), column: name });
-                };
-                *limit = limit_of(column);
-            }
+            let columns = Columns::examine(&found, shown)?;
             let schema = CStr::from_ptr(pg_sys::get_namespace_name(class.relnamespace));
             let table = CStr::from_ptr(class.relname.data.as_ptr());
             let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema.as_ptr(), table.as_ptr()));
-            let insert = insert_statement(name);
+            let insert = insert_statement(name, &columns);
             let triggers = match (*relation).trigdesc.as_ref() {
                 Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
                 None => &[],
@@ -87,7 +75,7 @@ impl Target {
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now(oid)? } else { None };
             let writer = Writer::find()?;
-            Ok(Self { shown: shown.to_owned(), oid, insert, writer, is_partitioned, check_now, limits })
+            Ok(Self { shown: shown.to_owned(), oid, insert, writer, is_partitioned, check_now, columns })
         }
     }
 
@@ -140,25 +128,9 @@ impl Target {
         }
     }
 
-    /// Refuses a text with more characters than the column of `field` takes.
-    pub(super) fn check_length(&self, field: Field, text: &str) -> Result<(), Refusal> {
-        let limit = COLUMNS.iter().position(|column| *column == field.name()).and_then(|at| self.limits[at]);
-        // No text has more characters than bytes.
-        match limit {
-            Some(limit) if text.len() > limit && text.chars().count() > limit => Err(Refusal::TooLong(field)),
-            _ => Ok(()),
-        }
-    }
-
     /// Refuses a table that could not take the tokens of `masker`.
     pub(super) fn has_room_for_tokens(&self, masker: &Masker) -> Result<(), Error> {
-        let needed = masker.token_len();
-        for (column, limit) in COLUMNS.into_iter().zip(self.limits) {
-            if column.starts_with("masked_") && limit.is_some_and(|limit| limit < needed) {
-                return Err(Error::NarrowColumn { table: self.shown.clone(), column, needed });
-            }
-        }
-        Ok(())
+        self.columns.has_room_for_tokens(masker, &self.shown)
     }
 }
 
@@ -189,7 +161,7 @@ const LACKS: &str = "SELECT CASE
         WHEN NOT (SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($2, $1, a.attnum, 'INSERT'))
                 FROM pg_catalog.pg_attribute AS a
                 WHERE a.attrelid = $1 AND a.attname IN ('user_id', 'device_type', 'masked_ip', 'masked_device_id',
-                    'locale', 'app_version', 'create_date'))
+                    'locale', 'app_version', 'create_date', 'masked_ip_network'))
             THEN pg_catalog.format('INSERT ON TABLE %s', c.oid::pg_catalog.regclass)
         ELSE (SELECT pg_catalog.min(pg_catalog.format('USAGE ON SEQUENCE %s', s.oid::pg_catalog.regclass))
             FROM pg_catalog.pg_attrdef AS f
@@ -208,11 +180,12 @@ const HAS_POLICY: &str = "SELECT EXISTS (
     )";
 
 /// The statement that inserts, for a name that is quoted.
-fn insert_statement(name: &CStr) -> CString {
+fn insert_statement(name: &CStr, columns: &Columns) -> CString {
+    let names: Vec<&str> = columns.names().collect();
     let mut sql = b"INSERT INTO ".to_vec();
     sql.extend(name.to_bytes());
-    sql.extend(format!(" ({}) SELECT ", COLUMNS.join(", ")).bytes());
-    let values: Vec<String> = (1..=COLUMNS.len()).map(|n| format!("pg_catalog.unnest(${n})")).collect();
+    sql.extend(format!(" ({}) SELECT ", names.join(", ")).bytes());
+    let values: Vec<String> = (1..=names.len()).map(|n| format!("pg_catalog.unnest(${n})")).collect();
     sql.extend(values.join(", ").bytes());
     CString::new(sql).unwrap_or_default() // a name has no 0 in it
 }
@@ -250,16 +223,4 @@ pub(crate) fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
     let name = name.to_str().ok()?;
     // SAFETY: to_regclass takes a text and gives a regclass or NULL.
     unsafe { pgrx::direct_function_call(pg_sys::to_regclass, &[name.into_datum()]) }
-}
-
-/// The n of `varchar(n)` and `char(n)`, also under a domain.
-///
-/// # Safety
-/// `column` belongs to an open relation.
-pub(crate) unsafe fn limit_of(column: &pg_sys::FormData_pg_attribute) -> Option<usize> {
-    let mut modifier = column.atttypmod;
-    // SAFETY: a catalog look-up.
-    let base = unsafe { pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier) };
-    let has_length = matches!(base, pg_sys::VARCHAROID | pg_sys::BPCHAROID);
-    has_length.then(|| usize::try_from(modifier - pg_sys::VARHDRSZ as i32).ok()).flatten()
 }

@@ -2,7 +2,7 @@
 //! do to it.
 
 use crate::error::Error;
-use crate::ingest::target;
+use crate::ingest::{columns, target};
 use crate::keys::Keys;
 use crate::text::Text;
 use crate::{guesses, plan, settings};
@@ -14,8 +14,6 @@ use std::rc::Rc;
 
 /// Columns whose names begin so hold tokens.
 const TOKEN_COLUMNS: &str = "masked_";
-/// This column holds tokens of networks.
-const NETWORK_COLUMN: &str = "masked_ip_network";
 
 /// A table without partitions, or one partition. It is locked against changes of its definition until the
 /// transaction ends.
@@ -116,7 +114,7 @@ impl Part {
                 }
                 let domain = match domain {
                     Some(domain) => domain.to_utf8(),
-                    None if plain == NETWORK_COLUMN => NETWORK_DOMAIN.as_bytes(),
+                    None if plain == columns::NETWORK => NETWORK_DOMAIN.as_bytes(),
                     None => DEFAULT_DOMAIN,
                 };
                 let masker = keys.masker(domain);
@@ -183,7 +181,7 @@ unsafe fn has_room(column: &pg_sys::FormData_pg_attribute, table: &str, needed: 
         return Err(Error::NotAText { table: table.to_owned(), column: name() });
     }
     // SAFETY: by the caller.
-    match unsafe { target::limit_of(column) } {
+    match unsafe { columns::limit_of(column) } {
         Some(limit) if limit < needed => {
             Err(Error::NarrowTokenColumn { table: table.to_owned(), column: name(), needed })
         }
