@@ -1,11 +1,14 @@
 //! AWS JSON: how large the SDK will find a document, which reads it all into memory.
 
 use crate::error::Error;
-use crate::limits::{DEPTH, VALUES};
+use crate::limits::{DEPTH, UNCOUNTED_BYTES, VALUES};
 
 /// Counts a JSON document's values and depth before it is read into memory. Whether it is JSON at all is
 /// left to what reads it.
 pub(crate) fn check(document: &[u8]) -> Result<(), Error> {
+    if document.len() <= UNCOUNTED_BYTES {
+        return Ok(());
+    }
     let (mut values, mut depth) = (1, 0_usize);
     let mut bytes = document.iter();
     while let Some(byte) = bytes.next() {
@@ -44,18 +47,23 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 mod tests {
     use super::*;
 
+    /// As it is counted where it is long.
+    fn long(document: &str) -> Result<(), Error> {
+        check(format!("{document}{}", " ".repeat(UNCOUNTED_BYTES)).as_bytes())
+    }
+
     #[test]
-    fn values_and_depth_of_json_are_counted() {
+    fn values_and_depth_of_long_documents_are_counted() {
         let list = |length: usize| format!("{{\"Messages\":[{}]}}", vec!["{}"; length].join(","));
-        assert_eq!(check(list(VALUES / 2 - 2).as_bytes()), Ok(()));
-        assert_eq!(check(list(VALUES).as_bytes()), Err(Error::TooManyValues));
+        assert_eq!(long(&list(VALUES / 2 - 2)), Ok(()));
+        assert_eq!(long(&list(VALUES)), Err(Error::TooManyValues));
         // What is in a string is no value.
         let text = format!("{{\"Body\":\"{}\\\"{}\"}}", "[,{".repeat(VALUES), "]".repeat(VALUES));
-        assert_eq!(check(text.as_bytes()), Ok(()));
-        assert_eq!(check("[".repeat(DEPTH).as_bytes()), Ok(()));
-        assert_eq!(check("[".repeat(DEPTH + 1).as_bytes()), Err(Error::TooDeep));
-        for odd in [&b""[..], b"]]]]", b"\"", b"\"\\", b"\xff\xff", b"{}{}"] {
-            assert_eq!(check(odd), Ok(()));
+        assert_eq!(long(&text), Ok(()));
+        assert_eq!(long(&"[".repeat(DEPTH)), Ok(()));
+        assert_eq!(long(&"[".repeat(DEPTH + 1)), Err(Error::TooDeep));
+        for odd in ["", "]]]]", "\"", "\"\\", "{}{}"] {
+            assert_eq!(long(odd), Ok(()));
         }
     }
 }

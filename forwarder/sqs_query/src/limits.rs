@@ -14,5 +14,8 @@ pub(crate) const TIME: Duration = Duration::from_secs(30);
 /// The most values or elements of an answer. A message of SQS has less than a hundred, with all attributes,
 /// and an answer has ten messages. Values take much more memory than the bytes that they are written in.
 pub(crate) const VALUES: usize = 4096;
+/// The values of an answer of this size are not counted: they take little memory, however many they are.
+/// Most receives bring less.
+pub(crate) const UNCOUNTED_BYTES: usize = 16 << 10;
 /// How deep an answer may be nested. SQS's are five deep.
 pub(crate) const DEPTH: usize = 16;

@@ -163,9 +163,9 @@ proptest! {
 /// What is beyond the limits is an error that the SDK does not ask for again, in both protocols.
 #[tokio::test]
 async fn answers_have_limits() {
-    let many = "{},".repeat(limits::VALUES);
+    let many = "{},  ".repeat(limits::VALUES);
     let xml = message(|_| "<a/>".repeat(limits::VALUES), "");
-    let deep = "[".repeat(limits::DEPTH + 1);
+    let deep = "[".repeat(limits::UNCOUNTED_BYTES + 1);
     for (choice, kind, body, expected) in [
         (Choice::Json, AMZ_JSON, format!("{{\"Messages\":[{many}{{}}]}}").into_bytes(), Error::TooManyValues),
         (Choice::Auto, AMZ_JSON, deep.into_bytes(), Error::TooDeep),
@@ -179,7 +179,7 @@ async fn answers_have_limits() {
         assert_eq!(network.requests.lock().unwrap().len(), 1, "{expected:?}");
     }
     // A page of a gateway may be anything; its status says enough.
-    let page = (503, HTML, "{},".repeat(limits::VALUES).into_bytes());
+    let page = (503, HTML, many.into_bytes());
     let answers = [page, (200, AMZ_JSON, br#"{"Messages":[{"Body":"b"}]}"#.to_vec())];
     let (bodies, _) = receive(Choice::Json, &answers).await;
     assert_eq!(bodies.unwrap(), ["b"]);

@@ -6,6 +6,8 @@ use crate::common::cluster;
 use pg_settings::{Connection, Error, Kind, Protection, Settings};
 use std::collections::BTreeSet;
 use testbed::guardian::free_port;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 async fn connect(url: &str) -> Result<Connection, Error> {
     Settings::read(Some(url), &[], |_| None)?.connect().await
@@ -142,4 +144,42 @@ async fn kinds_tell_what_to_do_about_an_error() {
         assert_eq!(error.kind(), kind, "{url}: {error}");
         assert!(!error.to_string().contains("wrong"), "{error}");
     }
+}
+
+/// What a client says first, to a server that has TLS.
+async fn hello(parameters: &str) -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("postgresql://u@{NAME}:{port}/d?hostaddr=127.0.0.1&sslmode=require&{parameters}");
+    let hears = async {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut said = vec![0; 8];
+        client.read_exact(&mut said).await.unwrap();
+        if said == [0, 0, 0, 8, 4, 210, 22, 47] {
+            client.write_all(b"S").await.unwrap();
+        }
+        let mut more = vec![0; 1 << 14];
+        let size = client.read(&mut more).await.unwrap();
+        said.extend_from_slice(&more[..size]);
+        said
+    };
+    let (said, refused) = tokio::join!(hears, connect(&url));
+    assert!(refused.is_err());
+    said
+}
+
+fn has(said: &[u8], text: &str) -> bool {
+    said.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+#[tokio::test]
+async fn tls_begins_as_sslnegotiation_and_sslsni_say() {
+    const HANDSHAKE: u8 = 22; // RFC 8446, section 5.1
+    let asked = hello("").await;
+    assert!(asked.starts_with(&[0, 0, 0, 8]) && asked[8] == HANDSHAKE, "{asked:?}");
+    assert!(has(&asked, NAME));
+    let direct = hello("sslnegotiation=direct").await;
+    // The protocol's name has to be in it (PostgreSQL manual, "SSL Session Encryption").
+    assert!(direct[0] == HANDSHAKE && has(&direct, "postgresql"), "{direct:?}");
+    assert!(!has(&hello("sslsni=0").await, NAME));
 }
