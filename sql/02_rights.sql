@@ -27,7 +27,8 @@ GRANT EXECUTE ON FUNCTION
     pgmask.mask_network(inet, integer, integer), pgmask.app_version_text(integer),
     pgmask.current_mask(text, text), pgmask.mask_generation(text)
     TO pgmask_analyst;
-GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text), pgmask.key_status()
+GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text),
+    pgmask.reseal_quarantine(integer), pgmask.key_status()
     TO pgmask_operator;
 GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO pgmask_operator;
 GRANT EXECUTE ON FUNCTION

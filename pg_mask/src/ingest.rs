@@ -10,6 +10,7 @@ pub(crate) mod columns;
 mod ledger;
 mod quarantine;
 mod replay;
+mod reseal;
 mod rows;
 pub(crate) mod target;
 mod unseal;

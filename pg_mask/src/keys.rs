@@ -118,6 +118,11 @@ impl Keys {
         self.generation
     }
 
+    /// The id of the seal key in use.
+    pub(crate) fn seal_id(&self) -> Result<u32, Error> {
+        self.seal_id.ok_or(Error::NoSealKey)
+    }
+
     /// Seals `body` for the row that `row` identifies.
     pub(crate) fn seal(&self, row: &[u8], body: &[u8]) -> Result<Vec<u8>, Error> {
         seal::seal(self.seal_key().ok_or(Error::NoSealKey)?, row, body).map_err(Error::Seal)

@@ -97,6 +97,13 @@ impl Sealed {
         }
         opened.map_err(|error| Error::Unseal { id: self.id, error })
     }
+
+    /// The body sealed under the seal key in use, for this row of this database.
+    pub(super) fn anew(&self, keys: &Keys, databases: &[DatabaseId]) -> Result<Vec<u8>, Error> {
+        let here = *databases.first().ok_or(Error::NoDatabaseId)?;
+        let row = identity(here, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at);
+        keys.seal(&row, &self.open(keys, databases)?)
+    }
 }
 
 /// The ids of this database: the one that it got when the extension was created, first, and those of the

@@ -80,6 +80,8 @@ COMMENT ON FUNCTION pgmask.keyring_is_in_data_directory() IS
     'whether the keyring lies in the data directory, where base backups take it along';
 COMMENT ON FUNCTION pgmask.guess_limit_is_shared() IS
     'whether pgmask.guess_limit counts all sessions of a role together; each by itself otherwise';
+COMMENT ON FUNCTION pgmask.reseal_quarantine(integer) IS
+    'seals up to so many quarantined bodies anew that were sealed under an older key; returns how many';
 COMMENT ON FUNCTION pgmask.current_mask(text, text) IS
     'a token of an older generation, or a SHA-256 in hex, lifted to the generation in use; anything else as it is';
 COMMENT ON FUNCTION pgmask.mask_generation(text) IS

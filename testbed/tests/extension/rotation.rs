@@ -53,6 +53,22 @@ async fn a_rotation_is_a_transaction_and_a_key_that_is_added_waits() {
     ingest(&client, &[("b", "not a login")]).await;
     let sql = "SELECT count(*) FROM pgmask.replay_quarantine() WHERE kept = 2";
     assert_eq!(count(&client, sql).await, 1, "both are opened and looked at");
+
+    // Sealed anew, each once; nothing but the sealed bodies changes, and they still open.
+    ingest(&client, &(0..50).map(|n| (format!("c {n}"), "x".repeat(n * 100))).collect::<Vec<_>>()).await;
+    assert_eq!(count(&client, "SELECT pgmask.rotate_seal_key()::bigint").await, 3);
+    let others = "SELECT md5(string_agg((q.id, q.message_id, q.sent_at, q.reason, q.quarantined_at)::text, ' ' ORDER BY q.id))
+        FROM pgmask.quarantine q";
+    let before = texts(&client, others).await;
+    let mut resealed = Vec::new();
+    for _ in 0..4 {
+        resealed.push(count(&client, "SELECT pgmask.reseal_quarantine(20)::bigint").await);
+    }
+    assert_eq!(resealed, [20, 20, 12, 0]);
+    assert_eq!(texts(&client, others).await, before);
+    let ids = "SELECT count(*) FROM pgmask.quarantine WHERE get_byte(sealed_body, 4) = 3";
+    assert_eq!(count(&client, ids).await, 52);
+    assert_eq!(count(&client, "SELECT kept FROM pgmask.replay_quarantine()").await, 52);
 }
 
 /// What `current_mask` gives back, and what `mask_generation` says of it.
