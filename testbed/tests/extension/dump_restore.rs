@@ -357,3 +357,44 @@ async fn a_key_check_that_was_tampered_with_stops_the_masking() {
         client.query_one("SELECT mask_pii('x')", &[]).await.unwrap();
     }
 }
+
+/// A dump of a database whose keys were rotated brings their generations along, and goes on from there.
+#[tokio::test]
+async fn a_rotation_comes_back_with_a_dump() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let client = cluster.database("rotated").await.unwrap();
+    let ingest = INGEST;
+    client.batch_execute(ingest).await.unwrap();
+    client.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()").await.unwrap();
+    client.batch_execute(&ingest.replace("{a, b}", "{c, d}")).await.unwrap();
+    let file = cluster.data().join("rotated.dump");
+    let mut dump = cluster.command("pg_dump");
+    dump.args(["--format=custom", "--file"]).arg(&file);
+    output(dump.arg(cluster.url("postgres", "rotated"))).unwrap();
+    // The server goes on meanwhile: what is restored still uses what the dump used.
+    client
+        .batch_execute("SELECT pgmask.rotate_key(), pgmask.add_key(), pgmask.rotate_seal_key()")
+        .await
+        .unwrap();
+
+    cluster.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE restored").await.unwrap();
+    let mut restore = cluster.command("pg_restore");
+    restore.args(["--exit-on-error", "--dbname", &cluster.url("postgres", "restored")]);
+    output(restore.arg(&file)).unwrap();
+    let restored = cluster.connect("restored").await.unwrap();
+    let current = "SELECT concat_ws(' ', kind, number) FROM pgmask.key_status() WHERE current";
+    assert_eq!(query_strings(&restored, current).await, ["mask 2", "seal 2"]);
+    assert_eq!(query_strings(&restored, BAD_STATES).await, [""; 0]);
+    let generations =
+        "SELECT string_agg(DISTINCT pgmask.mask_generation(masked_ip)::text, ' ') FROM user_logins";
+    assert_eq!(query_strings(&restored, generations).await, ["1 2"]);
+    assert_eq!(
+        count(&restored, "SELECT kept FROM pgmask.replay_quarantine()").await,
+        2,
+        "bodies of both seal keys are opened"
+    );
+    assert_eq!(count(&restored, "SELECT pgmask.rotate_key()::bigint").await, 3, "the key that waits for it");
+    restored.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
+    let right = "SELECT count(*) FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7')";
+    assert_eq!(count(&restored, right).await, 2);
+}
