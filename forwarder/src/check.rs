@@ -9,11 +9,10 @@ mod queue;
 use crate::config::{Check, Config, Output};
 use findings::Findings;
 use std::io::Write;
-use std::process::ExitCode;
 use std::time::Duration;
 
-/// Checks both ends and prints what was found.
-pub(crate) async fn run(config: &Config, check: Check) -> ExitCode {
+/// Checks both ends and prints what was found. Returns the exit code.
+pub(crate) async fn run(config: &Config, check: Check) -> u8 {
     let ((mut findings, retention), (of_database, ledger_days)) =
         tokio::join!(queue::check(config), database::check(config));
     findings.append(of_database);
@@ -23,7 +22,7 @@ pub(crate) async fn run(config: &Config, check: Check) -> ExitCode {
         Output::Text => write!(stdout, "{findings}"),
         Output::Json => writeln!(stdout, "{}", serde_json::json!(findings)),
     };
-    ExitCode::from(findings.exit_code)
+    findings.exit_code
 }
 
 /// A message that the queue keeps for longer than the ledger knows it could be stored twice.

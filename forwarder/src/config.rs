@@ -17,7 +17,7 @@ use usage::Expected;
 ///
 /// AWS settings come from the standard AWS environment and profiles: `AWS_ENDPOINT_URL`, `AWS_REGION`,
 /// `AWS_PROFILE` and so on. Exit codes: 0 done, 2 wrong usage, 69 the queue or the database could not
-/// be reached, 78 the set-up is wrong.
+/// be reached, 70 a defect, 75 a drain ended before the queue was empty, 78 the set-up is wrong.
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Config {
@@ -33,6 +33,10 @@ pub(crate) struct Config {
     /// End when the queue is empty: no message visible, delayed or in flight, seen twice.
     #[arg(long)]
     pub(crate) drain: bool,
+
+    /// How long a drain may take. It ends with 75 then, having settled what it holds.
+    #[arg(long, env = "FORWARDER_DRAIN_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) drain_timeout: Option<Duration>,
 
     /// How many receives are under way at once, 1 to 1000; auto: one while the queue is empty, up to
     /// 64 while it is not and more of them help.
@@ -190,12 +194,14 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Reads flags and environment. An error is a usage error, or what `--help` and `--version` print.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        // Every flag may stand before or after a subcommand. A variable that is set to nothing is not set.
+        // A flag may stand before or after a subcommand, if that uses it. A variable that is set to nothing
+        // is not set.
         let mut command = Self::command().mut_args(|flag| {
             let value = flag.get_env().and_then(std::env::var_os);
             let is_empty = value.is_some_and(|value| value.is_empty());
             let flag = if is_empty { flag.env(Resettable::Reset) } else { flag };
-            flag.global(true).hide_env_values(true)
+            let of_carrying = ["drain", "drain_timeout"].contains(&flag.get_id().as_str());
+            flag.global(!of_carrying).hide_env_values(true)
         });
         let given = command.try_get_matches_from_mut(std::env::args_os());
         let given = given.map_err(|error| usage::without_values(error, &mut command))?;

@@ -11,17 +11,24 @@ pub(crate) enum Kind {
     /// The credentials for the queue are missing or wrong. At the start the set-up is wrong; while the
     /// forwarder runs, credentials that have expired may be renewed.
     Credentials,
+    /// A drain ended before the queue was empty.
+    Unfinished,
     /// A bug of the forwarder.
     Defect,
+    /// A second signal, of this number, ended everything at once.
+    Signal(i32),
 }
 
 impl Kind {
-    /// `sysexits.h`: 69 is `EX_UNAVAILABLE`, 70 is `EX_SOFTWARE`, 78 is `EX_CONFIG`.
+    /// `sysexits.h`: 69 is `EX_UNAVAILABLE`, 70 is `EX_SOFTWARE`, 75 is `EX_TEMPFAIL`, 78 is `EX_CONFIG`. A
+    /// shell reports 128 and a signal's number.
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Transient => 69,
             Self::Defect => 70,
+            Self::Unfinished => 75,
             Self::SetUp | Self::Credentials => 78,
+            Self::Signal(number) => 128u8.saturating_add(number as u8),
         }
     }
 

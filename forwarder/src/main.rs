@@ -18,18 +18,13 @@ mod telemetry;
 
 use config::{Command, Config};
 use error::Error;
-use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use telemetry::progress::Progress;
-use telemetry::tally::Tally;
 
 /// The SDK allocates much, and frees on other threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let config = match Config::read() {
         Ok(config) => config,
         // Also what --help and --version print, whose code is 0.
@@ -38,25 +33,27 @@ async fn main() -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
-    let progress = Progress::new(config.drain);
+    let progress = telemetry::progress::Progress::new(config.drain);
     telemetry::log::start(&config, &progress);
-    if let Some(Command::Check(check)) = config.command {
-        return check::run(&config, check).await;
-    }
-    let tally = Arc::new(Tally::new());
-    let ended = run(&config, &tally, &progress).await;
-    progress.finish();
-    // If nothing reads it, or the disk is full, the messages are carried nevertheless.
-    let _ = writeln!(std::io::stdout(), "{}", tally.summary());
-    let Err(error) = ended else { return ExitCode::SUCCESS };
-    tracing::error!("{error}");
-    ExitCode::from(error.kind.exit_code())
+    let ended = runtime().and_then(|runtime| {
+        let ended = runtime.block_on(async {
+            match config.command {
+                Some(Command::Check(check)) => Ok(check::run(&config, check).await),
+                None => pipeline::carry(&config, &progress).await.map(|()| 0),
+            }
+        });
+        // A look-up of a name may hang: that is not waited for.
+        runtime.shutdown_background();
+        ended
+    });
+    ExitCode::from(ended.unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        error.kind.exit_code()
+    }))
 }
 
-/// Carries messages; a second signal ends that at once.
-async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress) -> Result<(), Error> {
-    let stop = pipeline::shutdown::on_signal(config.shutdown_grace)?;
-    let everything = stop.everything.clone();
-    let carried = pipeline::run(config, tally, progress, stop);
-    everything.run_until_cancelled(carried).await.unwrap_or(Ok(()))
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Runtime::new().map_err(|error| {
+        Error::new(error::Kind::SetUp, None, format!("cannot set up the runtime: {error}")).caused_by(error)
+    })
 }

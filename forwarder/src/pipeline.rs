@@ -23,7 +23,7 @@ mod outage;
 mod receive;
 mod release;
 mod renew;
-pub(crate) mod shutdown;
+mod shutdown;
 mod write;
 
 use crate::config::Config;
@@ -45,6 +45,7 @@ use receive::{Entrance, Receiver};
 use release::Releases;
 use renew::Renewing;
 use shutdown::Stop;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -55,18 +56,30 @@ use write::Writer;
 /// A drain polls more often, to see sooner that the queue is empty.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 
-/// Carries messages until told to stop, or, draining, until the queue is empty.
-pub(crate) async fn run(
-    config: &Config,
-    tally: &Arc<Tally>,
-    progress: &Progress,
-    stop: Stop,
-) -> Result<(), Error> {
+/// Carries messages until told to stop, or, draining, until the queue is empty; a second signal ends that at
+/// once. Prints the summary.
+pub(crate) async fn carry(config: &Config, progress: &Progress) -> Result<(), Error> {
+    let stop = shutdown::on_signal(config.shutdown_grace)?;
+    let tally = Arc::new(Tally::new());
+    let carried = run(config, &tally, progress, stop.clone());
+    let ended = stop.everything.run_until_cancelled(carried).await.unwrap_or_else(|| Err(stop.error()));
+    progress.finish();
+    // If nothing reads it, or the disk is full, the messages are carried nevertheless.
+    let _ = writeln!(std::io::stdout(), "{}", tally.summary());
+    ended
+}
+
+async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Stop) -> Result<(), Error> {
     let settings = database::settings(&config.database)?;
     let in_flight = Arc::new(InFlight::default());
     let outages = Arc::new(Outages::new(config.drain, stop.clone(), tally.clone()));
     let metrics = metrics::serve(config, tally.clone(), in_flight.clone(), stop.receiving.clone()).await?;
-    let Some((queue, database)) = open(config, &settings, &outages, &stop).await? else { return Ok(()) };
+    let timing_out =
+        config.drain_timeout.filter(|_| config.drain).map(|after| drain::time_out(after, stop.clone()));
+    let timing_out = timing_out.map(|timing_out| AbortOnDropHandle::new(tokio::spawn(timing_out)));
+    let Some((queue, database)) = open(config, &settings, &outages, &stop).await? else {
+        return if config.drain { Err(drain::unfinished()) } else { Ok(()) };
+    };
     let protocol = queue.protocol();
     tracing::info!(drain = config.drain, %protocol, "connected to the queue and the database");
     let pool = Arc::new(Pool::new(settings, config.writers.into(), database));
@@ -154,7 +167,7 @@ pub(crate) async fn run(
             outages.end_with(Error::panicked());
         }
     }
-    drop(lifting);
+    drop((lifting, timing_out));
     deletes.ended().await;
     drop(renewing);
     releases.add(batches.lock().await.rest());

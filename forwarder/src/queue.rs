@@ -9,13 +9,16 @@ mod gate;
 mod http;
 mod refusal;
 
+pub(crate) use refusal::is_answered;
+
 use crate::config::Config;
-use crate::error::{End, Error};
+use crate::error::{End, Error, Kind};
 use crate::in_flight::Reservation;
 use crate::message::{self, Body, Message};
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName, QueueAttributeName,
@@ -79,7 +82,7 @@ pub(crate) struct Depth {
 
 impl Depth {
     pub(crate) fn total(self) -> u64 {
-        self.visible + self.in_flight + self.delayed
+        self.visible.saturating_add(self.in_flight).saturating_add(self.delayed)
     }
 }
 
@@ -99,18 +102,40 @@ impl Queue {
             (Some(url), _) => url.clone(),
             (None, name) => {
                 let answer = client.get_queue_url().set_queue_name(name.clone()).send().await;
-                let answer = answer.map_err(|error| refusal::sort(error, "GetQueueUrl"))?;
+                let answer = answer.map_err(|error| refusal::sort(error, "GetQueueUrl", &endpoint.get()))?;
                 answer.queue_url.unwrap_or_default()
             }
         };
         let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
         let queue = Self { client, receiver, negotiation, endpoint, url, visibility_timeout };
-        queue.depth().await?;
+        queue.answers().await?;
+        if let (Some(_), Some(warning)) = (&config.queue.queue_url, queue.other_host()) {
+            tracing::warn!("{warning}");
+        }
         Ok(queue)
     }
 
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// The queue's URL, without a name and a password that it may hold.
+    pub(crate) fn url(&self) -> String {
+        let path = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
+        let path = path.find('/').map_or("", |slash| &path[slash..]);
+        format!("{}{path}", gate::endpoint_of(&self.url))
+    }
+
+    /// What to look at where the queue's URL names another host than the one that is asked.
+    pub(crate) fn other_host(&self) -> Option<String> {
+        let (named, asked) = (gate::endpoint_of(&self.url), self.endpoint());
+        (named != asked).then(|| {
+            format!("the queue's URL names {named}, and {asked} is asked; is AWS_ENDPOINT_URL or AWS_REGION right?")
+        })
+    }
+
+    fn sort<E, R>(&self, error: SdkError<E, R>, call: &str) -> Error
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        refusal::sort(error, call, &self.endpoint())
     }
 
     /// The endpoint that the last request went to.
@@ -149,13 +174,13 @@ impl Queue {
             .visibility_timeout(self.visibility_timeout)
             .set_message_system_attribute_names(Some(ATTRIBUTES.to_vec()))
             .send();
-        let answer = gate::within(reservation, receive)
-            .await
-            .map_err(|error| refusal::sort(error, "ReceiveMessage"))?;
+        let answer =
+            gate::within(reservation, receive).await.map_err(|error| self.sort(error, "ReceiveMessage"))?;
         let messages = answer.messages.unwrap_or_default();
         // There are permits for as many as were asked for. The others come again.
         if messages.len() > most {
-            let text = format!("the queue gave {} messages where {most} were asked for", messages.len());
+            let (endpoint, number) = (self.endpoint(), messages.len());
+            let text = format!("the queue at {endpoint} gave {number} messages where {most} were asked for");
             return Err(Error::transient(End::Queue, text));
         }
         Ok(messages.into_iter().filter_map(read).collect())
@@ -173,7 +198,7 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| refusal::sort(error, "DeleteMessageBatch"))?;
+            .map_err(|error| self.sort(error, "DeleteMessageBatch"))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(settled(receipt_handles.len(), successful, &answer.failed))
     }
@@ -198,7 +223,7 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| refusal::sort(error, "ChangeMessageVisibilityBatch"))?;
+            .map_err(|error| self.sort(error, "ChangeMessageVisibilityBatch"))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(settled(receipt_handles.len(), successful, &answer.failed))
     }
@@ -215,9 +240,14 @@ impl Queue {
             .set_attribute_names(Some(names.to_vec()))
             .send()
             .await
-            .map_err(|error| refusal::sort(error, "GetQueueAttributes"))?;
+            .map_err(|error| self.sort(error, "GetQueueAttributes"))?;
         let attributes = answer.attributes.unwrap_or_default();
         Ok(attributes.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
+    }
+
+    /// Whether the queue answers.
+    pub(crate) async fn answers(&self) -> Result<(), Error> {
+        self.attributes(&[QueueAttributeName::ApproximateNumberOfMessages]).await.map(drop)
     }
 
     /// How many messages the queue has.
@@ -232,7 +262,12 @@ impl Queue {
         // A count that is missing is not 0: a drain would take the queue for empty.
         let number = |name: Name| {
             let number = attributes.get(name.as_str()).and_then(|number| number.parse().ok());
-            number.ok_or_else(|| Error::transient(End::Queue, format!("the queue does not say {name}")))
+            number.ok_or_else(|| {
+                let text = format!(
+                    "the queue does not say {name}, without which --drain can't tell whether it is empty"
+                );
+                Error::new(Kind::SetUp, Some(End::Queue), text)
+            })
         };
         let [visible, in_flight, delayed] = names.map(number);
         Ok(Depth { visible: visible?, in_flight: in_flight?, delayed: delayed? })

@@ -76,6 +76,11 @@ impl Running {
         self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))
     }
 
+    /// The port that its metrics are served on.
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics
+    }
+
     /// The answer to a GET, head and body; nothing if there is none.
     pub async fn get(&self, path: &str) -> String {
         http::get(self.metrics, path).await.unwrap_or_default()

@@ -58,6 +58,7 @@ mod system {
     mod many_forwarders;
     mod memory;
     mod metrics;
+    mod metrics_abuse;
     mod no_raw_value_in_logs;
     mod outage;
     mod part_failed_deletes;

@@ -1,6 +1,7 @@
 //! What a check finds: a line for each thing, for people or for programs.
 
 use crate::error::Error;
+use crate::telemetry::log::escaped;
 use serde::Serialize;
 
 /// What was found out about one thing.
@@ -71,7 +72,7 @@ impl std::fmt::Display for Findings {
                 Outcome::Failed => '✗',
                 Outcome::Skipped => '-',
             };
-            writeln!(f, "{mark} {check:width$}  {text}")?;
+            writeln!(f, "{mark} {check:width$}  {}", escaped(text))?;
         }
         Ok(())
     }

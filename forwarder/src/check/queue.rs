@@ -3,7 +3,7 @@
 use super::findings::Findings;
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::queue::Queue;
+use crate::queue::{Queue, is_answered};
 use aws_sdk_sqs::types::QueueAttributeName;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
                     findings.skipped(&["queue"]);
                 }
                 // It answered, and it accepted the credentials.
-                Kind::SetUp => {
+                Kind::SetUp if is_answered(&error) => {
                     findings.passed("credentials", "accepted");
                     findings.failed("queue", &error);
                 }
@@ -46,10 +46,12 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
     match queue.attributes(&[QueueAttributeName::All]).await {
         Ok(attributes) => {
             let fifo = if attributes.contains_key("FifoQueue") { ", FIFO" } else { "" };
-            findings.passed(
-                "queue",
-                format!("{}, asked at {} in {}{fifo}", queue.url(), queue.endpoint(), queue.protocol()),
-            );
+            let asked =
+                format!("{}, asked at {} in {}{fifo}", queue.url(), queue.endpoint(), queue.protocol());
+            match queue.other_host().filter(|_| config.queue.queue_url.is_some()) {
+                Some(warning) => findings.warning("queue", format!("{asked}; {warning}")),
+                None => findings.passed("queue", asked),
+            }
             dead_letters(&mut findings, attributes.get("RedrivePolicy"));
             visibility(&mut findings, config.visibility_timeout, attributes.get("VisibilityTimeout"));
             retention = seconds(attributes.get("MessageRetentionPeriod"));

@@ -3,17 +3,20 @@
 use super::backoff::Backoff;
 use super::outage::Outages;
 use super::shutdown::Stop;
-use crate::error::End;
+use crate::error::{End, Error, Kind};
 use crate::in_flight::InFlight;
 use crate::queue::Queue;
 use crate::telemetry::progress::Progress;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the queue is asked.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How often it has to be seen empty, since SQS's counts are approximate.
 const TIMES: u32 = 2;
+/// A wait for messages that others hold is logged after this, and then once a minute.
+const LOG_WAIT_AFTER: Duration = Duration::from_secs(10);
+const LOG_WAIT_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What draining works with.
 pub(super) struct Drain {
@@ -26,18 +29,32 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Stops receiving when the queue is seen empty twice: no message visible, delayed or in flight, at this
-    /// forwarder or at another consumer.
+    /// forwarder or at another consumer. It is an error if receiving is stopped
+    /// before that.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
         let mut seen_empty = 0;
+        let mut log_wait_at = None;
         while seen_empty < TIMES {
             let wait = match self.queue.depth().await {
                 Ok(depth) => {
                     backoff.reset();
                     self.outages.over(End::Queue);
                     self.progress.left(depth.total());
-                    let is_empty = depth.total() == 0 && self.in_flight.size().0 == 0;
-                    seen_empty = if is_empty { seen_empty + 1 } else { 0 };
+                    let nothing_here = depth.visible == 0 && self.in_flight.size().0 == 0;
+                    seen_empty = if nothing_here && depth.total() == 0 { seen_empty + 1 } else { 0 };
+                    let now = Instant::now();
+                    if !nothing_here || seen_empty > 0 {
+                        log_wait_at = None;
+                    } else if now >= *log_wait_at.get_or_insert(now + LOG_WAIT_AFTER) {
+                        let (in_flight, delayed) = (depth.in_flight, depth.delayed);
+                        tracing::info!(
+                            in_flight,
+                            delayed,
+                            "waiting for messages that are in flight at other consumers, or delayed"
+                        );
+                        log_wait_at = Some(now + LOG_WAIT_AGAIN_AFTER);
+                    }
                     INTERVAL
                 }
                 Err(error) => {
@@ -50,9 +67,21 @@ impl Drain {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.stop.receiving.cancelled() => return,
+                () = self.stop.receiving.cancelled() => return self.outages.ended_by(unfinished()),
             }
         }
         self.stop.receiving.cancel();
     }
+}
+
+/// A drain that was stopped.
+pub(super) fn unfinished() -> Error {
+    Error::new(Kind::Unfinished, None, "the drain was stopped before the queue was empty")
+}
+
+/// Stops receiving once a drain has taken so long.
+pub(super) async fn time_out(after: Duration, stop: Stop) {
+    tokio::time::sleep(after).await;
+    tracing::warn!("the drain has taken --drain-timeout: receiving no more, settling what is held");
+    stop.receiving.cancel();
 }

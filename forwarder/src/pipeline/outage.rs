@@ -69,9 +69,14 @@ impl Outages {
         !reported.contains_key(text) && reported.insert(text.to_owned(), Instant::now()).is_none()
     }
 
-    /// Ends everything; what is in flight is made visible again. The first error counts.
-    pub(super) fn end_with(&self, error: Error) {
+    /// Everything ends because of this error. The first one counts.
+    pub(super) fn ended_by(&self, error: Error) {
         self.fatal().get_or_insert(error);
+    }
+
+    /// Ends everything at once; what is in flight is made visible again.
+    pub(super) fn end_with(&self, error: Error) {
+        self.ended_by(error);
         self.stop.receiving.cancel();
         self.stop.settling.cancel();
     }

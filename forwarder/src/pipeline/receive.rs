@@ -149,7 +149,7 @@ impl Receiver {
         Received::Messages(number, took)
     }
 
-    /// Waits until a receive is not waited for any more: told to stop, unless messages are in its answer. A
+    /// Waits until a receive is not waited for any more: told to stop, or time is up, if its answer has begun. A
     /// receive that is given up may still be answered, which hides messages until their visibility timeout.
     /// One that has just been sent probably brings some, so it is waited for; a long poll that has waited
     /// for a while is not. What it brings nevertheless is made visible again.
@@ -157,7 +157,8 @@ impl Receiver {
         self.stop.receiving.cancelled().await;
         tokio::time::sleep_until((start + ANSWERS_WITHIN).into()).await;
         if reservation.is_answered() {
-            std::future::pending::<()>().await;
+            self.stop.settling.cancelled().await;
+            tokio::time::sleep(ANSWERS_WITHIN).await;
         }
     }
 }

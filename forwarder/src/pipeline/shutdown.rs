@@ -1,12 +1,20 @@
-//! Signals: the first asks the forwarder to stop, a second one ends it at once.
+//! Signals: the first asks the forwarder to stop, a later one ends it at once.
 
 use crate::error::{Error, Kind};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Three moments that the parts of the pipeline can wait for.
-#[derive(Debug, Clone)]
+/// Process managers and terminals may deliver one signal twice: within this time it is the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+/// What is left of the end, releasing above all, takes less than this.
+const RELEASED_WITHIN: Duration = Duration::from_secs(15);
+
+/// Moments that the parts of the pipeline can wait for.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
     /// Receive no more, and settle what is in flight.
     pub(crate) receiving: CancellationToken,
@@ -14,42 +22,63 @@ pub(crate) struct Stop {
     pub(crate) settling: CancellationToken,
     /// Leave everything as it is.
     pub(crate) everything: CancellationToken,
+    /// The later signal.
+    ended_by: Arc<OnceLock<SignalKind>>,
 }
 
-/// Listens for SIGTERM and SIGINT. The first stops receiving at once and settling after `grace`; a
-/// second stops both.
+impl Stop {
+    /// Why everything was left as it is.
+    pub(crate) fn error(&self) -> Error {
+        let Some(signal) = self.ended_by.get() else {
+            let text = "the forwarder did not end in time: this is a bug. What it held comes again after the visibility timeout";
+            return Error::new(Kind::Defect, None, text);
+        };
+        let text = "ended by a second signal; what was in flight comes again after the visibility timeout";
+        Error::new(Kind::Signal(signal.as_raw_value()), None, text)
+    }
+}
+
+/// Listens for SIGTERM and SIGINT. Settling may last for `grace` after receiving has stopped.
 pub(crate) fn on_signal(grace: Duration) -> Result<Stop, Error> {
-    let stop = Stop {
-        receiving: CancellationToken::new(),
-        settling: CancellationToken::new(),
-        everything: CancellationToken::new(),
-    };
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = Stop::default();
+    let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+    let (mut terminated, mut interrupted) = (listen(terminate)?, listen(interrupt)?);
     let asked = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut first: Option<Instant> = None;
+        loop {
+            let kind = tokio::select! {
+                _ = terminated.recv() => terminate,
+                _ = interrupted.recv() => interrupt,
+            };
+            match first {
+                None => {
+                    tracing::info!("asked to stop: receiving no more, settling what is held");
+                    first = Some(Instant::now());
+                    asked.receiving.cancel();
+                }
+                Some(first) if first.elapsed() < SAME_SIGNAL => {}
+                Some(_) => {
+                    let _ = asked.ended_by.set(kind);
+                    asked.everything.cancel();
+                }
+            }
         }
-        tracing::info!("asked to stop: receiving no more, settling what is held");
-        asked.receiving.cancel();
-        let time_is_up = async {
-            tokio::time::sleep(grace).await;
-            asked.settling.cancel();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = time_is_up => {}
-        }
-        asked.everything.cancel();
+    });
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        stopped.receiving.cancelled().await;
+        sleep(grace).await;
+        stopped.settling.cancel();
+        sleep(RELEASED_WITHIN).await;
+        stopped.everything.cancel();
     });
     Ok(stop)
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(|error| {
-        Error::new(Kind::SetUp, None, format!("cannot set up the signal handlers: {error}")).caused_by(error)
+        let text = format!("cannot set up the signal handlers: {error}");
+        Error::new(Kind::SetUp, None, text).caused_by(error)
     })
 }

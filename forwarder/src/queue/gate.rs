@@ -25,19 +25,23 @@ pub(super) struct Endpoint(Arc<Mutex<String>>);
 
 impl Endpoint {
     fn remember(&self, uri: &str) {
-        let (scheme, rest) = uri.split_once("://").unwrap_or(("http", uri));
-        let authority = rest.split('/').next().unwrap_or_default();
-        // A user and a password before the host are nobody's to see.
-        let host = authority.rsplit('@').next().unwrap_or_default();
+        let endpoint = endpoint_of(uri);
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.split_once("://") != Some((scheme, host)) {
-            *last = format!("{scheme}://{host}");
+        if *last != endpoint {
+            *last = endpoint;
         }
     }
 
     pub(super) fn get(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Scheme, host and port of a URL. A name and a password before the host are left out.
+pub(super) fn endpoint_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
 }
 
 /// Puts the gate before the SDK's own HTTP client.

@@ -1,40 +1,61 @@
 //! What an error of the SDK means: its kind, by the error code of SQS or by the type of its cause.
 
-use crate::error::{End, Error, Kind, with_causes};
+use crate::error::{End, Error, Kind};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
+use aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError;
 use sqs_query::WRONG_PROTOCOL;
 
 const CREDENTIALS: &str = "Check the AWS credentials.";
+/// A server's text is shown up to so many characters.
+const MOST_SHOWN: usize = 300;
 const SETTINGS: &str =
     "Check the AWS settings: credentials, AWS_REGION, and AWS_ENDPOINT_URL, which looks like https://host.";
 
-/// Gives an error of a call its kind.
-pub(super) fn sort<E, R>(error: SdkError<E, R>, call: &str) -> Error
+/// Gives an error of a call its kind. The endpoint is the one that was asked, as far as one is known.
+pub(super) fn sort<E, R>(error: SdkError<E, R>, call: &str, endpoint: &str) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
+    let call = match endpoint {
+        "" => call.to_owned(),
+        _ => format!("{call} at {endpoint}"),
+    };
     let sorted = match &error {
         SdkError::ServiceError(service) => refused(
             service.err().code().unwrap_or("no error code"),
             service.err().message().unwrap_or("no message"),
-            call,
+            &call,
         ),
-        _ if let Some(wrong) = sqs_query::Error::of(&error) => not_translated(wrong, call),
-        SdkError::ConstructionFailure(_) => not_sent(&error, call),
-        SdkError::DispatchFailure(failure) if failure.is_other() => not_sent(&error, call),
-        _ => Error::transient(
-            End::Queue,
-            format!("the queue can't be reached for {call}: {}", with_causes(&error)),
-        ),
+        _ if let Some(wrong) = sqs_query::Error::of(&error) => not_translated(wrong, &call),
+        SdkError::ConstructionFailure(_) => not_sent(&error, &call),
+        SdkError::DispatchFailure(failure) if failure.is_other() => not_sent(&error, &call),
+        _ => unreachable(&error, &call),
     };
     sorted.caused_by(error)
 }
 
+/// Whether an error is the queue's answer to the calls that open it, so that it took the credentials.
+pub(crate) fn is_answered(error: &Error) -> bool {
+    fn is_service_error<E: std::error::Error + 'static>(source: &(dyn std::error::Error + 'static)) -> bool {
+        source.downcast_ref::<SdkError<E>>().is_some_and(|error| error.as_service_error().is_some())
+    }
+    std::error::Error::source(error).is_some_and(|source| {
+        is_service_error::<GetQueueUrlError>(source) || is_service_error::<GetQueueAttributesError>(source)
+    })
+}
+
+/// No answer, or half of one.
+fn unreachable(error: &(dyn std::error::Error + 'static), call: &str) -> Error {
+    Error::transient(End::Queue, format!("the queue can't be reached for {call}: {}", last_causes(error, 2)))
+}
+
 /// SQS answered with an error code.
 fn refused(code: &str, text: &str, call: &str) -> Error {
-    let text = format!("the queue refuses {call}: {code}: {}", one_line(text));
+    let text: String = text.trim_end_matches('.').chars().take(MOST_SHOWN).collect();
+    let text = format!("the queue refuses {call}: {code}: {text}");
     let sorted = |kind| Error::new(kind, Some(End::Queue), text);
     // The JSON protocol says QueueDoesNotExist, the Query protocol NonExistentQueue with a prefix.
     match code.rsplit(['.', '#']).next().unwrap_or(code) {
@@ -76,37 +97,39 @@ fn not_translated(wrong: &sqs_query::Error, call: &str) -> Error {
 
 /// The request was not sent: a setting is missing, or no credentials could be had.
 fn not_sent(error: &(dyn std::error::Error + 'static), call: &str) -> Error {
-    let text = format!("{call} could not be sent: {}", with_causes(error));
+    let text = format!("{call} could not be sent: {}", last_causes(error, 1));
     let mut source = Some(error);
     while let Some(cause) = source {
         match cause.downcast_ref() {
             Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
                 return Error::transient(End::Queue, format!("the credentials can't be had: {text}"));
             }
-            Some(_) => return Error::new(Kind::Credentials, Some(End::Queue), text).with_hint(CREDENTIALS),
+            Some(_) => {
+                let profile = std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
+                let hint = profile.map_or(CREDENTIALS.to_owned(), |profile| {
+                    format!("{CREDENTIALS} AWS_PROFILE names the profile {profile}: is it there?")
+                });
+                return Error::new(Kind::Credentials, Some(End::Queue), text).with_hint(&hint);
+            }
             None => {}
         }
         // The connection was lost with a request on it.
         if cause.is::<hyper::Error>() || cause.is::<std::io::Error>() {
-            return Error::transient(End::Queue, format!("the queue can't be reached: {text}"));
+            return unreachable(error, call);
         }
         source = cause.source();
     }
-    // What is around the innermost cause shows the whole request, and an endpoint's user and password.
-    let text = format!("{call} could not be sent: {}", innermost(error));
     Error::new(Kind::SetUp, Some(End::Queue), text).with_hint(SETTINGS)
 }
 
-fn innermost<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    while let Some(cause) = error.source() {
-        error = cause;
+/// What lies at the bottom of an error, in one line. Further up the SDK shows whole requests.
+fn last_causes(error: &dyn std::error::Error, most: usize) -> String {
+    let mut causes = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
     }
-    error
-}
-
-/// A server's text as part of a line.
-fn one_line(text: &str) -> String {
-    const MOST: usize = 300;
-    let shown = text.trim_end_matches('.').chars().take(MOST);
-    shown.map(|character| if character.is_control() { ' ' } else { character }).collect()
+    let last = causes[causes.len().saturating_sub(most)..].join(": ");
+    last.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -16,13 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Within this time `/readyz` gives the answer from before.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -30,8 +32,11 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The content type of everything but metrics.
 const TEXT: &str = "text/plain; charset=utf-8";
-/// The most connections at once: monitoring needs few.
+/// The most connections at once, and how long one may last: a look at both ends takes the longest.
 const CONNECTIONS: usize = 16;
+const CONNECTION: Duration = Duration::from_secs(20);
+/// The most bytes of a request's head.
+const MOST_HEADERS: usize = 16 << 10;
 
 /// What is served, if anything is.
 pub(crate) struct Metrics(Option<Arc<Served>>);
@@ -97,22 +102,27 @@ impl Metrics {
     }
 }
 
+/// One request a connection, within a time. When there are too many, the oldest is closed: a client that
+/// sends and never reads can't keep others from an answer.
 async fn accept(listener: TcpListener, served: Arc<Served>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = VecDeque::new();
     loop {
-        let Ok(place) = connections.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await; // no file descriptors left, perhaps
             continue;
         };
         let served = served.clone();
-        tokio::spawn(async move {
+        let serve = async move {
             let answer = service_fn(|request| answer(&served, request));
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            let _ = http.serve_connection(TokioIo::new(stream), answer).await;
-            drop(place);
-        });
+            http.timer(TokioTimer::new()).keep_alive(false).max_buf_size(MOST_HEADERS);
+            let _ = timeout(CONNECTION, http.serve_connection(TokioIo::new(stream), answer)).await;
+        };
+        connections.retain(|connection: &AbortOnDropHandle<()>| !connection.is_finished());
+        if connections.len() == CONNECTIONS {
+            connections.pop_front();
+        }
+        connections.push_back(AbortOnDropHandle::new(tokio::spawn(serve)));
     }
 }
 
@@ -172,8 +182,8 @@ impl Served {
         let Some(ends) = self.ends.get() else {
             return Err("the queue and the database have not been reached yet".to_owned());
         };
-        let both = async { tokio::try_join!(ends.queue.depth(), ends.pool.try_out(PATIENCE)) };
-        match tokio::time::timeout(2 * PATIENCE, both).await {
+        let both = async { tokio::try_join!(ends.queue.answers(), ends.pool.try_out(PATIENCE)) };
+        match timeout(2 * PATIENCE, both).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("the queue or the database gave no answer within {PATIENCE:?}")),

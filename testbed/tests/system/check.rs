@@ -249,3 +249,16 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     checked.sql("DROP EXTENSION pg_mask CASCADE").await;
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "CREATE EXTENSION pg_mask");
 }
+
+/// It listed --drain, which it has no use for.
+#[tokio::test]
+async fn its_help_lists_what_it_uses() {
+    let mut command = Command::new(forwarder::program().unwrap());
+    command.args(["check", "--help"]);
+    let ended = forwarder::run(command).await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    for flag in ["--queue-url", "--database-url", "--writers", "--visibility-timeout", "PGPASSWORD_FILE"] {
+        assert!(ended.printed.contains(flag), "{flag} in {}", ended.printed);
+    }
+    assert!(!ended.printed.contains("--drain"), "{}", ended.printed);
+}

@@ -126,3 +126,26 @@ async fn a_summary_that_nobody_takes_changes_nothing() {
     let status = tokio::process::Command::from(command).status().await.unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+/// "The queue can't be reached: dns error" did not say who was asked.
+#[tokio::test]
+async fn what_was_asked_is_named() {
+    let way = Way::new("named").await;
+    let asked = async |name: &str, value: &str| {
+        let mut command = way.drain().await;
+        command.env(name, value);
+        command
+    };
+    let command = asked("AWS_ENDPOINT_URL", "http://no-such-host.invalid:4566").await;
+    let ended = ends_with(command, 69, "GetQueueUrl at http://no-such-host.invalid:4566").await;
+    assert!(ended.log.contains("failed to lookup address"), "{}", ended.log);
+    let mut command = asked("AWS_PROFILE", "no-such-profile").await;
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    let ended = ends_with(command, 78, "AWS_PROFILE names the profile no-such-profile").await;
+    assert_eq!(ended.log.lines().count(), 1, "{}", ended.log);
+    // The URL is of another server than the one that is asked.
+    let mut command = way.drain().await;
+    let url = format!("http://queues.example.com/000000000000/{}", way.name);
+    command.env_remove("QUEUE_NAME").env("QUEUE_URL", url);
+    ends_with(command, 0, "the queue's URL names http://queues.example.com").await;
+}
