@@ -102,6 +102,7 @@ pub(crate) struct Config {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Check(Check),
+    Health(Health),
 }
 
 /// Check everything that is needed, a line each, with a hint for what fails. Takes no message and leaves
@@ -116,6 +117,15 @@ pub(crate) struct Check {
     /// "result": "passed", "text": "…"}, …]}`, each result passed, warning, failed or skipped.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) output: Output,
+}
+
+/// Ask a running forwarder whether it is ready, for the health checks of containers. Exit codes: 0 it is, 69
+/// it is not, or none answers.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Health {
+    /// Ask whether it is alive, which it is during outages, too.
+    #[arg(long)]
+    pub(crate) alive: bool,
 }
 
 /// How findings are printed.
@@ -203,6 +213,14 @@ impl Config {
             let of_carrying = ["drain", "drain_timeout"].contains(&flag.get_id().as_str());
             flag.global(!of_carrying).hide_env_values(true)
         });
+        // Of the flags for all, this command uses one.
+        command.build();
+        command = command.mut_subcommand("health", |health| {
+            health.mut_args(|flag| {
+                let used = ["metrics_listen", "alive", "help"].contains(&flag.get_id().as_str());
+                flag.hide(!used)
+            })
+        });
         let given = command.try_get_matches_from_mut(std::env::args_os());
         let given = given.map_err(|error| usage::without_values(error, &mut command))?;
         let mut config = Self::from_arg_matches(&given).map_err(|error| error.format(&mut command))?;
@@ -220,7 +238,8 @@ impl Config {
             ),
             _ => None,
         };
-        if let Some(text) = wrong {
+        let needs_queue = !matches!(config.command, Some(Command::Health(_)));
+        if let Some(text) = wrong.filter(|_| needs_queue) {
             return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, text));
         }
         config.database.is_argument = flag("database_url");

@@ -3,13 +3,14 @@
 //!
 //! [`pipeline`] is the way of a message, file by file: a [`message`] comes from the [`queue`], is
 //! [`in_flight`] until it is settled, and goes to the [`database`]. [`telemetry`] is what people see of it,
-//! [`config`] what they may set, and [`check`] tries whether it works. [`error`] has the kinds of errors.
+//! [`config`] what they may set; [`check`] and [`health`] are its other commands.
 #![forbid(unsafe_code)]
 
 mod check;
 mod config;
 mod database;
 mod error;
+mod health;
 mod in_flight;
 mod message;
 mod pipeline;
@@ -17,43 +18,38 @@ mod queue;
 mod telemetry;
 
 use config::{Command, Config};
-use error::Error;
+use error::{Error, Kind};
 use std::process::ExitCode;
+use telemetry::progress::Progress;
 
 /// The SDK allocates much, and frees on other threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let config = match Config::read() {
-        Ok(config) => config,
-        // Also what --help and --version print, whose code is 0.
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(error.exit_code() as u8);
-        }
-    };
-    let progress = telemetry::progress::Progress::new(config.drain);
+    // Prints a usage error, or what --help and --version ask for, and ends with its code.
+    let config = Config::read().unwrap_or_else(|error| error.exit());
+    let progress = Progress::new(config.drain);
     telemetry::log::start(&config, &progress);
-    let ended = runtime().and_then(|runtime| {
-        let ended = runtime.block_on(async {
-            match config.command {
-                Some(Command::Check(check)) => Ok(check::run(&config, check).await),
-                None => pipeline::carry(&config, &progress).await.map(|()| 0),
-            }
-        });
-        // A look-up of a name may hang: that is not waited for.
-        runtime.shutdown_background();
-        ended
-    });
-    ExitCode::from(ended.unwrap_or_else(|error| {
+    ExitCode::from(run(&config, &progress).unwrap_or_else(|error| {
         tracing::error!("{error}");
         error.kind.exit_code()
     }))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Runtime::new().map_err(|error| {
-        Error::new(error::Kind::SetUp, None, format!("cannot set up the runtime: {error}")).caused_by(error)
-    })
+/// Does what was asked for; returns the exit code.
+fn run(config: &Config, progress: &Progress) -> Result<u8, Error> {
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|error| {
+        Error::new(Kind::SetUp, None, format!("cannot set up the runtime: {error}")).caused_by(error)
+    })?;
+    let ended = runtime.block_on(async {
+        match config.command {
+            None => pipeline::carry(config, progress).await.map(|()| 0),
+            Some(Command::Check(check)) => Ok(check::run(config, check).await),
+            Some(Command::Health(asked)) => health::ask(config, &asked).map(|()| 0),
+        }
+    });
+    runtime.shutdown_background(); // a look-up of a name that hangs is not waited for
+    ended
 }

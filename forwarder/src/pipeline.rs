@@ -9,7 +9,8 @@
 //! 6. [`release`]: or, if time is up before that, made visible again.
 //!
 //! [`shutdown`] says when time is up, and [`drain`] when a queue is empty. [`outage`] says what is done
-//! about errors, and [`backoff`] how long to wait after one.
+//! about errors, and [`backoff`] how long to wait after one. Beside
+//! all that, [`maintain`] keeps the ledger in shape.
 //!
 //! This file gives each part the handles that it works with, starts them, and waits for their end.
 
@@ -19,6 +20,7 @@ mod delete;
 mod drain;
 mod held;
 mod limiter;
+mod maintain;
 mod outage;
 mod receive;
 mod release;
@@ -39,6 +41,7 @@ use batch::{Batches, Limits};
 use delete::Deletes;
 use drain::Drain;
 use limiter::Limiter;
+use maintain::Maintenance;
 use outage::Outages;
 use pg_settings::Settings;
 use receive::{Entrance, Receiver};
@@ -132,7 +135,7 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
         stop: stop.clone(),
     };
     let writer = Writer {
-        pool,
+        pool: pool.clone(),
         statement_timeout: config.statement_timeout,
         batches: batches.clone(),
         deletes: deletes.clone(),
@@ -155,6 +158,9 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
         let drain = Drain { queue, in_flight, outages, progress: progress.clone(), stop: stop.clone() };
         tasks.spawn(drain.run());
     }
+    let maintenance =
+        Maintenance { pool, statement_timeout: config.statement_timeout, outages: outages.clone() };
+    let maintaining = AbortOnDropHandle::new(tokio::spawn(maintenance.run()));
     let renewing =
         AbortOnDropHandle::new(tokio::spawn(Renewing { queue, in_flight, outages: outages.clone() }.run()));
     // When time is up, what waits for the budget has to be read, to be released.
@@ -167,7 +173,7 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
             outages.end_with(Error::panicked());
         }
     }
-    drop((lifting, timing_out));
+    drop((lifting, timing_out, maintaining));
     deletes.ended().await;
     drop(renewing);
     releases.add(batches.lock().await.rest());

@@ -173,6 +173,9 @@ impl Queue {
             .wait_time_seconds(wait.as_secs() as i32)
             .visibility_timeout(self.visibility_timeout)
             .set_message_system_attribute_names(Some(ATTRIBUTES.to_vec()))
+            // If the answer is lost, a retry gets the same messages; else their groups would be locked until
+            // the visibility timeout.
+            .set_receive_request_attempt_id(self.is_fifo().then(attempt_id))
             .send();
         let answer =
             gate::within(reservation, receive).await.map_err(|error| self.sort(error, "ReceiveMessage"))?;
@@ -272,6 +275,13 @@ impl Queue {
         let [visible, in_flight, delayed] = names.map(number);
         Ok(Depth { visible: visible?, in_flight: in_flight?, delayed: delayed? })
     }
+}
+
+/// An id that no other receive has.
+fn attempt_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library seeds every RandomState differently.
+    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }
 
 /// Settings for a client that waits so long for an answer to begin: a silent network is an outage, too.

@@ -55,6 +55,7 @@ mod system {
     mod hostile_database;
     mod hostile_queue;
     mod kill9;
+    mod maintenance;
     mod many_forwarders;
     mod memory;
     mod metrics;

@@ -142,6 +142,17 @@ impl Database {
         })
     }
 
+    /// Empties what the ledger need not remember: how many slots, and how many rows besides.
+    pub(crate) async fn maintain(&self) -> Result<(i32, i64), Error> {
+        let sql = "SELECT slots_emptied, rows_deleted FROM pgmask.maintain()";
+        let rows = self.client().query_typed(sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| {
+            let text = "pgmask.maintain() gave no answer";
+            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
+        })?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+
     /// The function's answer to a batch.
     pub(crate) async fn call(&self, batch: &[&Message]) -> Result<Vec<Row>, Error> {
         let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();

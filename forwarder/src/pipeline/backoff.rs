@@ -16,13 +16,18 @@ impl Backoff {
     pub(super) fn next(&mut self) -> Duration {
         let ceiling = FIRST.saturating_mul(2u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        ceiling.mul_f64(0.5 + fraction() / 2.0)
+        jittered(ceiling)
     }
 
     /// It worked: the next failure counts as the first.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
+}
+
+/// A time between half of `most` and all of it.
+pub(super) fn jittered(most: Duration) -> Duration {
+    most.mul_f64(0.5 + fraction() / 2.0)
 }
 
 /// A random number between 0 and 1, not for secrets.

@@ -2,8 +2,9 @@
 
 use crate::common::{Way, cluster, ends_with, logins};
 use std::net::TcpListener;
-use testbed::forwarder::Running;
-use testbed::guardian::wait_until;
+use std::process::Command;
+use testbed::forwarder::{self, Running};
+use testbed::guardian::{free_port, wait_until};
 use testbed::proxy::{Fault, Proxy};
 
 #[tokio::test]
@@ -104,4 +105,55 @@ async fn an_address_that_is_taken_ends_it() {
     let mut command = way.drain().await;
     command.arg("--metrics-listen=everywhere");
     ends_with(command, 2, "--metrics-listen").await;
+}
+
+/// `forwarder health` is what containers ask, without any other program in the image.
+#[tokio::test]
+async fn health_asks_a_running_forwarder() {
+    let way = Way::new("health").await;
+    let proxy = Proxy::before(cluster().await.port()).await.unwrap();
+    let mut command = way.forwarder().await;
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
+    command.env("DATABASE_URL", url);
+    let running = Running::start(command).unwrap();
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(forwarder::program().unwrap());
+        // A forwarder that listens everywhere is asked on its own machine.
+        command.env_clear().env("FORWARDER_METRICS_LISTEN", format!("0.0.0.0:{}", running.metrics_port()));
+        command.arg("health").args(arguments);
+        command
+    };
+    let ready = || async { forwarder::run(ask(&[])).await.unwrap().code == Some(0) };
+    wait_until("it is ready", ready).await.unwrap();
+    assert_eq!(forwarder::run(ask(&[])).await.unwrap().printed, "ready\n");
+    proxy.set(Fault::Refuse);
+    let is_not = || async { forwarder::run(ask(&[])).await.unwrap().code == Some(69) };
+    wait_until("it is not", is_not).await.unwrap();
+    ends_with(ask(&[]), 69, "the forwarder is not ready: the database can't be reached").await;
+    ends_with(ask(&["--alive"]), 0, "").await;
+    let mut command = ask(&[]);
+    command.env("FORWARDER_METRICS_LISTEN", format!("127.0.0.1:{}", free_port().unwrap()));
+    ends_with(command, 69, "no forwarder answers").await;
+    let mut command = ask(&[]);
+    command.env_remove("FORWARDER_METRICS_LISTEN");
+    ends_with(command, 78, "FORWARDER_METRICS_LISTEN").await;
+}
+
+/// A set-up that is changed later was found by no look: batches failed, and it said that it was ready.
+#[tokio::test]
+async fn a_set_up_that_becomes_wrong_is_not_ready_until_it_is_mended() {
+    let way = Way::new("set_up_changes").await;
+    let running = Running::start(way.forwarder().await).unwrap();
+    let ready = || async { running.get("/readyz").await.contains("200 OK") };
+    wait_until("it is ready", ready).await.unwrap();
+    way.database.batch_execute("ALTER TABLE user_logins RENAME COLUMN locale TO language").await.unwrap();
+    let says = || async { running.get("/readyz").await.contains("sql/01_user_logins.sql") };
+    wait_until("it is not ready, without a message", says).await.unwrap();
+    way.queue.send(&logins(0..10)).await.unwrap();
+    let held = || async { running.metric("pg_mask_forwarder_in_flight_messages").await == 10 };
+    wait_until("they are held", held).await.unwrap();
+    wait_until("it is not ready", says).await.unwrap();
+    way.database.batch_execute("ALTER TABLE user_logins RENAME COLUMN language TO locale").await.unwrap();
+    way.rows(10).await;
+    wait_until("it is ready again", ready).await.unwrap();
 }

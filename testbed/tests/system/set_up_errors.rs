@@ -149,3 +149,29 @@ async fn what_was_asked_is_named() {
     command.env_remove("QUEUE_NAME").env("QUEUE_URL", url);
     ends_with(command, 0, "the queue's URL names http://queues.example.com").await;
 }
+
+/// `check` said that all is well, the service started and was ready, and no batch ever fitted.
+#[tokio::test]
+async fn a_table_that_the_insert_does_not_fit_is_found_at_the_start_and_by_check() {
+    let way = Way::new("unfit_table").await;
+    way.queue.send(&[r#"{"user_id":"u"}"#.to_owned()]).await.unwrap();
+    for (change, column) in [
+        (
+            "CREATE TYPE device AS ENUM ('a'); ALTER TABLE user_logins ALTER device_type TYPE device USING NULL",
+            "device_type",
+        ),
+        (
+            "ALTER TABLE user_logins DROP device_type, ADD device_type varchar(32) GENERATED ALWAYS AS ('x') STORED",
+            "device_type",
+        ),
+    ] {
+        way.database.batch_execute(change).await.unwrap();
+        ends_with(way.drain().await, 78, column).await;
+        let mut command = way.forwarder().await;
+        command.arg("check");
+        let ended = ends_with(command, 78, "").await;
+        let line = ended.printed.lines().find(|line| line.starts_with("✗ table")).unwrap_or_default();
+        assert!(line.contains(column), "{}", ended.printed);
+    }
+    assert_eq!(way.queue.depth().await.unwrap(), [1, 0, 0]);
+}
