@@ -1,5 +1,6 @@
 //! Arrays to give to a statement: one piece of memory each, however many elements.
 
+use crate::memory;
 use crate::text::varlena_header;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -70,11 +71,9 @@ impl ArrayBuilder {
 
     /// Adds a value of variable length, aligned to four bytes.
     pub(crate) fn push_bytes(&mut self, value: Option<&[u8]>) {
-        self.present.push(value.is_some());
+        self.note(value.is_some());
         if let Some(value) = value {
-            if self.data.try_reserve(value.len() + 2 * size_of::<u32>()).is_err() {
-                out_of_memory();
-            }
+            self.reserve(value.len() + 2 * size_of::<u32>());
             self.data.resize(self.data.len().next_multiple_of(4), 0);
             self.data.extend(varlena_header(value.len()));
             self.data.extend(value);
@@ -84,9 +83,23 @@ impl ArrayBuilder {
     /// Adds a value of fixed length: its bytes as the machine has them, aligned to their number
     /// (a uuid, at 16, needs no alignment and keeps it; so does a tid, at 6, that of 2).
     pub(crate) fn push_fixed<const N: usize>(&mut self, value: Option<[u8; N]>) {
-        self.present.push(value.is_some());
+        self.note(value.is_some());
         if let Some(value) = value {
+            self.reserve(N);
             self.data.extend(value);
+        }
+    }
+
+    fn note(&mut self, is_present: bool) {
+        if self.present.try_reserve(1).is_err() {
+            memory::out();
+        }
+        self.present.push(is_present);
+    }
+
+    fn reserve(&mut self, bytes: usize) {
+        if self.data.try_reserve(bytes).is_err() {
+            memory::out();
         }
     }
 
@@ -128,11 +141,6 @@ impl ArrayBuilder {
             DatumWithOid::new(Array(array), self.array_type)
         }
     }
-}
-
-/// Rust would end the process, and with it every session of the server.
-fn out_of_memory() -> ! {
-    ereport!(ERROR, PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory");
 }
 
 /// A finished array, on its way into a parameter.

@@ -10,7 +10,7 @@
 
 use crate::error::Error;
 use crate::text::{self, OwnedText, Text};
-use crate::{plan, run_as};
+use crate::{memory, plan, run_as};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -85,11 +85,12 @@ pub(crate) fn write(
         return Err(Error::NoReason);
     }
     // SAFETY: a look-up; a role that is in use exists.
-    let acting_role =
-        unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false)) }.to_bytes().to_vec();
+    let acting_role = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false)) };
+    let acting_role = memory::copy(acting_role.to_bytes())?;
+    let stored_reason = OwnedText(memory::copy(reason.as_server_bytes())?);
     let arguments = || {
-        let reason = OwnedText(reason.as_server_bytes().to_vec());
-        vec![OwnedText(acting_role.clone()).into(), action.as_str().into(), id.into(), reason.into()]
+        let acting_role = OwnedText(acting_role.clone());
+        vec![acting_role.into(), action.as_str().into(), id.into(), stored_reason.into()]
     };
     let read = |row: &plan::Row<'_>| Ok((row.get::<i64>(1)?, row.get::<OwnedText>(2)?.0));
     let (audit_id, login_role) = as_owner(|| find().and_then(|()| plan::one_row(WRITE, arguments, read)))?;

@@ -91,6 +91,12 @@ pub(crate) enum Error {
     Exchanged,
     #[error("{0}")]
     BatchShape(&'static str),
+    #[error("a batch may have {most} messages")]
+    TooManyMessages { most: usize },
+    #[error("what is taken in at once may have {most} bytes")]
+    TooManyBytes { most: usize },
+    #[error("pg_mask has no memory for this")]
+    Memory,
     #[error("pg_mask can't read what one of its own statements answered")]
     Unreadable,
     #[error("the login was refused: {0}")]
@@ -116,7 +122,7 @@ pub(crate) enum Error {
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
-            Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
+            Self::Memory | Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
                 PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
             }
             Self::KeyFile { .. }
@@ -164,9 +170,10 @@ impl Error {
             Self::GuessLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
-            Self::LongDomain { .. } | Self::LongReason { .. } => {
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
-            }
+            Self::LongDomain { .. }
+            | Self::LongReason { .. }
+            | Self::TooManyMessages { .. }
+            | Self::TooManyBytes { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::NotDirectly(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
@@ -256,7 +263,8 @@ impl Error {
                 "Were tables of the schema pgmask changed? Compare them with pg_mask's install script."
             }
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
-            Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
+            Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",
+            Self::Memory | Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
                 "Try again with fewer messages at once, or give the server more memory."
             }
             Self::Unseal { error: SealError::UnknownKey(_), .. } => {

@@ -19,6 +19,7 @@ mod writer;
 use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
 use crate::keys;
+use crate::memory;
 use crate::text::{self, Text};
 use batch::Batch;
 use pg_mask_core::login::Refusal;
@@ -62,7 +63,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
 
     let (fresh, duplicate) = ledger::claim(batch.messages)?;
     let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Text::to_utf8_if_it_can)).collect();
-    let mut rows = Vec::with_capacity(fresh.len());
+    let mut rows = memory::list(fresh.len())?;
     let mut refused = Vec::new();
     for (message, body) in fresh.iter().zip(&bodies) {
         let row = match body {
@@ -90,6 +91,7 @@ fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NUL
 }
 
 fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
+    memory::for_messages(1, body.len())?;
     let target = Target::find()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;

@@ -12,6 +12,7 @@
 //! - [`audit`]: writing down who asked before anything is shown
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
+//! - [`memory`]: bounds, and allocation that can fail
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
 
@@ -31,6 +32,7 @@ mod key_check;
 mod key_functions;
 mod keys;
 mod mask_pii;
+mod memory;
 mod plan;
 mod remask;
 mod rotation;

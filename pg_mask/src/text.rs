@@ -1,6 +1,6 @@
 //! `text` arguments read in place, and UTF-8 from and to the server's encoding.
 
-use crate::unguarded;
+use crate::{memory, unguarded};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::prelude::*;
@@ -115,7 +115,7 @@ impl OwnedText {
 impl FromDatum for OwnedText {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, null: bool, _: pg_sys::Oid) -> Option<Self> {
         // SAFETY: PostgreSQL says that it is a text, and it is copied.
-        (!null).then(|| Self(unsafe { Text::read(datum) }.0.to_vec()))
+        (!null).then(|| Self(memory::copy(unsafe { Text::read(datum) }.0).unwrap_or_else(|_| memory::out())))
     }
 }
 
@@ -126,6 +126,26 @@ impl IntoDatum for OwnedText {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::TEXTOID
+    }
+}
+
+/// A `bytea` value of its own: a column of a row.
+pub(crate) struct OwnedBytes(pub(crate) Vec<u8>);
+
+impl FromDatum for OwnedBytes {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, null: bool, oid: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: by the caller; a bytea has the layout of a text.
+        unsafe { OwnedText::from_polymorphic_datum(datum, null, oid) }.map(|text| Self(text.0))
+    }
+}
+
+impl IntoDatum for OwnedBytes {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::BYTEAOID
     }
 }
 
@@ -285,7 +305,8 @@ pub(crate) fn to_server(text: Cow<'_, str>) -> Option<Cow<'_, [u8]>> {
 /// Text of one encoding in another; `None` if that has no such character, or nobody knows how.
 fn convert(text: &[u8], from: pg_sys::pg_enc::Type, to: pg_sys::pg_enc::Type) -> Option<Vec<u8>> {
     // Worst case of any server encoding: four bytes a character.
-    let mut buffer = vec![0u8; text.len() * 4 + 1];
+    let mut buffer = memory::list(text.len() * 4 + 1).unwrap_or_else(|_| memory::out());
+    buffer.resize(text.len() * 4 + 1, 0u8);
     // SAFETY: the buffer is as large as it says; with no_error set nothing is raised, and the
     // number of source bytes that could be converted is returned.
     let converted = unsafe {

@@ -22,7 +22,16 @@ pub struct Cluster {
 impl Cluster {
     /// Makes and starts a cluster with further settings (`name = value`).
     pub async fn start(settings: &[&str]) -> Result<Self> {
-        let mut cluster = Self::new()?;
+        Self::start_under(&[], settings).await
+    }
+
+    /// A cluster each of whose processes may use so much memory (`ulimit -v`).
+    pub async fn start_with_memory(mebibytes: u64, settings: &[&str]) -> Result<Self> {
+        Self::start_under(&["prlimit", &format!("--as={}", mebibytes << 20)], settings).await
+    }
+
+    async fn start_under(wrapper: &[&str], settings: &[&str]) -> Result<Self> {
+        let mut cluster = Self::new(wrapper)?;
         let data = cluster.data();
         run(cluster.command("initdb").arg("-D").arg(&data).args([
             "--username=postgres",
@@ -38,7 +47,7 @@ impl Cluster {
 
     /// A hot standby of this cluster, caught up.
     pub async fn standby(&self) -> Result<Self> {
-        let mut standby = Self::new()?;
+        let mut standby = Self::new(&[])?;
         let mut copy = self.command("pg_basebackup");
         copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
             .arg(standby.data());
@@ -56,8 +65,8 @@ impl Cluster {
         Ok(standby)
     }
 
-    /// A server's folder, port and command, and an empty data directory.
-    fn new() -> Result<Self> {
+    /// A server's folder, port and command, run by `wrapper`, and an empty data directory.
+    fn new(wrapper: &[&str]) -> Result<Self> {
         let installation = installation::shared()?;
         let user = installation.user;
         let folder = Guardian::folder("cluster")?;
@@ -67,7 +76,7 @@ impl Cluster {
         // As in a container that has it set: no error may show one.
         let environment = ["env", "RUST_BACKTRACE=1", "RUST_LIB_BACKTRACE=1"];
         let arguments = [&postgres, "-D", &data.display().to_string()];
-        let server = installation.as_its_user(&[&environment[..], &arguments[..]].concat());
+        let server = installation.as_its_user(&[&environment[..], wrapper, &arguments[..]].concat());
         let guardian = Guardian::new(&folder, "QUIT", &server)?;
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;

@@ -25,6 +25,7 @@ mod extension {
     mod keyring;
     mod ledger;
     mod mask_vectors;
+    mod memory_limits;
     mod neighbours;
     mod no_raw_value;
     mod numbers;

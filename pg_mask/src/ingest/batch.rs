@@ -2,6 +2,7 @@
 
 use crate::clock::{self, Day, Micros};
 use crate::error::Error;
+use crate::memory;
 use crate::text::Text;
 use pg_mask_core::hmac_key::sha256;
 use pg_mask_core::sent_time;
@@ -49,8 +50,11 @@ impl<'a> Batch<'a> {
                 "message_ids, bodies, sent_at and receive_counts differ in length",
             ));
         }
+        let size = |text: Option<Text<'_>>| text.map_or(0, |text| text.as_server_bytes().len());
+        let bytes = message_ids.iter().chain(bodies.iter()).map(size).sum();
+        memory::for_messages(count, bytes)?;
         let now = clock::now();
-        let mut messages = Vec::with_capacity(count);
+        let mut messages = memory::list(count)?;
         let places = message_ids.iter().zip(bodies.iter()).zip(sent_at.iter()).zip(receive_counts.iter());
         for (place, (((id, body), sent_at), receive_count)) in places.enumerate() {
             let Some(id) = id else { return Err(Error::BatchShape("a message id is NULL")) };

@@ -5,8 +5,8 @@ use crate::arrays::ArrayBuilder;
 use crate::clock::{self, Micros};
 use crate::error::Error;
 use crate::keys::Keys;
-use crate::plan;
-use crate::text::{OwnedText, Text};
+use crate::text::{OwnedBytes, OwnedText, Text};
+use crate::{memory, plan};
 use pg_mask_core::login::Refusal;
 use pg_mask_core::seal::SealError;
 use pgrx::prelude::*;
@@ -21,7 +21,8 @@ const KEEP: &str =
     OVERRIDING SYSTEM VALUE
     SELECT *, $7 FROM unnest($1, $2, $3, $4, $5, $6)";
 
-const FIND: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body
+const FIND: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body,
+        pg_catalog.octet_length(message_id) + pg_catalog.octet_length(sealed_body)
     FROM pgmask.quarantine WHERE id = $1";
 
 const DATABASE_IDS: &str = "SELECT id FROM pgmask.database_id ORDER BY made_at DESC, id";
@@ -53,7 +54,7 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
     let now = clock::now();
     for (id, (message, reason)) in next_ids(refused.len())?.into_iter().zip(refused) {
         let body = message.body.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
-        let sealed = keys.seal(&identity(here, id, message.id, message.sent_at, now), &body)?;
+        let sealed = keys.seal(&identity(here, id, message.id, message.sent_at, now)?, &body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
         message_ids.push_bytes(Some(message.id.as_server_bytes()));
         sent_at.push_fixed(message.sent_at.map(i64::to_ne_bytes));
@@ -69,7 +70,11 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
 
 /// The row of that id.
 pub(super) fn find(id: i64) -> Result<Sealed, Error> {
-    plan::rows(FIND, || vec![id.into()], Sealed::read)?.pop().ok_or(Error::NotInQuarantine(Some(id)))
+    let read = |row: &plan::Row<'_>| {
+        memory::for_stored(1, usize::try_from(row.get::<i32>(6)?).map_err(|_| Error::Unreadable)?)?;
+        Sealed::read(row)
+    };
+    plan::rows(FIND, || vec![id.into()], read)?.pop().ok_or(Error::NotInQuarantine(Some(id)))
 }
 
 impl Sealed {
@@ -80,7 +85,7 @@ impl Sealed {
             message_id: row.get(2)?,
             sent_at: row.get_or_null::<TimestampWithTimeZone>(3)?.map(i64::from),
             quarantined_at: row.get::<TimestampWithTimeZone>(4)?.into(),
-            body: row.get(5)?,
+            body: row.get::<OwnedBytes>(5)?.0,
         })
     }
 
@@ -89,7 +94,7 @@ impl Sealed {
         let mut opened = Err(SealError::Broken);
         for database in databases {
             let row =
-                identity(*database, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at);
+                identity(*database, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at)?;
             opened = keys.open(&row, &self.body);
             if !matches!(opened, Err(SealError::Broken)) {
                 break;
@@ -101,7 +106,7 @@ impl Sealed {
     /// The body sealed under the seal key in use, for this row of this database.
     pub(super) fn anew(&self, keys: &Keys, databases: &[DatabaseId]) -> Result<Vec<u8>, Error> {
         let here = *databases.first().ok_or(Error::NoDatabaseId)?;
-        let row = identity(here, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at);
+        let row = identity(here, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at)?;
         keys.seal(&row, &self.open(keys, databases)?)
     }
 }
@@ -119,15 +124,18 @@ fn identity(
     message_id: Text<'_>,
     sent_at: Option<Micros>,
     quarantined_at: Micros,
-) -> Vec<u8> {
-    let mut identity = b"pgmask.quarantine".to_vec();
+) -> Result<Vec<u8>, Error> {
+    const FIXED: usize = 64;
+    let message_id = message_id.to_utf8_if_it_can();
+    let mut identity = memory::list(FIXED + message_id.len())?;
+    identity.extend(b"pgmask.quarantine");
     identity.extend(database);
     identity.extend(id.to_be_bytes());
     identity.extend(quarantined_at.to_be_bytes());
     identity.push(sent_at.is_some().into());
     identity.extend(sent_at.unwrap_or_default().to_be_bytes());
-    identity.extend(message_id.to_utf8_if_it_can().iter());
-    identity
+    identity.extend(message_id.iter());
+    Ok(identity)
 }
 
 /// Ids are needed before the rows are written: a body is sealed with its row's id.

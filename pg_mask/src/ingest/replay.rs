@@ -9,7 +9,7 @@ use crate::clock::Micros;
 use crate::error::{Error, OrRaise};
 use crate::keys::Keys;
 use crate::text::{OwnedText, Text};
-use crate::{keys, plan};
+use crate::{keys, memory, plan};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use zeroize::Zeroizing;
@@ -20,7 +20,9 @@ const AT_A_TIME: i64 = 100;
 const BYTES: i64 = 8 << 20;
 
 /// Whoever replays at the same time takes other messages.
-const NEXT: &str = "SELECT id, pg_catalog.octet_length(sealed_body)::bigint FROM pgmask.quarantine
+const NEXT: &str =
+    "SELECT id, (pg_catalog.octet_length(message_id) + pg_catalog.octet_length(sealed_body))::bigint
+    FROM pgmask.quarantine
     WHERE id > $1 AND ($2 IS NULL OR reason = $2)
     ORDER BY id LIMIT $3
     FOR UPDATE SKIP LOCKED";
@@ -71,7 +73,7 @@ fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
 
 /// Inserts what passes and removes it from the quarantine; returns how many are kept.
 fn replay_some(maskers: &Maskers, target: &Target, messages: &[Quarantined]) -> Result<usize, Error> {
-    let mut rows = Vec::with_capacity(messages.len());
+    let mut rows = memory::list(messages.len())?;
     let mut refused = Vec::new();
     for message in messages {
         let create_date = create_date(message.sent_at, message.quarantined_at);
@@ -103,7 +105,7 @@ fn replay_some(maskers: &Maskers, target: &Target, messages: &[Quarantined]) -> 
 
 /// The next messages after `last`, locked.
 fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quarantined>, Error> {
-    let reason = reason.map(|reason| OwnedText(reason.as_server_bytes().to_vec()));
+    let reason = reason.map(|reason| memory::copy(reason.as_server_bytes()).map(OwnedText)).transpose()?;
     let found = plan::rows(
         NEXT,
         || vec![last.into(), reason.into(), AT_A_TIME.into()],
@@ -118,6 +120,8 @@ fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quaranti
         room -= size;
         ids.push_fixed(Some(id.to_ne_bytes()));
     }
+    let bytes = usize::try_from(BYTES - room).map_err(|_| Error::Unreadable)?;
+    memory::for_stored(AT_A_TIME as usize, bytes)?;
     let databases = quarantine::database_ids()?;
     plan::rows(READ, || vec![ids.finish()], |row| open(keys, &databases, row))
 }

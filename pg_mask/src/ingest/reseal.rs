@@ -37,7 +37,7 @@ fn reseal(most: i64) -> Result<i64, Error> {
     let databases = quarantine::database_ids()?;
     let (mut done, mut last) = (0, i64::MIN);
     while done < most {
-        let arguments = || vec![last.into(), seal_id.to_vec().into(), AT_A_TIME.min(most - done).into()];
+        let arguments = || vec![last.into(), Vec::from(seal_id).into(), AT_A_TIME.min(most - done).into()];
         let found = plan::rows(OLDER, arguments, Sealed::read)?;
         let Some(newest) = found.last() else { break };
         last = newest.id;

@@ -182,7 +182,7 @@ const HAS_POLICY: &str = "SELECT EXISTS (
 /// The statement that inserts, for a name that is quoted.
 fn insert_statement(name: &CStr, columns: &Columns) -> CString {
     let names: Vec<&str> = columns.names().collect();
-    let mut sql = b"INSERT INTO ".to_vec();
+    let mut sql = Vec::from(*b"INSERT INTO ");
     sql.extend(name.to_bytes());
     sql.extend(format!(" ({}) SELECT ", names.join(", ")).bytes());
     let values: Vec<String> = (1..=names.len()).map(|n| format!("pg_catalog.unnest(${n})")).collect();

@@ -153,7 +153,7 @@ fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
 }
 
 fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<String>, Error> {
-    let columns = columns.to_vec();
+    let columns = Vec::from(columns);
     let root = plan::rows(ROOT, || vec![oid.into(), columns.into()], |row| row.get::<pg_sys::Oid>(1))?;
     let [root] = root[..] else { return Ok(None) };
     // SAFETY: the relation is locked, and open while it is looked at; the lock is kept.

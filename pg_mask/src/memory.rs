@@ -1,0 +1,64 @@
+//! Memory whose size others choose.
+//!
+//! Where there is no memory, Rust's ordinary allocation ends the process, and PostgreSQL then ends every
+//! session of the server. Parsers and the like allocate in that way out of our sight. So a function that is
+//! given something of any size bounds it, and makes sure that there is memory for all of its work before it
+//! begins; and what is large is allocated in a way that can fail. (`.clippy.toml` finds what is not.)
+
+use crate::error::Error;
+use pgrx::prelude::*;
+
+/// The most messages in a batch.
+pub(crate) const MOST_MESSAGES: usize = 100_000;
+/// The most bytes of message ids and bodies in a batch, or of one event.
+pub(crate) const MOST_BYTES: usize = 64 << 20;
+
+/// The work on a message takes so much, whatever is in it: entries of lists, tokens.
+const PER_MESSAGE: usize = 2 << 10;
+/// Each byte of a message is in so many places at most: as it is parsed, as text without escapes, as sealed
+/// body, and in an array for a statement, which grows by copying itself and is copied once more.
+const COPIES: usize = 10;
+
+/// Refuses what is too large, or is more than there is memory for now.
+pub(crate) fn for_messages(messages: usize, bytes: usize) -> Result<(), Error> {
+    if messages > MOST_MESSAGES {
+        return Err(Error::TooManyMessages { most: MOST_MESSAGES });
+    }
+    if bytes > MOST_BYTES {
+        return Err(Error::TooManyBytes { most: MOST_BYTES });
+    }
+    for_stored(messages, bytes)
+}
+
+/// Refuses stored messages that there is no memory for now.
+pub(crate) fn for_stored(messages: usize, bytes: usize) -> Result<(), Error> {
+    available(messages.saturating_mul(PER_MESSAGE).saturating_add(bytes.saturating_mul(COPIES)))
+}
+
+/// Asks the system for so many bytes, and gives them back to be allocated for what they are needed for.
+fn available(bytes: usize) -> Result<(), Error> {
+    let mut asked: Vec<u8> = Vec::new();
+    asked.try_reserve_exact(bytes).map_err(|_| Error::Memory)?;
+    std::hint::black_box(asked.as_ptr()); // not to be optimized away
+    Ok(())
+}
+
+/// An empty list with room for `count` elements.
+pub(crate) fn list<T>(count: usize) -> Result<Vec<T>, Error> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).map_err(|_| Error::Memory)?;
+    Ok(list)
+}
+
+/// A copy.
+pub(crate) fn copy(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut copy = list(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
+/// Raises the error that there is no memory.
+#[cold]
+pub(crate) fn out() -> ! {
+    ereport!(ERROR, PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "pg_mask has no memory for this");
+}
