@@ -1,7 +1,7 @@
 # The front door. Every target does its own set-up and may be run again.
 PG_CONFIG ?=
 PREFIX ?= /usr/local
-export PG_CONFIG DESTDIR
+export PG_CONFIG PREFIX DESTDIR
 
 .PHONY: demo test lint bench compose-test setup install install-forwarder install-script
 
@@ -34,12 +34,11 @@ setup:
 
 # The extension, into the server of PG_CONFIG.
 install:
-	@testbed/install.sh
+	@testbed/install.sh extension
 
 # The forwarder, into $(PREFIX)/bin.
 install-forwarder:
-	@cargo build --release --locked -p forwarder
-	@install -D -m 0755 target/release/forwarder $(DESTDIR)$(PREFIX)/bin/forwarder
+	@testbed/install.sh forwarder
 
 # Writes pg_mask/sql/pg_mask--<version>.sql anew, after a change of the extension's SQL objects.
 install-script:

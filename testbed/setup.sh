@@ -2,9 +2,10 @@
 # Makes everything ready for a target: installs what is missing, and builds. Safe to run again, and quick
 # then. Needs Rust; and root, or sudo, only where a system package is missing.
 #
-#   setup.sh [build|demo|test|bench|lint]
+#   setup.sh [build|forwarder|demo|test|bench|lint]
 #
-# build stops before anything is compiled; lint does, too, and has the tools for linting.
+# build stops before anything is compiled, and so does forwarder, which needs no PostgreSQL; lint does, too,
+# and has the tools for linting.
 set -euo pipefail
 what=${1:-test}
 cd "$(dirname "$0")/.."
@@ -12,10 +13,7 @@ cd "$(dirname "$0")/.."
 . testbed/steps.sh
 say() { echo "setup: $*" >&2; }
 
-if ! command -v cargo >/dev/null; then
-    say "cargo is missing: pg_mask is built with Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer. https://rustup.rs says how to install it."
-    exit 1
-fi
+testbed/rust.sh
 
 # --- system packages -----------------------------------------------------------------------------
 postgresql=$(testbed/find_postgresql.sh) || [ $? = 1 ] || exit 1
@@ -70,22 +68,23 @@ note_servers() {
 
 # --- the steps -------------------------------------------------------------------------------------
 case $what in
-build) steps=0 ;;
+build | forwarder) steps=0 ;;
 lint) steps=1 ;;
 demo) steps=3 which=own ;;
 bench) steps=3 which=bench ;;
 test) steps=4 which=all ;;
 *)
-    say "setup.sh [build|demo|test|bench|lint], not $what"
+    say "setup.sh [build|forwarder|demo|test|bench|lint], not $what"
     exit 2
     ;;
 esac
 if [ ${#missing[@]} != 0 ]; then
     steps=$((steps + 1))
     step "installing system packages: ${missing[*]}" install_packages
-    postgresql=$(testbed/find_postgresql.sh)
+    postgresql=$(testbed/find_postgresql.sh) || [ "$what" = forwarder ]
 fi
 case $what in
+forwarder) ;;
 build) note_servers ;;
 lint)
     note_servers

@@ -70,6 +70,7 @@ mod system {
     mod proxies;
     mod query_protocol;
     mod redelivery;
+    mod scripts;
     mod secrets_in_texts;
     mod secured;
     mod service_files;
