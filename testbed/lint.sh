@@ -13,7 +13,13 @@ lint formatting
 cargo fmt --all --check
 lint shell scripts
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
-"$cache/lint-tools-1/bin/shellcheck" "${scripts[@]}"
+"$cache/lint-tools-2/bin/shellcheck" "${scripts[@]}"
+lint the systemd unit
+testbed/systemd.sh
+lint Kubernetes manifests
+# Schemas of KEDA and of the Prometheus operator are not among those that it has.
+"$cache/lint-tools-2/bin/python" "$cache/lint-tools-2/bin/kubernetes-validate" --quiet --no-warn --strict --kubernetes-version 1.30 \
+    deploy/kubernetes/base/[!k]*.yaml deploy/kubernetes/drain/[!k]*.yaml
 lint SQL, for what an attacker could make of it
 testbed/pgspot.sh
 lint licences and sources of dependencies
