@@ -179,6 +179,10 @@ docker version --format '{{.Server.Version}}' >/dev/null 2>&1 || {
     echo "compose_test: no Docker engine answers; start one, or set DOCKER_HOST" >&2
     exit 1
 }
+docker compose version >/dev/null 2>&1 || {
+    echo "compose_test: docker has no compose plugin; install it (Debian: docker-compose; elsewhere docker-compose-plugin)" >&2
+    exit 1
+}
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -190,8 +194,11 @@ for profile in localstack original; do
     equal "warnings with the profile $profile" "$warnings" ""
 done
 
-step "images are built"
+step "images are built, and no other is left behind"
+nameless() { docker image ls --quiet --no-trunc --filter dangling=true | sort; }
+before=$(nameless)
 quietly compose build
+equal "nameless images that are new" "$(comm -13 <(echo "$before") <(nameless))" ""
 
 step "the first start is killed half way"
 quietly compose up --detach postgres
@@ -203,6 +210,7 @@ step "everything comes up and is healthy"
 quietly compose up --detach --wait
 first_start_is_done || fail "the first start is not done"
 says postgres "the first start was interrupted" || fail "nothing says that the database was made anew"
+equal "what PostgreSQL loads at its start" "$(sql "SHOW shared_preload_libraries")" pg_mask
 ask readyz | grep -q "200 OK" || fail "the forwarder is not ready: $(ask readyz)"
 
 step "all sample logins arrive"
@@ -318,7 +326,7 @@ all_is_there_once
 step "a rebuilt image: data and keys stay"
 token=$(sql "SELECT mask_pii('203.0.113.7')")
 replaced_image=$(docker inspect --format '{{.Image}}' "$(id postgres)")
-quietly docker build --file pg_mask/Dockerfile --build-arg "PG_MAJOR=${PG_MAJOR:-17}" --label rebuilt=yes --tag "$POSTGRES_IMAGE" .
+quietly docker build --file deploy/docker/Dockerfile --target postgres --build-arg "PG_MAJOR=${PG_MAJOR:-17}" --label rebuilt=yes --tag "$POSTGRES_IMAGE" .
 quietly compose up --detach --wait
 [ "$(docker inspect --format '{{.Image}}' "$(id postgres)")" != "$replaced_image" ] || fail "the container still runs the old image"
 equal "the token of an address" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
