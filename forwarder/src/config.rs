@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use sqs_query::Choice;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -103,6 +104,13 @@ pub(crate) struct Config {
 pub(crate) enum Command {
     Check(Check),
     Health(Health),
+    /// Print completions for a shell, to be saved where it looks for them.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 /// Check everything that is needed, a line each, with a hint for what fails. Takes no message and leaves
@@ -202,8 +210,8 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
-    /// Reads flags and environment. An error is a usage error, or what `--help` and `--version` print.
-    pub(crate) fn read() -> Result<Self, clap::Error> {
+    /// All commands and flags.
+    pub(crate) fn described() -> clap::Command {
         // A flag may stand before or after a subcommand, if that uses it. A variable that is set to nothing
         // is not set.
         let mut command = Self::command().mut_args(|flag| {
@@ -213,14 +221,22 @@ impl Config {
             let of_carrying = ["drain", "drain_timeout"].contains(&flag.get_id().as_str());
             flag.global(!of_carrying).hide_env_values(true)
         });
-        // Of the flags for all, this command uses one.
+        // The other commands than check use few of the flags for all.
         command.build();
-        command = command.mut_subcommand("health", |health| {
-            health.mut_args(|flag| {
-                let used = ["metrics_listen", "alive", "help"].contains(&flag.get_id().as_str());
+        let hide = |command: clap::Command| {
+            command.mut_args(|flag| {
+                let used = ["metrics_listen", "alive", "shell", "help"].contains(&flag.get_id().as_str());
                 flag.hide(!used)
             })
-        });
+        };
+        ["health", "completions", "man"]
+            .into_iter()
+            .fold(command, |command, name| command.mut_subcommand(name, hide))
+    }
+
+    /// Reads flags and environment. An error is a usage error, or what `--help` and `--version` print.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let mut command = Self::described();
         let given = command.try_get_matches_from_mut(std::env::args_os());
         let given = given.map_err(|error| usage::without_values(error, &mut command))?;
         let mut config = Self::from_arg_matches(&given).map_err(|error| error.format(&mut command))?;
@@ -238,7 +254,7 @@ impl Config {
             ),
             _ => None,
         };
-        let needs_queue = !matches!(config.command, Some(Command::Health(_)));
+        let needs_queue = matches!(config.command, None | Some(Command::Check(_)));
         if let Some(text) = wrong.filter(|_| needs_queue) {
             return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, text));
         }

@@ -3,7 +3,8 @@
 //!
 //! [`pipeline`] is the way of a message, file by file: a [`message`] comes from the [`queue`], is
 //! [`in_flight`] until it is settled, and goes to the [`database`]. [`telemetry`] is what people see of it,
-//! [`config`] what they may set; [`check`] and [`health`] are its other commands.
+//! [`config`] what they may set; [`check`], [`health`] and [`manual`] are its other
+//! commands.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -12,6 +13,7 @@ mod database;
 mod error;
 mod health;
 mod in_flight;
+mod manual;
 mod message;
 mod pipeline;
 mod queue;
@@ -48,6 +50,8 @@ fn run(config: &Config, progress: &Progress) -> Result<u8, Error> {
             None => pipeline::carry(config, progress).await.map(|()| 0),
             Some(Command::Check(check)) => Ok(check::run(config, check).await),
             Some(Command::Health(asked)) => health::ask(config, &asked).map(|()| 0),
+            Some(Command::Completions { shell }) => Ok(manual::completions(shell)),
+            Some(Command::Man) => Ok(manual::page()),
         }
     });
     runtime.shutdown_background(); // a look-up of a name that hangs is not waited for

@@ -9,7 +9,7 @@ mod gate;
 mod http;
 mod refusal;
 
-pub(crate) use refusal::is_answered;
+pub(crate) use refusal::{is_answered, is_over_limit};
 
 use crate::config::Config;
 use crate::error::{End, Error, Kind};

@@ -10,7 +10,7 @@ use super::shutdown::Stop;
 use crate::database::Pool;
 use crate::in_flight::{Budget, InFlight, Reservation};
 use crate::message::Message;
-use crate::queue::Queue;
+use crate::queue::{Queue, is_over_limit};
 use crate::telemetry::tally::Tally;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,6 +130,11 @@ impl Receiver {
         };
         let messages = match received {
             Ok(messages) => self.entrance.enter(messages, reservation, start),
+            // No failure: other consumers hold what the queue can give. Receiving slows down.
+            Err(error) if is_over_limit(&error) => {
+                self.outages.report(&error);
+                return Received::Error;
+            }
             Err(error) => {
                 self.tally.receive_errors.inc();
                 return if self.outages.ends_on(error) { Received::End } else { Received::Error };

@@ -5,6 +5,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
 use aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError;
+use aws_sdk_sqs::operation::receive_message::ReceiveMessageError;
 use sqs_query::WRONG_PROTOCOL;
 
 const CREDENTIALS: &str = "Check the AWS credentials.";
@@ -45,6 +46,14 @@ pub(crate) fn is_answered(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| {
         is_service_error::<GetQueueUrlError>(source) || is_service_error::<GetQueueAttributesError>(source)
     })
+}
+
+/// Whether the queue has as many messages in flight as SQS allows, for all its consumers together.
+pub(crate) fn is_over_limit(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let refused =
+        source.and_then(|source| source.downcast_ref::<SdkError<ReceiveMessageError>>()?.as_service_error());
+    refused.is_some_and(ReceiveMessageError::is_over_limit)
 }
 
 /// No answer, or half of one.

@@ -262,3 +262,15 @@ async fn its_help_lists_what_it_uses() {
     }
     assert!(!ended.printed.contains("--drain"), "{}", ended.printed);
 }
+
+#[tokio::test]
+async fn completions_and_the_manual_page_are_made_from_the_flags() {
+    for (arguments, begins) in [(&["completions", "bash"][..], "_forwarder()"), (&["man"], ".ie")] {
+        let mut command = Command::new(forwarder::program().unwrap());
+        command.env_clear().args(arguments);
+        let ended = forwarder::run(command).await.unwrap();
+        assert_eq!((ended.code, ended.log.as_str()), (Some(0), ""));
+        assert!(ended.printed.starts_with(begins), "{}", ended.printed);
+        assert!(ended.printed.replace('\\', "").contains("--visibility-timeout"), "{}", ended.printed);
+    }
+}

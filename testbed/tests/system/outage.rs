@@ -224,3 +224,24 @@ async fn a_locked_table_leaves_nothing_waiting_at_the_server() {
     way.database.batch_execute("ROLLBACK").await.unwrap();
     wait_until("it is ready again", is_ready).await.unwrap();
 }
+
+/// Too many messages in flight, of all consumers of a queue together, are no failure of the queue.
+#[tokio::test]
+async fn a_queue_that_is_over_its_limit_is_waited_for() {
+    let way = Way::new("over_limit").await;
+    let proxy = Proxy::before(localstack().await.port()).await.unwrap();
+    let answer = r#"{"__type":"com.amazonaws.sqs#OverLimit","message":"Too many messages in flight"}"#;
+    proxy.set(Fault::answer("AmazonSQS.ReceiveMessage", "403 Forbidden", answer));
+    let mut command = way.drain().await;
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", proxy.port()));
+    way.queue.send(&logins(0..10)).await.unwrap();
+    let running = Running::start(command).unwrap();
+    let ready = || async { running.get("/readyz").await.contains("200 OK") };
+    wait_until("it is ready", ready).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await; // several receives
+    assert_eq!(running.metric("pg_mask_forwarder_receive_errors_total").await, 0);
+    proxy.set(Fault::None);
+    let ended = running.ended().await.unwrap();
+    assert_eq!((ended.code, ended.log.matches("OverLimit").count()), (Some(0), 1), "{}", ended.log);
+    way.holds_each_once(10).await;
+}

@@ -4,6 +4,7 @@ use super::secured::QUEUE;
 use crate::common::{cluster, ends_with, localstack};
 use std::process::Command;
 use testbed::forwarder::{self, Ended};
+use testbed::queue::Queue;
 
 const SECRET: &str = "canary-tail";
 
@@ -145,16 +146,18 @@ async fn a_password_file_that_is_a_pipe() {
 /// A server's text brought a line break into the log.
 #[tokio::test]
 async fn control_characters_in_texts_of_others_are_escaped() {
+    let name = "control_characters";
+    Queue::create(localstack().await, name).await.unwrap();
     let url = cluster().await.url("no%0Asuch%1B%5B31m%C2%9Brole", "postgres");
     let odd = |character: char| character.is_control() && character != '\n';
     for format in ["text", "json"] {
-        let mut command = forwarder().await;
-        command.env("DATABASE_URL", &url).args(["--drain", &format!("--log-format={format}")]);
+        let mut command = forwarder::command(localstack().await, name, &url).unwrap();
+        command.args(["--drain", &format!("--log-format={format}")]);
         let ended = ends_with(command, 78, r"no\nsuch\u").await;
         assert!(!ended.log.contains(odd) && ended.log.lines().count() == 1, "{:?}", ended.log);
     }
-    let mut command = forwarder().await;
-    command.env("DATABASE_URL", &url).arg("check");
+    let mut command = forwarder::command(localstack().await, name, &url).unwrap();
+    command.arg("check");
     let ended = forwarder::run(command).await.unwrap();
     let said = ended.printed;
     assert!(said.contains(r"no\nsuch\u") && !said.contains("\nsuch") && !said.contains(odd), "{said:?}");
