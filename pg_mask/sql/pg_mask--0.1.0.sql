@@ -159,6 +159,7 @@ DECLARE
     last_day date;
     deleted bigint;
 BEGIN
+    PERFORM pgmask.refuse_prepare();
     slots_emptied := 0;
     rows_deleted := 0;
     -- A day after today was noted while the clock was ahead. A slot that is locked is seen to by another
@@ -653,6 +654,12 @@ STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'mask_network_wrapper';
 
+-- pg_mask/src/no_prepare.rs
+CREATE FUNCTION pgmask."refuse_prepare"() RETURNS void
+STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refuse_prepare_wrapper';
+
 -- pg_mask/src/remask.rs
 CREATE FUNCTION pgmask."remask_blocks"(
     "part" oid,
@@ -800,6 +807,7 @@ COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
 COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
+COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.maintain() IS
     'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';
 

@@ -91,6 +91,8 @@ pub(crate) enum Error {
     Exchanged,
     #[error("{0}")]
     BatchShape(&'static str),
+    #[error("a transaction that took messages in or maintained the ledger can't be prepared")]
+    Prepared,
     #[error("a batch may have {most} messages")]
     TooManyMessages { most: usize },
     #[error("what is taken in at once may have {most} bytes")]
@@ -167,6 +169,7 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            Self::Prepared => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::GuessLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
@@ -263,6 +266,7 @@ impl Error {
                 "Were tables of the schema pgmask changed? Compare them with pg_mask's install script."
             }
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
+            Self::Prepared => "COMMIT it in its session.",
             Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",
             Self::Memory | Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
                 "Try again with fewer messages at once, or give the server more memory."

@@ -20,6 +20,7 @@ use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
 use crate::keys;
 use crate::memory;
+use crate::no_prepare;
 use crate::text::{self, Text};
 use batch::Batch;
 use pg_mask_core::login::Refusal;
@@ -46,8 +47,10 @@ fn ingest_login_batch(
     TableIterator::once(take_in(batch).or_raise())
 }
 
-/// On a standby, or in a transaction that was told to only read, the error that says so.
+/// On a standby, or in a transaction that was told to only read, the error that says so. The transaction can't
+/// be prepared from now on.
 fn must_write(function: &'static std::ffi::CStr) {
+    no_prepare::refuse();
     // SAFETY: a plain call with a static string.
     unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
 }

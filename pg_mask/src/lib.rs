@@ -12,6 +12,7 @@
 //! - [`audit`]: writing down who asked before anything is shown
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
+//! - [`no_prepare`]: which transactions can't be prepared
 //! - [`memory`]: bounds, and allocation that can fail
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
@@ -33,6 +34,7 @@ mod key_functions;
 mod keys;
 mod mask_pii;
 mod memory;
+mod no_prepare;
 mod plan;
 mod remask;
 mod rotation;
@@ -67,5 +69,6 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     guesses::reserve_at_start();
     snapshot::watch();
+    no_prepare::watch();
     error::never_show_backtraces();
 }

@@ -95,6 +95,7 @@ COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
 COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
+COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.maintain() IS
     'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';
 

@@ -53,6 +53,7 @@ DECLARE
     last_day date;
     deleted bigint;
 BEGIN
+    PERFORM pgmask.refuse_prepare();
     slots_emptied := 0;
     rows_deleted := 0;
     -- A day after today was noted while the clock was ahead. A slot that is locked is seen to by another

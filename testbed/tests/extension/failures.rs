@@ -1,6 +1,7 @@
 //! A batch that fails as a whole leaves nothing behind: no row, no claim, no right, no broken session.
 
-use crate::common::{cluster, count};
+use crate::common::{cluster, count, message};
+use testbed::cluster::Cluster;
 
 const BATCH: &str = "pgmask.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1}\", nonsense}', ARRAY[now(), now()], '{1, 1}')";
 
@@ -75,6 +76,34 @@ async fn deferred_constraints_are_checked_row_by_row() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
     let reasons = "SELECT count(DISTINCT reason) FROM pgmask.quarantine WHERE reason IN ('rejected:23505', 'rejected:23503')";
     assert_eq!(count(&admin, reasons).await, 2);
+}
+
+/// A prepared transaction keeps its locks until somebody ends it: `maintain()` and DDL would wait for it.
+#[tokio::test]
+async fn a_batch_can_not_be_prepared() {
+    let cluster = Cluster::start(&["max_prepared_transactions = 5"]).await.unwrap();
+    let admin = cluster.database("prepares").await.unwrap();
+    for (n, work) in [
+        &format!("SELECT * FROM {BATCH}")[..],
+        "SELECT pgmask.ingest_login('{\"user_id\": 1}')",
+        "SELECT pgmask.replay_quarantine()",
+        "SELECT pgmask.maintain()",
+        &format!("SAVEPOINT s; SELECT * FROM {BATCH}; ROLLBACK TO s"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        admin.batch_execute(&format!("BEGIN; {work}")).await.unwrap();
+        let error =
+            message(&admin.batch_execute(&format!("PREPARE TRANSACTION 'p{n}'")).await.expect_err(work));
+        assert!(error.starts_with("0A000 a transaction that took messages in"), "{work}: {error}");
+        admin.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_prepared_xacts").await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.ledger").await, 0);
+    // Others may, in the same session.
+    admin.batch_execute("BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'other'").await.unwrap();
+    admin.batch_execute("COMMIT PREPARED 'other'").await.unwrap();
 }
 
 /// The table is exchanged for another while a batch waits for it: the row goes to the new one.
