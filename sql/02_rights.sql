@@ -19,6 +19,7 @@ GRANT USAGE ON SCHEMA pgmask TO pgmask_ingester, pgmask_analyst, pgmask_operator
 GRANT EXECUTE ON FUNCTION
     pgmask.ingest_login(jsonb, date),
     pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]),
+    pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]),
     pgmask.maintain()
     TO pgmask_ingester;
 GRANT EXECUTE ON FUNCTION

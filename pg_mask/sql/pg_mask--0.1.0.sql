@@ -528,6 +528,21 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'ingest_login_batch_wrapper';
 
+CREATE FUNCTION pgmask."ingest_login_batch_bytes"(
+    "message_ids" text[],
+    "bodies" bytea[],
+    "sent_at" timestamp with time zone[],
+    "receive_counts" INT[]
+) RETURNS TABLE (
+    "inserted" bigint,
+    "duplicate" bigint,
+    "quarantined" bigint
+)
+VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'ingest_login_batch_bytes_wrapper';
+
 CREATE FUNCTION pgmask."ingest_login"(
     "payload" jsonb,
     "create_date" date DEFAULT NULL
@@ -780,6 +795,8 @@ COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
 COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
+COMMENT ON FUNCTION pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]) IS
+    'ingest_login_batch for bodies that no text can be, such as those with a NUL';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
 COMMENT ON FUNCTION pgmask.add_key() IS

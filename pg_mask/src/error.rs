@@ -107,8 +107,6 @@ pub(crate) enum Error {
     Seal(#[from] SealError),
     #[error("message {id} of the quarantine can't be opened: {error}")]
     Unseal { id: i64, error: SealError },
-    #[error("message {id} of the quarantine has characters that this database can't hold")]
-    NotInThisEncoding { id: i64 },
     #[error("there is no message {} in the quarantine", .0.map_or("NULL".to_owned(), |id| id.to_string()))]
     NotInQuarantine(Option<i64>),
     #[error("a quarantined message is opened for a reason only")]
@@ -140,7 +138,6 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
             }
             Self::Unseal { .. } | Self::NoDatabaseId => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-            Self::NotInThisEncoding { .. } => PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::NotInQuarantine(_) => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
             Self::KeyCheckTable | Self::NoLoginTable(_) | Self::NoTable { .. } => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
@@ -277,7 +274,6 @@ impl Error {
             Self::Unseal { .. } => {
                 "Restore this row from a backup. Until it is restored or deleted, replay_quarantine() fails when it comes to it; with a reason it takes messages of that reason alone."
             }
-            Self::NotInThisEncoding { .. } => "Open it in a database with the encoding UTF8.",
             Self::NotInQuarantine(_) => {
                 "Maybe it was taken in meanwhile. SELECT id, reason FROM pgmask.quarantine shows a superuser what there is."
             }

@@ -22,7 +22,7 @@ use crate::keys;
 use crate::memory;
 use crate::no_prepare;
 use crate::text::{self, Text};
-use batch::Batch;
+use batch::{Batch, Body};
 use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -47,6 +47,26 @@ fn ingest_login_batch(
     TableIterator::once(take_in(batch).or_raise())
 }
 
+/// The same for bodies that no text of PostgreSQL's can be: those with a raw NUL in them, say. They go to the
+/// quarantine, byte for byte.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn ingest_login_batch_bytes(
+    message_ids: Option<Array<'_, Text<'_>>>,
+    bodies: Option<Array<'_, &[u8]>>,
+    sent_at: Option<Array<'_, TimestampWithTimeZone>>,
+    receive_counts: Option<Array<'_, i32>>,
+) -> TableIterator<'static, (name!(inserted, i64), name!(duplicate, i64), name!(quarantined, i64))> {
+    must_write(c"ingest_login_batch_bytes()");
+    let (Some(message_ids), Some(bodies), Some(sent_at), Some(receive_counts)) =
+        (&message_ids, &bodies, &sent_at, &receive_counts)
+    else {
+        Err(Error::BatchShape("an argument of ingest_login_batch_bytes is NULL")).or_raise()
+    };
+    let batch = Batch::read(message_ids, bodies, sent_at, receive_counts).or_raise();
+    TableIterator::once(take_in(batch).or_raise())
+}
+
 /// On a standby, or in a transaction that was told to only read, the error that says so. The transaction can't
 /// be prepared from now on.
 fn must_write(function: &'static std::ffi::CStr) {
@@ -65,7 +85,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     let maskers = Maskers::new(&keys, &target);
 
     let (fresh, duplicate) = ledger::claim(batch.messages)?;
-    let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Text::to_utf8_if_it_can)).collect();
+    let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Body::to_utf8)).collect();
     let mut rows = memory::list(fresh.len())?;
     let mut refused = Vec::new();
     for (message, body) in fresh.iter().zip(&bodies) {

@@ -37,6 +37,8 @@ impl std::fmt::Display for MayLog {
 pub(crate) struct Database {
     connection: Connection,
     call: String,
+    /// The same, for bodies as bytes.
+    call_with_bytes: String,
     /// The database can't hold every character, so messages have to come in ASCII.
     ascii_only: bool,
 }
@@ -96,14 +98,16 @@ impl Database {
         };
         // A single statement is its own transaction, so this works behind poolers, too, and the
         // setting holds at its commit: a message is deleted only once its row is on disk.
-        let call = format!(
-            "SELECT inserted, duplicate, quarantined, pg_catalog.set_config('synchronous_commit', 'on', true)
-             FROM {}.ingest_login_batch($1, $2, $3, $4)",
-            row.try_get::<_, &str>(0)?
-        );
+        let schema: &str = row.try_get(0)?;
+        let [call, call_with_bytes] = ["ingest_login_batch", "ingest_login_batch_bytes"].map(|function| {
+            format!(
+                "SELECT inserted, duplicate, quarantined, pg_catalog.set_config('synchronous_commit', 'on', true)
+                 FROM {schema}.{function}($1, $2, $3, $4)"
+            )
+        });
         let ascii_only = row.try_get(1)?;
         let may_log: Option<String> = row.try_get(2)?;
-        Ok((Self { connection, call, ascii_only }, may_log.map(MayLog)))
+        Ok((Self { connection, call, call_with_bytes, ascii_only }, may_log.map(MayLog)))
     }
 
     /// Asks the server to give up the statement under way, which otherwise would go on waiting there for a
@@ -157,16 +161,23 @@ impl Database {
     pub(crate) async fn call(&self, batch: &[&Message]) -> Result<Vec<Row>, Error> {
         let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
         let bodies: Vec<Cow<'_, str>> = batch.iter().map(|message| self.encode(&message.body.0)).collect();
+        // No text of PostgreSQL's has a NUL, and one such body would have the server refuse all of them.
+        let has_nul = batch.iter().any(|message| message.body.0.contains('\0'));
+        let bytes: Vec<&[u8]> = match has_nul {
+            true => batch.iter().map(|message| message.body.0.as_bytes()).collect(),
+            false => Vec::new(),
+        };
         let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
         let receive_counts: Vec<Option<i32>> = batch.iter().map(|message| message.receive_count).collect();
         // Never prepared under a name: a pooler may hand the next batch to another server process.
         let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
             (&ids, Type::TEXT_ARRAY),
-            (&bodies, Type::TEXT_ARRAY),
+            if has_nul { (&bytes, Type::BYTEA_ARRAY) } else { (&bodies, Type::TEXT_ARRAY) },
             (&sent_at, Type::TIMESTAMPTZ_ARRAY),
             (&receive_counts, Type::INT4_ARRAY),
         ];
-        self.connection.client.query_typed(&self.call, &parameters).await.map_err(|error| {
+        let call = if has_nul { &self.call_with_bytes } else { &self.call };
+        self.connection.client.query_typed(call, &parameters).await.map_err(|error| {
             if let Some(reason) = self.connection.given_up() {
                 return reason.into();
             }

@@ -7,6 +7,7 @@ use crate::text::Text;
 use pg_mask_core::hmac_key::sha256;
 use pg_mask_core::sent_time;
 use pgrx::prelude::*;
+use std::borrow::Cow;
 
 /// A message, as SQS gave it.
 pub(super) struct Message<'a> {
@@ -20,7 +21,58 @@ pub(super) struct Message<'a> {
     pub(super) sent_at: Option<Micros>,
     pub(super) create_date: Day,
     pub(super) receive_count: Option<i32>,
-    pub(super) body: Option<Text<'a>>,
+    pub(super) body: Option<Body<'a>>,
+}
+
+/// A body as the client gave it.
+#[derive(Clone, Copy)]
+pub(super) enum Body<'a> {
+    Text(Text<'a>),
+    /// UTF-8 as a rule, and perhaps with bytes that no text of PostgreSQL's has.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Body<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Text(text) => text.as_server_bytes().len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// In UTF-8, as far as that can be had.
+    pub(super) fn to_utf8(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Text(text) => text.to_utf8_if_it_can(),
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+}
+
+/// The array of bodies, of either type.
+pub(super) trait Bodies {
+    fn count(&self) -> usize;
+    fn bodies(&self) -> impl Iterator<Item = Option<Body<'_>>>;
+}
+
+impl Bodies for Array<'_, Text<'_>> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = Option<Body<'_>>> {
+        self.iter().map(|body| body.map(Body::Text))
+    }
+}
+
+impl Bodies for Array<'_, &[u8]> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = Option<Body<'_>>> {
+        self.iter().map(|body| body.map(Body::Bytes))
+    }
 }
 
 /// A message id in 16 bytes.
@@ -40,22 +92,22 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn read(
         message_ids: &'a Array<'_, Text<'_>>,
-        bodies: &'a Array<'_, Text<'_>>,
+        bodies: &'a impl Bodies,
         sent_at: &Array<'_, TimestampWithTimeZone>,
         receive_counts: &Array<'_, i32>,
     ) -> Result<Self, Error> {
         let count = message_ids.len();
-        if [bodies.len(), sent_at.len(), receive_counts.len()] != [count; 3] {
+        if [bodies.count(), sent_at.len(), receive_counts.len()] != [count; 3] {
             return Err(Error::BatchShape(
                 "message_ids, bodies, sent_at and receive_counts differ in length",
             ));
         }
-        let size = |text: Option<Text<'_>>| text.map_or(0, |text| text.as_server_bytes().len());
-        let bytes = message_ids.iter().chain(bodies.iter()).map(size).sum();
-        memory::for_messages(count, bytes)?;
+        let ids: usize = message_ids.iter().flatten().map(|id| id.as_server_bytes().len()).sum();
+        let bytes: usize = bodies.bodies().flatten().map(Body::len).sum();
+        memory::for_messages(count, ids + bytes)?;
         let now = clock::now();
         let mut messages = memory::list(count)?;
-        let places = message_ids.iter().zip(bodies.iter()).zip(sent_at.iter()).zip(receive_counts.iter());
+        let places = message_ids.iter().zip(bodies.bodies()).zip(sent_at.iter()).zip(receive_counts.iter());
         for (place, (((id, body), sent_at), receive_count)) in places.enumerate() {
             let Some(id) = id else { return Err(Error::BatchShape("a message id is NULL")) };
             let sent_at = sent_at.map(i64::from);

@@ -1,6 +1,6 @@
 //! Messages that can't be taken in are kept, sealed, with the reason why.
 
-use super::batch::Message;
+use super::batch::{Body, Message};
 use crate::arrays::ArrayBuilder;
 use crate::clock::{self, Micros};
 use crate::error::Error;
@@ -53,7 +53,7 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
     let here = *database_ids()?.first().ok_or(Error::NoDatabaseId)?;
     let now = clock::now();
     for (id, (message, reason)) in next_ids(refused.len())?.into_iter().zip(refused) {
-        let body = message.body.map_or(Cow::Borrowed(&[][..]), Text::to_utf8_if_it_can);
+        let body = message.body.map_or(Cow::Borrowed(&[][..]), Body::to_utf8);
         let sealed = keys.seal(&identity(here, id, message.id, message.sent_at, now)?, &body)?;
         ids.push_fixed(Some(id.to_ne_bytes()));
         message_ids.push_bytes(Some(message.id.as_server_bytes()));

@@ -28,7 +28,20 @@ fn unsealed(id: i64) -> NewText {
 
 fn unseal(id: i64) -> Result<NewText, Error> {
     let body = quarantine::find(id)?.open(&keys::current()?, &quarantine::database_ids()?)?;
-    // In a database of another encoding than the one that it was sealed in.
-    let body = text::bytes_to_server(&body).ok_or(Error::NotInThisEncoding { id })?;
-    Ok(NewText::with(body.len(), |text| text.copy_from_slice(&body)))
+    // A text of this database may not have all of it: a NUL, or characters that its encoding lacks.
+    Ok(match text::bytes_to_server(&body) {
+        Some(body) => NewText::with(body.len(), |text| text.copy_from_slice(&body)),
+        None => as_bytea(&body),
+    })
+}
+
+/// Bytes as PostgreSQL writes a `bytea`: `\x` and hexadecimal digits.
+fn as_bytea(bytes: &[u8]) -> NewText {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    NewText::with(2 + 2 * bytes.len(), |text| {
+        text[..2].copy_from_slice(b"\\x");
+        for (pair, byte) in text[2..].chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    })
 }

@@ -68,6 +68,8 @@ COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
 COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
+COMMENT ON FUNCTION pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]) IS
+    'ingest_login_batch for bodies that no text can be, such as those with a NUL';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
 COMMENT ON FUNCTION pgmask.add_key() IS

@@ -177,3 +177,30 @@ async fn a_timeout_ends_the_batch_at_once() {
     assert!(error.starts_with("57014 "), "{error}");
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
 }
+
+/// PostgreSQL has no text with a NUL, nor with half a surrogate pair; emulators of SQS hand out the former.
+#[tokio::test]
+async fn a_body_that_no_text_can_be_is_kept_as_it_came() {
+    let client = cluster().await.database("poison_bytes").await.unwrap();
+    let ids = ["a", "b", "c", "d"];
+    let bodies: [Option<&[u8]>; 4] = [
+        Some(b"{\"user_id\":\"good\"}"),
+        Some(b"{\"user_id\":\"a\0b\"}"),
+        Some(b"{\"user_id\":\"\xed\xa0\x80\"}"),
+        None,
+    ];
+    let no_times: [Option<std::time::SystemTime>; 4] = [None; 4];
+    let counts = [1i32; 4];
+    let sql = "SELECT inserted, duplicate, quarantined FROM pgmask.ingest_login_batch_bytes($1, $2, $3, $4)";
+    for expected in [[1, 0, 3], [0, 4, 0]] {
+        let row =
+            client.query_one(sql, &[&&ids[..], &&bodies[..], &&no_times[..], &&counts[..]]).await.unwrap();
+        assert_eq!([0, 1, 2].map(|at| row.get::<_, i64>(at)), expected);
+    }
+    assert_eq!(texts(&client, "SELECT user_id FROM user_logins").await, ["good"]);
+    let kept = texts(&client, "SELECT message_id || ' ' || reason FROM pgmask.quarantine ORDER BY id").await;
+    assert_eq!(kept, ["b invalid_json", "c invalid_json", "d invalid_json"]);
+    let shown = crate::common::unseal_all(&client).await;
+    let hex = |body: &[u8]| format!("\\x{}", hex::encode(body)).into_bytes();
+    assert_eq!(shown, [hex(bodies[1].unwrap()), hex(bodies[2].unwrap()), Vec::new()]);
+}

@@ -1,6 +1,9 @@
 //! Whatever comes as a message, its neighbours are taken in, and it is kept with a reason.
 
-use crate::common::{Way, counts};
+use crate::common::{Way, cluster, count, counts};
+use testbed::emulator::Emulator;
+use testbed::forwarder;
+use testbed::queue::Queue;
 
 #[tokio::test]
 async fn bad_messages_are_quarantined_and_neighbours_taken_in() {
@@ -43,6 +46,30 @@ async fn bad_messages_are_quarantined_and_neighbours_taken_in() {
     // An empty body, and none at all, which SQS does not send.
     let sql = "SELECT quarantined FROM pgmask.ingest_login_batch(ARRAY['e', 'n'], ARRAY['', NULL], ARRAY[now(), NULL], ARRAY[1, NULL])";
     assert_eq!(way.count(sql).await, 2);
+}
+
+/// SQS refuses a body with a NUL; not every server that speaks its protocol does. PostgreSQL has no such text.
+#[tokio::test]
+async fn a_nul_in_a_body_stops_no_other() {
+    let cluster = cluster().await;
+    let database = cluster.database("raw_nul").await.unwrap();
+    let emulator = Emulator::rustack().await.unwrap();
+    let queue = Queue::create(&emulator, "raw_nul").await.unwrap();
+    let bodies = [
+        r#"{"user_id":"good ä"}"#.to_owned(),
+        "{\"user_id\":\"bad \0\"}".to_owned(),
+        r#"{"user_id":"better"}"#.to_owned(),
+    ];
+    queue.send(&bodies).await.unwrap();
+    let mut drain =
+        forwarder::command(&emulator, "raw_nul", &cluster.url("pgmask_forwarder", "raw_nul")).unwrap();
+    drain.arg("--drain");
+    let ended = forwarder::run(drain).await.unwrap();
+    assert_eq!(counts(&ended.summary), [3, 2, 0, 1, 3], "{}", ended.log);
+    assert_eq!(
+        count(&database, "SELECT count(*) FROM user_logins WHERE user_id IN ('good ä', 'better')").await,
+        2
+    );
 }
 
 #[tokio::test]
