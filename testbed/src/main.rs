@@ -37,7 +37,7 @@ enum Command {
     /// What it does in a second, beside its peers and its limits.
     Bench {
         /// One part alone.
-        #[arg(value_parser = ["mask", "ingest", "e2e", "scale"])]
+        #[arg(value_parser = ["mask", "ingest", "e2e", "remask", "scale"])]
         part: Option<String>,
     },
 }
