@@ -435,10 +435,7 @@ BEGIN
             value := 'there is no login table';
             hint := 'Apply sql/01_user_logins.sql, or let pgmask.login_table name the table.';
         ELSE
-            EXECUTE format('SELECT count(*), count(*) FILTER (WHERE pgmask.mask_generation(t.masked_ip) < $1
-                    OR pgmask.mask_generation(t.masked_device_id) < $1)
-                FROM (SELECT masked_ip, masked_device_id FROM %s LIMIT $2) AS t', login_table)
-            INTO looked_at, older USING in_use, sampled;
+            SELECT s.looked_at, s.older INTO looked_at, older FROM pgmask.sample_older_tokens(in_use, sampled) AS s;
             state := CASE WHEN older > 0 THEN 'warning' ELSE 'ok' END;
             value := format('%s of %s sampled rows', older, looked_at);
             hint := CASE state WHEN 'warning' THEN format('CALL pgmask.remask(%L) lifts them.', login_table) END;
@@ -511,6 +508,19 @@ CREATE FUNCTION pgmask."guess_limit_is_shared"() RETURNS bool
 STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'guess_limit_is_shared_wrapper';
+
+-- pg_mask/src/health.rs
+CREATE FUNCTION pgmask."sample_older_tokens"(
+    "generation" INT,
+    "most" INT
+) RETURNS TABLE (
+    "looked_at" bigint,
+    "older" bigint
+)
+STRICT VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'sample_older_tokens_wrapper';
 
 -- pg_mask/src/ingest.rs
 CREATE FUNCTION pgmask."ingest_login_batch"(
@@ -825,6 +835,8 @@ COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgma
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
+COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS
+    'of the first rows of the login table, how many are looked at and how many have older tokens';
 COMMENT ON FUNCTION pgmask.maintain() IS
     'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';
 

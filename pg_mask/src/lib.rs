@@ -10,6 +10,7 @@
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
 //! - [`audit`]: writing down who asked before anything is shown
+//! - [`health`]: what `pgmask.health` looks at in the login table
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
 //! - [`no_prepare`]: which transactions can't be prepared
@@ -28,6 +29,7 @@ mod clock;
 mod current_mask;
 mod error;
 mod guesses;
+mod health;
 mod ingest;
 mod key_check;
 mod key_functions;

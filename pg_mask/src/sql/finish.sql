@@ -98,6 +98,8 @@ COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgma
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
+COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS
+    'of the first rows of the login table, how many are looked at and how many have older tokens';
 COMMENT ON FUNCTION pgmask.maintain() IS
     'forgets messages that were taken in more than pgmask.ledger_days ago: slots truncated, rows deleted';
 

@@ -80,10 +80,7 @@ BEGIN
             value := 'there is no login table';
             hint := 'Apply sql/01_user_logins.sql, or let pgmask.login_table name the table.';
         ELSE
-            EXECUTE format('SELECT count(*), count(*) FILTER (WHERE pgmask.mask_generation(t.masked_ip) < $1
-                    OR pgmask.mask_generation(t.masked_device_id) < $1)
-                FROM (SELECT masked_ip, masked_device_id FROM %s LIMIT $2) AS t', login_table)
-            INTO looked_at, older USING in_use, sampled;
+            SELECT s.looked_at, s.older INTO looked_at, older FROM pgmask.sample_older_tokens(in_use, sampled) AS s;
             state := CASE WHEN older > 0 THEN 'warning' ELSE 'ok' END;
             value := format('%s of %s sampled rows', older, looked_at);
             hint := CASE state WHEN 'warning' THEN format('CALL pgmask.remask(%L) lifts them.', login_table) END;

@@ -340,6 +340,32 @@ async fn a_schema_that_is_exchanged_in_the_midst_gets_nothing() {
     assert!(times(&admin).await >= 1);
 }
 
+/// A view in the table's place would be read by `pgmask.health` with the rights of the extension's owner.
+#[tokio::test]
+async fn looking_at_the_health_runs_no_code_of_others_with_more_rights() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "health_of_a_view").await;
+    admin.batch_execute("DROP VIEW shared_ips, shared_devices").await.unwrap();
+    admin.batch_execute(OWNS).await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.escalate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM nextval('mallory.ran');
+                 BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
+                 RETURN true; END $$;
+             ALTER TABLE user_logins RENAME TO old;
+             CREATE VIEW public.user_logins AS SELECT 'x'::text AS masked_ip, 'y'::text AS masked_device_id WHERE mallory.escalate()",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("SELECT * FROM pgmask.health").await.unwrap();
+    assert!(times(&admin).await > 0);
+    assert_eq!(
+        count(&admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper").await,
+        0
+    );
+}
+
 /// What the writer made it would own, and the next batch be refused for it.
 #[tokio::test]
 async fn code_of_the_table_leaves_nothing_behind() {

@@ -1,0 +1,50 @@
+//! What the view `pgmask.health` (health.sql) looks at in the login table.
+//!
+//! Whoever owns that table may put a view in its place, whose functions would run with the rights of the
+//! reader. So it is read as its owner, in a security-restricted operation.
+
+use crate::error::{Error, OrRaise};
+use crate::ingest::target::look_up;
+use crate::{plan, run_as, settings};
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+
+/// The owner of relation $1, and its name for a statement.
+const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text
+    FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+
+/// Of the first rows of the login table, how many are looked at and how many have tokens of an older
+/// generation than the given one, or of generation 0.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn sample_older_tokens(
+    generation: i32,
+    most: i32,
+) -> TableIterator<'static, (name!(looked_at, i64), name!(older, i64))> {
+    TableIterator::once(sample(generation, most).or_raise())
+}
+
+fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
+    let setting = settings::login_table();
+    let shown = || setting.to_string_lossy().into_owned();
+    let table = look_up(&setting).ok_or_else(|| Error::NoLoginTable(shown()))?;
+    let read = |row: &plan::Row<'_>| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?));
+    let found = plan::rows(OWNER, || vec![table.into()], read)?.pop();
+    let (owner, name) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
+    let is_older = |column: &str| {
+        format!(
+            "pg_catalog.substring(t.{column}, '^m([0-9]{{1,9}})_[0-9a-f]{{64}}$')::pg_catalog.int4 OPERATOR(pg_catalog.<) $1
+             OR t.{column} OPERATOR(pg_catalog.~) '^[0-9a-f]{{64}}$'"
+        )
+    };
+    let sql = format!(
+        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {} OR {})
+         FROM (SELECT masked_ip::pg_catalog.text, masked_device_id::pg_catalog.text FROM {name} LIMIT $2) AS t",
+        is_older("masked_ip"),
+        is_older("masked_device_id"),
+    );
+    let arguments = || vec![generation.into(), i64::from(most).into()];
+    let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
+    let counts = run_as::restricted(owner, || plan::rows_once(&sql, arguments, read))?.pop();
+    counts.ok_or(Error::Unreadable)
+}
