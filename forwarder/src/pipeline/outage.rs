@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// The same text is logged again after so long.
 const REPORT_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// And no more than so many texts in that time, if a server always says something else.
+const MOST_REPORTED: usize = 100;
 /// How long a drain waits out an outage in which nothing moves.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -66,7 +68,11 @@ impl Outages {
     fn is_new(&self, text: &str) -> bool {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         reported.retain(|_, at| at.elapsed() < REPORT_AGAIN_AFTER);
-        !reported.contains_key(text) && reported.insert(text.to_owned(), Instant::now()).is_none()
+        let is_new = reported.len() < MOST_REPORTED && !reported.contains_key(text);
+        if is_new {
+            reported.insert(text.to_owned(), Instant::now());
+        }
+        is_new
     }
 
     /// Everything ends because of this error. The first one counts.
