@@ -44,7 +44,8 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
              FROM generate_series(0, {rows} - 1) n"
         ))
         .await?;
-    client.batch_execute("VACUUM (ANALYZE) user_logins; CHECKPOINT").await?;
+    client.batch_execute("VACUUM (ANALYZE) user_logins").await?;
+    client.batch_execute("CHECKPOINT").await?;
     let size = async |client: &Client| {
         Ok::<_, Fault>(client.query_one(SIZE, &[]).await?.get::<_, i64>(0) as f64 / 1e6)
     };
