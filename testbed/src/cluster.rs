@@ -30,6 +30,11 @@ impl Cluster {
         Self::start_under(&["prlimit", &format!("--as={}", mebibytes << 20)], settings).await
     }
 
+    /// A cluster whose processes have these variables besides (`NAME=value`).
+    pub async fn start_with_variables(variables: &[&str], settings: &[&str]) -> Result<Self> {
+        Self::start_under(&[&["env"], variables].concat(), settings).await
+    }
+
     async fn start_under(wrapper: &[&str], settings: &[&str]) -> Result<Self> {
         let mut cluster = Self::new(wrapper)?;
         let data = cluster.data();

@@ -189,6 +189,38 @@ async fn no_way_around_it() {
     is_stopped(&analyst, "SELECT mask_pii('10.0.0.82')").await;
 }
 
+/// The workers of a parallel query draw from the one budget, and give back what they don't use.
+#[tokio::test]
+async fn a_parallel_query_has_no_more() {
+    let (cluster, admin) = server(&[PRELOADED]).await;
+    admin
+        .batch_execute(
+            "CREATE TABLE tried AS SELECT '10.0.0.0'::inet + n AS ip FROM generate_series(1, 20000) n;
+             GRANT SELECT ON tried TO PUBLIC; ANALYZE tried; ALTER ROLE analyst SET pgmask.guess_limit = 25000;
+             ALTER ROLE second SET pgmask.guess_limit = 5000",
+        )
+        .await
+        .unwrap();
+    let parallel =
+        "SET max_parallel_workers_per_gather = 4; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+        SET min_parallel_table_scan_size = 0";
+    let all = "SELECT count(mask_pii(ip)) FROM tried";
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    analyst.batch_execute(parallel).await.unwrap();
+    let launched: Vec<String> = crate::common::texts(&analyst, &format!("EXPLAIN {all}")).await;
+    assert!(launched.iter().any(|line| line.contains("Workers Planned")), "{launched:?}");
+    assert_eq!(count(&analyst, all).await, 20_000);
+    let rest = masked_one_by_one(&analyst, 1_000_000, 6000).await;
+    assert!((4900..=5000).contains(&rest), "{rest} of the 5000 that are left");
+    let second = cluster.connect_as("second", "guesses").await.unwrap();
+    second.batch_execute(parallel).await.unwrap();
+    is_stopped(&second, all).await;
+    // What was used is used: at most what portions are taken at a time was lost with the workers, and none won.
+    let rest = masked_one_by_one(&second, 2_000_000, 6000).await;
+    assert!(rest <= 500, "{rest} after a query that was stopped");
+    is_stopped(&second, all).await;
+}
+
 /// Many sessions of one role share one budget to the last value, and give back what they don't use.
 #[tokio::test]
 async fn sessions_share_and_give_back() {
@@ -240,6 +272,24 @@ async fn limits_change_and_restarts_begin_anew() {
     assert_eq!(masked_one_by_one(&none, 300, 5).await, 0);
     admin.batch_execute("ALTER ROLE analyst RESET pgmask.guess_limit").await.unwrap();
     drop((analyst, more, free, none, admin));
+    // A backend that is killed takes all sessions and the shared memory with it, as a crash does.
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    let pid = count(&analyst, "SELECT pg_backend_pid()::bigint").await;
+    let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let started = async || {
+        let Ok(analyst) = cluster.connect_as("analyst", "guesses").await else { return false };
+        analyst.batch_execute("SELECT 1").await.is_ok()
+    };
+    let ended = async || analyst.batch_execute("SELECT 1").await.is_err();
+    testbed::guardian::wait_until("the server has started again", || async {
+        ended().await && started().await
+    })
+    .await
+    .unwrap();
+    let again = cluster.connect_as("analyst", "guesses").await.unwrap();
+    assert_eq!(masked_one_by_one(&again, 0, 50).await, 10, "after a backend was killed");
+    drop((analyst, again));
     for signal in ["INT", "KILL"] {
         cluster.stop(signal).unwrap();
         cluster.restart().await.unwrap();
@@ -260,4 +310,68 @@ async fn without_preloading_the_server_says_what_it_counts() {
     is_stopped(&first, "SELECT mask_pii('y')").await;
     let second = cluster.connect_as("analyst", "guesses").await.unwrap();
     assert_eq!(masked_one_by_one(&second, 0, 50).await, if is_shared { 0 } else { 10 });
+}
+
+/// A clock of the server's own that the test sets: the library `clock.c`, preloaded, adds seconds to the system's.
+struct ServerClock {
+    folder: tempfile::TempDir,
+}
+
+impl ServerClock {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::Builder::new().prefix("pg_mask-clock").tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let source = testbed::root().join("testbed/tests/extension/guess_limit/clock.c");
+        let mut compile = std::process::Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(folder.path().join("clock.so")).arg(source);
+        testbed::installation::output(&mut compile).unwrap();
+        let clock = Self { folder };
+        clock.set(600);
+        clock
+    }
+
+    /// Makes it so many seconds after the full hour that was before the test began, or is now.
+    fn set(&self, second: i64) {
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let hour = 1_800_000_000 / 3600 * 3600;
+        std::fs::write(self.folder.path().join("ahead.new"), (hour + second - now).to_string()).unwrap();
+        std::fs::rename(self.folder.path().join("ahead.new"), self.folder.path().join("ahead")).unwrap();
+    }
+
+    fn variables(&self) -> [String; 2] {
+        let path = |name| self.folder.path().join(name).display().to_string();
+        [format!("LD_PRELOAD={}", path("clock.so")), format!("PG_MASK_CLOCK={}", path("ahead"))]
+    }
+}
+
+#[tokio::test]
+async fn an_hour_ends_when_it_was_said_to() {
+    let clock = ServerClock::new();
+    let [library, file] = clock.variables();
+    let settings = [PRELOADED, "pgmask.guess_limit = 10"];
+    let cluster = Cluster::start_with_variables(&[&library, &file], &settings).await.unwrap();
+    let admin = cluster.database("guesses").await.unwrap();
+    admin.batch_execute("CREATE ROLE analyst LOGIN; GRANT pgmask_analyst TO analyst").await.unwrap();
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    let other = cluster.connect_as("analyst", "guesses").await.unwrap();
+    assert_eq!(masked_one_by_one(&analyst, 0, 50).await, 10);
+    for second in [601, 1800, 3590] {
+        clock.set(second);
+        let again_at = crate::common::texts(
+            &admin,
+            "SELECT to_char(date_trunc('hour', clock_timestamp() AT TIME ZONE 'UTC') + interval '1 hour', 'HH24:MI') || ' UTC'",
+        )
+        .await;
+        for client in [&analyst, &other] {
+            let error = message(&client.batch_execute("SELECT mask_pii('x')").await.unwrap_err());
+            assert!(error.contains(&format!("it may go on at {}", again_at[0])), "{error}");
+        }
+    }
+    for hour in 1..4 {
+        clock.set(hour * 3600 + 1);
+        assert_eq!(masked_one_by_one(&other, 100, 6).await, 6);
+        assert_eq!(masked_one_by_one(&analyst, 200, 50).await, 4, "one budget for both, in hour {hour}");
+    }
 }
