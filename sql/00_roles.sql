@@ -5,7 +5,7 @@
 --   pgmask_analyst    may mask values, and read user_logins and the views of 03_analyst_views.sql
 --   pgmask_unlimited  beside pgmask_analyst, for those whose job is masking in bulk
 --   pgmask_operator   may do what keeps pg_mask in shape, and reads no value
---   pgmask_recoverer  may open quarantined messages, each for a reason that is kept
+--   pgmask_recoverer  may open quarantined messages and recover or forget values, each for a reason that is kept
 --   pgmask_writer     inserts the rows, for ingestion; it is granted to no role
 --   pgmask_forwarder  logs in as the forwarder: an ingester whose parameters are never logged
 --
@@ -57,7 +57,7 @@ COMMENT ON ROLE pgmask_ingester IS 'pg_mask: may call the two ingest functions a
 COMMENT ON ROLE pgmask_analyst IS 'pg_mask: may mask values and read masked logins';
 COMMENT ON ROLE pgmask_unlimited IS 'pg_mask: masks without a budget, beside pgmask_analyst';
 COMMENT ON ROLE pgmask_operator IS 'pg_mask: keeps it in shape, and reads no value';
-COMMENT ON ROLE pgmask_recoverer IS 'pg_mask: may open quarantined messages, each for a reason that is kept';
+COMMENT ON ROLE pgmask_recoverer IS 'pg_mask: may open quarantined messages and recover or forget values, each for a reason that is kept';
 COMMENT ON ROLE pgmask_writer IS 'pg_mask: ingestion inserts rows as this role; not to be granted to any role';
 COMMENT ON ROLE pgmask_forwarder IS 'pg_mask: logs in as the forwarder';
 

@@ -34,12 +34,17 @@ GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text),
 GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO pgmask_operator;
 GRANT EXECUTE ON FUNCTION
     pgmask.remask_parts(regclass), pgmask.remask_wait(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
-    pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text)
+    pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
+    pgmask.remask_vault(integer)
     TO pgmask_operator; -- the steps of remask, which acts as its caller
 GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
 GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
 GRANT EXECUTE ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) TO pgmask_recoverer;
-GRANT EXECUTE ON FUNCTION pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint) TO pgmask_recoverer;
+GRANT EXECUTE ON PROCEDURE pgmask.recover_pii(text, text, text), pgmask.forget(text, text) TO pgmask_recoverer;
+GRANT EXECUTE ON FUNCTION
+    pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint), pgmask.audit_recover(text, text), pgmask.recovered(text),
+    pgmask.audit_forget(text, text), pgmask.forgotten(text)
+    TO pgmask_recoverer; -- the steps of the three, which act as their caller
 GRANT SELECT (id, message_id, sent_at, receive_count, reason, quarantined_at) ON pgmask.quarantine TO pgmask_recoverer;
 
 -- The bare names are in the schema that CREATE EXTENSION was given.

@@ -19,6 +19,8 @@ check() {
 committing=(
     'pgmask.remask(relation regclass,columns text[],domain text,batch_blocks bigint,INOUT lifted bigint,INOUT left_alone bigint)'
     'pgmask.unseal_quarantine(id bigint,reason text,INOUT body text)'
+    'pgmask.recover_pii(token text,reason text,INOUT value text)'
+    'pgmask.forget(token text,reason text)'
 )
 for file in pg_mask/sql/*.sql; do check "$file" "${committing[@]/#/--proc-without-search-path=}"; done
 for file in sql/*.sql; do

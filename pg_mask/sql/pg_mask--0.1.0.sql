@@ -75,15 +75,29 @@ CREATE VIEW pgmask.quarantine_summary AS
     GROUP BY 1, 2
     ORDER BY 3 DESC, 1, 2;
 
--- Who was shown what that was never meant to be shown, and why.
+-- Who was shown what that was never meant to be shown, and why. Each row holds a MAC, under a key of the
+-- keyring, over itself and the MAC of the row before, so pgmask.verify_audit() finds what was changed.
 CREATE TABLE pgmask.audit (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    done_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    id bigint PRIMARY KEY CHECK (id > 0),
+    done_at timestamptz NOT NULL,
     login_role text NOT NULL,
     acting_role text NOT NULL,
     action text NOT NULL,
     quarantine_id bigint,
-    reason text NOT NULL
+    token text,
+    reason text NOT NULL,
+    generation integer NOT NULL,
+    mac bytea NOT NULL
+);
+
+-- Where these rows end: the last one's number and MAC, and a MAC of that. The one row is made with the first of
+-- them, so none is in the way of a restore, and is locked by who adds another.
+CREATE TABLE pgmask.audit_end (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id bigint NOT NULL,
+    generation integer NOT NULL,
+    mac bytea NOT NULL,
+    proof bytea NOT NULL
 );
 
 -- All of it belongs in a dump: messages are counted once, nothing is lost.
@@ -91,7 +105,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.quarantine_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.database_id', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');
-SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_end', '');
 
 -- Opening a quarantined message. The procedure acts as its caller, so that the audit names who really asked,
 -- and has no settings of its own, so that it may commit: every name in it is qualified.
@@ -101,6 +115,37 @@ BEGIN
     PERFORM pgmask.audit_unseal(id, reason);
     COMMIT;
     body := pgmask.unsealed(id);
+END
+$$;
+
+-- The vault: each value that ingestion has masked while pgmask.vault was on, once, by its token. Tokens are compared
+-- byte by byte, whatever the database's collation is.
+CREATE TABLE pgmask.vault (
+    token text COLLATE "C" PRIMARY KEY CHECK (octet_length(token) <= 100),
+    domain text NOT NULL CHECK (octet_length(domain) <= 1024),
+    sealed_value bytea,
+    kept_at timestamptz NOT NULL DEFAULT now()
+);
+
+SELECT pg_catalog.pg_extension_config_dump('pgmask.vault', '');
+
+-- These act as their caller, so that the audit names who really asked, and have no settings of their own, so
+-- that they may commit: every name in them is qualified.
+CREATE PROCEDURE pgmask.recover_pii(token text, reason text, INOUT value text DEFAULT NULL)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgmask.audit_recover(token, reason);
+    COMMIT;
+    value := pgmask.recovered(token);
+END
+$$;
+
+CREATE PROCEDURE pgmask.forget(token text, reason text)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgmask.audit_forget(token, reason);
+    COMMIT;
+    PERFORM pgmask.forgotten(token);
 END
 $$;
 
@@ -299,10 +344,29 @@ DECLARE
     said pg_catalog.timestamptz := began;
     moved pg_catalog.timestamptz;
     lifted_here pg_catalog.int8;
+    vault_parts CONSTANT pg_catalog.int4 := 4096;
 BEGIN
     lifted := 0;
     left_alone := 0;
     PERFORM pgmask.remask_wait(relation);
+    -- What is in the vault is bound to its token, so it is sealed anew as well.
+    IF relation::pg_catalog.oid OPERATOR(pg_catalog.=) 'pgmask.vault'::pg_catalog.regclass::pg_catalog.oid THEN
+        IF columns IS NOT NULL OR domain IS NOT NULL THEN
+            RAISE EXCEPTION 'the vault itself says which of its columns hold tokens, and of which domains'
+                USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave the arguments columns and domain out.';
+        END IF;
+        FOR vault_part IN 0..vault_parts OPERATOR(pg_catalog.-) 1 LOOP
+            SELECT s.lifted, s.left_alone INTO step FROM pgmask.remask_vault(vault_part) AS s;
+            COMMIT;
+            lifted := lifted OPERATOR(pg_catalog.+) step.lifted;
+            left_alone := left_alone OPERATOR(pg_catalog.+) step.left_alone;
+            IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) say_every) THEN
+                said := pg_catalog.clock_timestamp();
+                RAISE NOTICE 'remask: part % of % of the vault, % rows lifted', vault_part, vault_parts, lifted;
+            END IF;
+        END LOOP;
+        RETURN;
+    END IF;
     FOREACH part IN ARRAY pgmask.remask_parts(relation) LOOP
         began := pg_catalog.clock_timestamp();
         lifted_here := 0;
@@ -370,6 +434,7 @@ DECLARE
     bad bigint;
     looked_at bigint;
     in_use integer;
+    sealing integer;
     waiting integer;
     names text;
     login_table regclass;
@@ -379,8 +444,9 @@ BEGIN
     BEGIN
         SELECT count(*) FILTER (WHERE k.state IN ('differs', 'missing')),
                max(k.number) FILTER (WHERE k.kind = 'mask' AND k.current),
+               max(k.number) FILTER (WHERE k.kind = 'seal' AND k.current),
                count(*) FILTER (WHERE k.kind = 'mask' AND k.state = 'waiting')
-        INTO bad, in_use, waiting FROM pgmask.key_status() AS k;
+        INTO bad, in_use, sealing, waiting FROM pgmask.key_status() AS k;
         state := CASE WHEN bad > 0 OR in_use IS NULL THEN 'failed' ELSE 'ok' END;
         value := CASE WHEN bad > 0 THEN format('%s keys are missing or differ', bad)
             ELSE format('generation %s is in use, %s wait', in_use, waiting) END;
@@ -447,6 +513,24 @@ BEGIN
     END;
     RETURN NEXT;
 
+    -- Ranges of tokens are found by the index; how values are sealed is looked at in some of them.
+    item := 'vault';
+    SELECT CASE
+            WHEN EXISTS (SELECT FROM pgmask.vault AS v WHERE v.token < format('m%s_', in_use))
+              OR EXISTS (SELECT FROM pgmask.vault AS v WHERE v.token > format('m%s_g', in_use))
+            THEN 'warning: it holds tokens of an older generation'
+            WHEN EXISTS (
+                SELECT FROM (SELECT v.sealed_value FROM pgmask.vault AS v LIMIT sampled) AS part
+                WHERE substr(part.sealed_value, 2, 4) <> int4send(sealing))
+            THEN 'warning: it holds values that were sealed under an older key'
+            ELSE 'ok: on' END
+    INTO names;
+    state := split_part(names, ': ', 1);
+    value := CASE WHEN state = 'ok' AND current_setting('pgmask.vault') = 'off'
+        THEN 'off' ELSE split_part(names, ': ', 2) END;
+    hint := CASE state WHEN 'warning' THEN 'CALL pgmask.remask(''pgmask.vault'') brings it up to date.' END;
+    RETURN NEXT;
+
     item := 'logging';
     SELECT string_agg(found.rolname, ', ' ORDER BY found.rolname) INTO names
     FROM (
@@ -486,6 +570,19 @@ CREATE FUNCTION pgmask."app_version_text"(
 IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
+
+-- pg_mask/src/audit/verify.rs
+CREATE FUNCTION pgmask."verify_audit"(
+    "logged_id" bigint DEFAULT NULL,
+    "logged_mac" text DEFAULT NULL
+) RETURNS TABLE (
+    "id" bigint,
+    "problem" TEXT
+)
+VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'verify_audit_wrapper';
 
 -- pg_mask/src/current_mask.rs
 CREATE FUNCTION pgmask."current_mask"(
@@ -735,6 +832,54 @@ STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'ledger_days_wrapper';
 
+-- pg_mask/src/vault/forget.rs
+CREATE FUNCTION pgmask."audit_forget"(
+    "token" text,
+    "reason" text
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'audit_forget_wrapper';
+
+CREATE FUNCTION pgmask."forgotten"(
+    "token" text
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'forgotten_wrapper';
+
+-- pg_mask/src/vault/lift.rs
+CREATE FUNCTION pgmask."remask_vault"(
+    "part" INT
+) RETURNS TABLE (
+    "lifted" bigint,
+    "left_alone" bigint
+)
+STRICT VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'remask_vault_wrapper';
+
+-- pg_mask/src/vault/recover.rs
+CREATE FUNCTION pgmask."audit_recover"(
+    "token" text,
+    "reason" text
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'audit_recover_wrapper';
+
+CREATE FUNCTION pgmask."recovered"(
+    "token" text
+) RETURNS text
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'recovered_wrapper';
+
 -- What people call by a bare name is declared a second time, in the schema that CREATE EXTENSION was
 -- given: the same C functions.
 CREATE FUNCTION @extschema@.mask_pii(value text) RETURNS text
@@ -767,7 +912,7 @@ REVOKE ALL ON FUNCTION
     FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 
-COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
+COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, vault, audit';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
@@ -783,9 +928,13 @@ COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
 COMMENT ON TABLE pgmask.database_id IS 'which database sealed bodies belong to; travels with dumps';
 COMMENT ON VIEW pgmask.quarantine_summary IS 'quarantined messages by reason and UTC day';
 
-COMMENT ON TABLE pgmask.audit IS 'who opened which quarantined message, when and why';
+COMMENT ON TABLE pgmask.audit IS
+    'who opened or recovered what, or had it forgotten, when and why: a chain, which pgmask.verify_audit() looks at';
 COMMENT ON COLUMN pgmask.audit.login_role IS 'session_user';
 COMMENT ON COLUMN pgmask.audit.acting_role IS 'the role that called, after SET ROLE';
+COMMENT ON COLUMN pgmask.audit.generation IS 'the mask generation whose key the MAC is made with';
+COMMENT ON COLUMN pgmask.audit.mac IS 'MAC of this row and of the MAC of the row before; the server''s log has it, too';
+COMMENT ON TABLE pgmask.audit_end IS 'the number and the MAC of the last row of pgmask.audit, and a MAC of these';
 
 COMMENT ON FUNCTION pgmask.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
@@ -833,6 +982,21 @@ COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
 COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
+COMMENT ON FUNCTION pgmask.verify_audit(bigint, text) IS
+    'what was changed in pgmask.audit, or is missing: no row if nothing; also compares a number and a MAC from the log';
+COMMENT ON TABLE pgmask.vault IS 'the values that ingestion has masked while pgmask.vault was on, sealed';
+COMMENT ON COLUMN pgmask.vault.sealed_value IS
+    'XChaCha20-Poly1305 under the keyring''s seal key, bound to token, domain and database; NULL if it was forgotten';
+COMMENT ON COLUMN pgmask.vault.kept_at IS 'when the value was masked first';
+COMMENT ON PROCEDURE pgmask.recover_pii(text, text, text) IS
+    'the value of a token; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON PROCEDURE pgmask.forget(text, text) IS
+    'erases the value of a token from the vault for good; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.audit_recover(text, text) IS 'the first step of pgmask.recover_pii, and of no use alone';
+COMMENT ON FUNCTION pgmask.recovered(text) IS 'the second step of pgmask.recover_pii, and of no use alone';
+COMMENT ON FUNCTION pgmask.audit_forget(text, text) IS 'the first step of pgmask.forget, and of no use alone';
+COMMENT ON FUNCTION pgmask.forgotten(text) IS 'the second step of pgmask.forget, and of no use alone';
+COMMENT ON FUNCTION pgmask.remask_vault(integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS

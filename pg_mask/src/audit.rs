@@ -7,130 +7,184 @@
 //! The row has to name who really asked. Code of others may run in a session without its user wanting it: in
 //! a trigger, a view, an index expression, a SECURITY DEFINER function. Therefore both steps see their real
 //! caller (the procedures are SECURITY INVOKER), and refuse unless the client's own statement is the CALL.
+//!
+//! [`chain`] is the rows' order, in which none can be changed or taken out unseen, and [`verify`] looks
+//! whether that was done.
 
+mod chain;
+mod verify;
+
+use crate::clock;
 use crate::error::Error;
 use crate::text::{self, OwnedText, Text};
 use crate::{memory, plan, run_as};
+use chain::{Link, Record};
+use pg_mask_core::token::Token;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// What a procedure shows or does: an entry of `pgmask.audit.action`, and its own name.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Action {
-    UnsealQuarantine,
+    UnsealQuarantine {
+        id: i64,
+    },
+    /// Of generation 1 or later, as the next is: a hash without a key gives away an address.
+    RecoverPii {
+        token: Token,
+    },
+    Forget {
+        token: Token,
+    },
 }
 
 impl Action {
-    fn name(self) -> &'static CStr {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::UnsealQuarantine => c"unseal_quarantine",
+            Self::UnsealQuarantine { .. } => "unseal_quarantine",
+            Self::RecoverPii { .. } => "recover_pii",
+            Self::Forget { .. } => "forget",
         }
     }
 
-    fn as_str(self) -> &'static str {
+    fn quarantine_id(self) -> Option<i64> {
         match self {
-            Self::UnsealQuarantine => "unseal_quarantine",
+            Self::UnsealQuarantine { id } => Some(id),
+            Self::RecoverPii { .. } | Self::Forget { .. } => None,
+        }
+    }
+
+    fn token(self) -> Option<Token> {
+        match self {
+            Self::UnsealQuarantine { .. } => None,
+            Self::RecoverPii { token } | Self::Forget { token } => Some(token),
+        }
+    }
+
+    /// What is done for a reason only.
+    fn deed(self) -> &'static str {
+        match self {
+            Self::UnsealQuarantine { .. } => "a quarantined message is opened",
+            Self::RecoverPii { .. } => "a value is recovered",
+            Self::Forget { .. } => "a value is forgotten",
         }
     }
 
     /// What the log says that the role does.
-    fn logged(self, id: i64) -> String {
+    fn logged(self) -> String {
         match self {
-            Self::UnsealQuarantine => format!("opens message {id} of the quarantine"),
+            Self::UnsealQuarantine { id } => format!("opens message {id} of the quarantine"),
+            Self::RecoverPii { token } => format!("asks for the value of token {token}"),
+            Self::Forget { token } => format!("has the value of token {token} forgotten"),
         }
     }
 }
 
 /// For the second step, once.
-#[derive(Clone, Copy)]
 struct Ticket {
     action: Action,
-    id: i64,
-    audit_id: i64,
+    link: Link,
     /// The transaction that wrote the row.
     transaction: pg_sys::TransactionId,
+    /// For the server's log.
+    line: String,
 }
 
 thread_local! {
-    static TICKET: Cell<Option<Ticket>> = const { Cell::new(None) };
+    static TICKET: RefCell<Option<Ticket>> = const { RefCell::new(None) };
 }
 
 const MOST_REASON: usize = 4_000;
 
-const WRITE: &str = "INSERT INTO pgmask.audit (login_role, acting_role, action, quarantine_id, reason)
-    VALUES (session_user, $1, $2, $3, $4)
-    RETURNING id, login_role::pg_catalog.text";
-
-const IS_WRITTEN: &str = "SELECT EXISTS (SELECT FROM pgmask.audit WHERE id = $1 AND quarantine_id = $2)";
-
-/// The first step: writes down that the caller does `action` to `id`, and why. `find` sees whether there is
-/// such a thing.
-pub(crate) fn write(
+/// The first step, before anything is done: what is going to be written down.
+pub(crate) struct Entry {
     action: Action,
-    id: i64,
-    reason: Option<Text<'_>>,
-    find: impl FnOnce() -> Result<(), Error>,
-) -> Result<(), Error> {
-    TICKET.set(None);
-    is_called_directly(action)?;
-    let reason = reason.ok_or(Error::NoReason)?;
-    if reason.as_server_bytes().len() > MOST_REASON {
-        return Err(Error::LongReason { most: MOST_REASON });
-    }
-    let readable = reason.to_utf8_if_it_can();
-    let readable = String::from_utf8_lossy(&readable);
-    if !readable.chars().any(is_seen) {
-        return Err(Error::NoReason);
-    }
-    // SAFETY: a look-up; a role that is in use exists.
-    let acting_role = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false)) };
-    let acting_role = memory::copy(acting_role.to_bytes())?;
-    let stored_reason = OwnedText(memory::copy(reason.as_server_bytes())?);
-    let arguments = || {
-        let acting_role = OwnedText(acting_role.clone());
-        vec![acting_role.into(), action.as_str().into(), id.into(), stored_reason.into()]
-    };
-    let read = |row: &plan::Row<'_>| Ok((row.get::<i64>(1)?, row.get::<OwnedText>(2)?.0));
-    let (audit_id, login_role) = as_owner(|| find().and_then(|()| plan::one_row(WRITE, arguments, read)))?;
-    commit_durably();
-
-    // One line, whatever the reason holds.
-    let readable: String = match text::server_is_utf8_or_unknown() {
-        true => readable.escape_debug().collect(),
-        false => readable.escape_default().collect(),
-    };
-    let line = format!(
-        "pg_mask: role \"{}\" (logged in as \"{}\") {}; reason: {readable}",
-        String::from_utf8_lossy(&acting_role).escape_debug(),
-        String::from_utf8_lossy(&login_role).escape_debug(),
-        action.logged(id),
-    );
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, line, "").report(PgLogLevel::LOG);
-    // SAFETY: a look-up; the transaction has written a row.
-    let transaction = unsafe { pg_sys::GetTopTransactionId() };
-    TICKET.set(Some(Ticket { action, id, audit_id, transaction }));
-    Ok(())
+    record: Record,
+    /// For the server's log.
+    line: String,
 }
 
-/// The second step: does `work` only if the row of the first is committed.
-pub(crate) fn written<R>(
-    action: Action,
-    id: i64,
-    work: impl FnOnce() -> Result<R, Error>,
-) -> Result<R, Error> {
-    let ticket = TICKET.take().filter(|ticket| ticket.action == action && ticket.id == id);
+impl Entry {
+    /// Refuses to be but for the procedure's own CALL, and for a reason.
+    pub(crate) fn new(action: Action, reason: Option<Text<'_>>) -> Result<Self, Error> {
+        TICKET.set(None);
+        is_called_directly(action)?;
+        let reason = reason.ok_or(Error::NoReason(action.deed()))?;
+        if reason.as_server_bytes().len() > MOST_REASON {
+            return Err(Error::LongReason { most: MOST_REASON });
+        }
+        let readable = reason.to_utf8_if_it_can();
+        let readable = String::from_utf8_lossy(&readable);
+        if !readable.chars().any(is_seen) {
+            return Err(Error::NoReason(action.deed()));
+        }
+        // SAFETY: look-ups.
+        let [login_role, acting_role] =
+            unsafe { [pg_sys::GetSessionUserId(), pg_sys::GetUserId()] }.map(name_of);
+        let (login_role, acting_role) = (login_role?, acting_role?);
+        let shown = |name: &OwnedText| String::from_utf8_lossy(&name.0).escape_debug().to_string();
+        // One line, whatever the reason holds.
+        let readable: String = match text::server_is_utf8_or_unknown() {
+            true => readable.escape_debug().collect(),
+            false => readable.escape_default().collect(),
+        };
+        let line = format!(
+            "pg_mask: role \"{}\" (logged in as \"{}\") {}; reason: {readable}",
+            shown(&acting_role),
+            shown(&login_role),
+            action.logged()
+        );
+        let record = Record {
+            done_at: clock::exactly(),
+            login_role,
+            acting_role,
+            action: OwnedText(memory::copy(action.as_str().as_bytes())?),
+            quarantine_id: action.quarantine_id(),
+            token: action.token().map(|token| OwnedText(token.to_string().into_bytes())),
+            reason: OwnedText(memory::copy(reason.as_server_bytes())?),
+        };
+        Ok(Self { action, record, line })
+    }
+
+    /// Does `before`, as the owner of pg_mask's tables, and writes the row: one transaction does both.
+    pub(crate) fn write(self, before: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let Self { action, record, mut line } = self;
+        let link = as_owner(|| before().and_then(|()| chain::append(record)))?;
+        commit_durably();
+        // What anchors the chain comes last, where no reason can forge it.
+        line.push_str(&format!("; audit {}, MAC {}", link.id, hex::encode(link.mac)));
+        // SAFETY: a look-up; the transaction has written a row.
+        let transaction = unsafe { pg_sys::GetTopTransactionId() };
+        TICKET.set(Some(Ticket { action, link, transaction, line }));
+        Ok(())
+    }
+}
+
+/// The second step: if the row of the first is committed, writes the log line and does `work`.
+pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let ticket = TICKET.take().filter(|ticket| ticket.action == action);
     is_called_directly(action)?;
     let ticket = ticket.ok_or(Error::NotDirectly(action.as_str()))?;
     // SAFETY: a look-up.
     let is_later = unsafe { pg_sys::GetTopTransactionIdIfAny() } != ticket.transaction;
-    let row = || vec![ticket.audit_id.into(), id.into()];
     as_owner(|| {
         // A row that another transaction sees is committed.
-        let is_there: bool = plan::one_row(IS_WRITTEN, row, |row| row.get(1))?;
-        if is_later && is_there { work() } else { Err(Error::NotDirectly(action.as_str())) }
+        if !(is_later && chain::holds(ticket.link)?) {
+            return Err(Error::NotDirectly(action.as_str()));
+        }
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, ticket.line, "")
+            .report(PgLogLevel::LOG);
+        work()
     })
+}
+
+/// The name of a role that is in use, in the server's encoding.
+fn name_of(role: pg_sys::Oid) -> Result<OwnedText, Error> {
+    // SAFETY: a look-up; a role that is in use exists, and its name is copied.
+    let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
+    memory::copy(name.to_bytes()).map(OwnedText)
 }
 
 /// Refuses to run but by the procedure, where the client's own statement is its CALL and nothing else is.
@@ -141,7 +195,8 @@ fn is_called_directly(action: Action) -> Result<(), Error> {
             || pg_sys::InSecurityRestrictedOperation()
             || pg_sys::IsTransactionBlock()
     };
-    if !is_someone_elses_code && called_procedure().is_some_and(|procedure| is_ours(procedure, action.name()))
+    if !is_someone_elses_code
+        && called_procedure().is_some_and(|procedure| is_ours(procedure, action.as_str()))
     {
         Ok(())
     } else {
@@ -169,12 +224,12 @@ fn called_procedure() -> Option<pg_sys::Oid> {
 }
 
 /// Whether a procedure is the one of that name in the schema `pgmask`.
-fn is_ours(procedure: pg_sys::Oid, name: &CStr) -> bool {
+fn is_ours(procedure: pg_sys::Oid, name: &str) -> bool {
     // SAFETY: catalog look-ups; the name is a copy.
     unsafe {
         let found = pg_sys::get_func_name(procedure);
         !found.is_null()
-            && CStr::from_ptr(found) == name
+            && CStr::from_ptr(found).to_bytes() == name.as_bytes()
             && pg_sys::get_func_namespace(procedure) == pg_sys::get_namespace_oid(c"pgmask".as_ptr(), true)
     }
 }

@@ -22,6 +22,12 @@ pub(crate) fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
 }
 
+/// The time that it is now, also in the midst of a transaction.
+pub(crate) fn exactly() -> Micros {
+    // SAFETY: a plain call.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
 /// The UTC day of a time.
 pub(crate) fn day_of(time: Micros) -> Day {
     time.div_euclid(DAY).clamp(FIRST_DAY, LAST_DAY) as Day

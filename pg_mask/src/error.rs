@@ -64,6 +64,10 @@ pub(crate) enum Error {
     )]
     GuessLimit { role: String, limit: u32, again_at: String },
     #[error(
+        "role \"{role}\" has recovered as many values as pgmask.recover_limit allows in an hour, {limit}; it may go on at {again_at}"
+    )]
+    RecoverLimit { role: String, limit: u32, again_at: String },
+    #[error(
         "so many roles have masked values in this hour that no more can be counted; they may at {again_at}"
     )]
     GuessTable { again_at: String },
@@ -107,24 +111,33 @@ pub(crate) enum Error {
     Seal(#[from] SealError),
     #[error("message {id} of the quarantine can't be opened: {error}")]
     Unseal { id: i64, error: SealError },
+    #[error("what was given is no token")]
+    NotAToken,
+    #[error("the vault has no value of this token")]
+    NotInVault,
+    #[error("the value of this token can't be opened: {0}")]
+    VaultValue(SealError),
     #[error("there is no message {} in the quarantine", .0.map_or("NULL".to_owned(), |id| id.to_string()))]
     NotInQuarantine(Option<i64>),
-    #[error("a quarantined message is opened for a reason only")]
-    NoReason,
+    #[error("{0} for a reason only")]
+    NoReason(&'static str),
     #[error("a reason may have {most} bytes")]
     LongReason { most: usize },
     #[error("pgmask.{0} has to be called by itself")]
     NotDirectly(&'static str),
-    #[error("pg_mask can't seal or open messages of the quarantine: pgmask.database_id is empty")]
+    #[error("the end of pgmask.audit is not as pg_mask left it, so nothing can be added to it")]
+    AuditChanged,
+    #[error("pgmask.database_id is empty, so nothing can be sealed, opened or audited")]
     NoDatabaseId,
 }
 
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
-            Self::Memory | Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
-                PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
-            }
+            Self::Memory
+            | Self::Seal(SealError::Memory)
+            | Self::VaultValue(SealError::Memory)
+            | Self::Unseal { error: SealError::Memory, .. } => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
             Self::KeyFile { .. }
             | Self::Keyring { .. }
             | Self::KeyMissing(_)
@@ -134,11 +147,14 @@ impl Error {
             | Self::KeyCheckGap { .. }
             | Self::NoSealKey
             | Self::Seal(_)
+            | Self::VaultValue(SealError::UnknownKey(_))
             | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
             }
-            Self::Unseal { .. } | Self::NoDatabaseId => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-            Self::NotInQuarantine(_) => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
+            Self::Unseal { .. } | Self::VaultValue(_) | Self::NoDatabaseId | Self::AuditChanged => {
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED
+            }
+            Self::NotInQuarantine(_) | Self::NotInVault => PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
             Self::KeyCheckTable | Self::NoLoginTable(_) | Self::NoTable { .. } => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
             }
@@ -167,7 +183,7 @@ impl Error {
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Self::Prepared => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::GuessLimit { .. } | Self::GuessTable { .. } => {
+            Self::GuessLimit { .. } | Self::RecoverLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
             Self::LongDomain { .. }
@@ -175,7 +191,7 @@ impl Error {
             | Self::TooManyMessages { .. }
             | Self::TooManyBytes { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::NotDirectly(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason => {
+            Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason(_) | Self::NotAToken => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
             }
         }
@@ -232,6 +248,9 @@ impl Error {
             Self::GuessLimit { .. } => {
                 "Whoever masks many values as a part of the job asks the DBA for membership in pgmask_unlimited. Comparing tokens that are stored needs no masking."
             }
+            Self::RecoverLimit { .. } => {
+                "Whoever recovers more values as a part of the job asks the DBA for a higher pgmask.recover_limit."
+            }
             Self::GuessTable { .. } => {
                 "Let people share roles, or grant pgmask_unlimited to those whose job is masking."
             }
@@ -265,10 +284,14 @@ impl Error {
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
             Self::Prepared => "COMMIT it in its session.",
             Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",
-            Self::Memory | Self::Seal(SealError::Memory) | Self::Unseal { error: SealError::Memory, .. } => {
+            Self::Memory
+            | Self::Seal(SealError::Memory)
+            | Self::VaultValue(SealError::Memory)
+            | Self::Unseal { error: SealError::Memory, .. } => {
                 "Try again with fewer messages at once, or give the server more memory."
             }
-            Self::Unseal { error: SealError::UnknownKey(_), .. } => {
+            Self::VaultValue(SealError::UnknownKey(_))
+            | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
                 "Put the keyring that has this key back from your backup of it."
             }
             Self::Unseal { .. } => {
@@ -277,12 +300,22 @@ impl Error {
             Self::NotInQuarantine(_) => {
                 "Maybe it was taken in meanwhile. SELECT id, reason FROM pgmask.quarantine shows a superuser what there is."
             }
-            Self::NoReason => {
+            Self::NotAToken => {
+                "Give a token as it is stored: m1_ and 64 hexadecimal digits, for example. A SHA-256 hash can be recovered, but not forgotten."
+            }
+            Self::NotInVault => {
+                "Values are kept as logins come in while pgmask.vault is on. One that was forgotten is not kept again."
+            }
+            Self::VaultValue(_) => "Restore this row of pgmask.vault from a backup.",
+            Self::NoReason(_) => {
                 "Write it as the second argument; it is kept in pgmask.audit and in the server's log, with your name."
             }
             Self::LongReason { .. } => "Write a short one, and name where the long one is kept.",
             Self::NotDirectly(_) => {
                 "What is written to pgmask.audit is committed before anything is shown. So let the statement be just the CALL, not in a transaction block, a function, a trigger or another procedure."
+            }
+            Self::AuditChanged => {
+                "SELECT * FROM pgmask.verify_audit() says what was changed. Restore pgmask.audit and pgmask.audit_end from a backup, or keep a copy of both and empty them: then a new chain begins."
             }
             Self::NoDatabaseId => "Restore its rows from a dump of this database.",
             Self::Seal(_) => "Try again; if it happens again, look at the system's log.",

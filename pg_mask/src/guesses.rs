@@ -1,5 +1,6 @@
 //! The budget of guesses: how many values a role may have masked in an hour (`pgmask.guess_limit`). Without
-//! one, whoever may call `mask_pii` could try every IPv4 address until a token matches.
+//! one, whoever may call `mask_pii` could try every IPv4 address until a token matches. How many values it may
+//! recover from the vault (`pgmask.recover_limit`) is counted in the same way.
 //!
 //! [`budgets`] holds what each role has used, for all sessions of the server. A session draws from it in
 //! portions, so that counting a value costs next to nothing, and gives back what is left when it ends or
@@ -12,8 +13,8 @@
 mod budgets;
 
 use crate::error::Error;
-use crate::{settings, unguarded};
-use budgets::{Budgets, RoleName, Taken};
+use crate::{clock, settings, unguarded};
+use budgets::{Budgets, RoleName, Taken, What};
 use pg_mask_core::hmac_key::Hash;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -70,6 +71,25 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
     })
 }
 
+/// Counts a value that is recovered (`pgmask.recover_limit`), or says that the budget is used up. Only
+/// superusers are exempt.
+pub(crate) fn count_recovery() -> Result<(), Error> {
+    let Some(limit) = settings::recover_limit() else { return Ok(()) };
+    // SAFETY: a catalog look-up.
+    let names = limited(roles(), |role| unsafe { pg_sys::superuser_arg(role) });
+    if names.is_empty() {
+        return Ok(());
+    }
+    let hour = hour();
+    match Budgets::find().take(What::Recoveries, &names, hour, limit, 1) {
+        Taken::Some(_) => Ok(()),
+        Taken::UsedUp(role) => {
+            Err(Error::RecoverLimit { role: role.shown(), limit, again_at: next_hour(hour) })
+        }
+        Taken::Full => Err(Error::GuessTable { again_at: next_hour(hour) }),
+    }
+}
+
 /// Whether the budget is one for all sessions of a role. Otherwise each session has its own, and a new
 /// session begins a new budget.
 #[pg_extern(schema = "pgmask", stable, parallel_safe)]
@@ -99,7 +119,7 @@ impl Session {
         self.roles = roles;
         let limit = settings::guess_limit();
         let names = match limit {
-            Some(_) => limited(roles),
+            Some(_) => limited(roles, is_exempt),
             None => Vec::new(),
         };
         let (Some(limit), false) = (limit, names.is_empty()) else {
@@ -113,7 +133,7 @@ impl Session {
             unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
             self.gives_back_at_exit = true;
         }
-        match Budgets::find().take(&names, hour, limit, portion) {
+        match Budgets::find().take(What::Guesses, &names, hour, limit, portion) {
             Taken::Some(values) => {
                 self.left = values;
                 self.drawn_from = names;
@@ -130,7 +150,7 @@ impl Session {
     /// Gives what was not used back to the budgets.
     fn give_back(&mut self) {
         if self.left > 0 && !self.drawn_from.is_empty() {
-            Budgets::find().give_back(&self.drawn_from, self.hour, self.left);
+            Budgets::find().give_back(What::Guesses, &self.drawn_from, self.hour, self.left);
         }
         self.left = 0;
         self.drawn_from.clear();
@@ -138,7 +158,7 @@ impl Session {
 }
 
 /// The names of those of `roles` that have a limit, each once.
-fn limited(roles: Roles) -> Vec<RoleName> {
+fn limited(roles: Roles, is_exempt: impl Fn(pg_sys::Oid) -> bool) -> Vec<RoleName> {
     let mut names = Vec::new();
     for (at, role) in roles.into_iter().enumerate() {
         if roles[..at].contains(&role) || is_exempt(role) {
@@ -172,8 +192,7 @@ pub(crate) fn is_unlimited(role: pg_sys::Oid) -> bool {
 
 /// The hour that it is now, counted from 2000-01-01 UTC.
 fn hour() -> i64 {
-    // SAFETY: a plain call.
-    unsafe { pg_sys::GetCurrentTimestamp() }.div_euclid(MICROS_PER_HOUR)
+    clock::exactly().div_euclid(MICROS_PER_HOUR)
 }
 
 /// When the hour after `hour` begins, as `15:00 UTC`.

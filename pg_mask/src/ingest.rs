@@ -2,8 +2,9 @@
 //!
 //! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
 //! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found and as
-//! the role that [`writer`] is about, and [`quarantine`] keeps the rest. [`replay`] takes in from there what now passes, [`unseal`] shows
-//! one message to who has the right and a reason.
+//! the role that [`writer`] is about, and [`quarantine`] keeps the rest; what was masked is put into the
+//! [`vault`](crate::vault), where that is on. [`replay`] takes in from the quarantine what now passes,
+//! [`unseal`] shows one message to who has the right and a reason.
 
 mod batch;
 pub(crate) mod columns;
@@ -22,6 +23,7 @@ use crate::keys;
 use crate::memory;
 use crate::no_prepare;
 use crate::text::{self, Text};
+use crate::vault::Vault;
 use batch::{Batch, Body};
 use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
@@ -79,10 +81,11 @@ fn must_write(function: &'static std::ffi::CStr) {
 fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
     let target = Target::find()?;
+    let vault = Vault::open()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
 
-    let maskers = Maskers::new(&keys, &target);
+    let maskers = Maskers::new(&keys, &target, vault.as_ref());
 
     let (fresh, duplicate) = ledger::claim(batch.messages)?;
     let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Body::to_utf8)).collect();
@@ -98,7 +101,10 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
             Err(reason) => refused.push((message, reason)),
         }
     }
-    let Outcome { inserted, rejected } = rows::insert(&target, &rows, NonePasses::Fails)?;
+    let Outcome { inserted, passed, rejected } = rows::insert(&target, &rows, NonePasses::Fails)?;
+    if let Some(vault) = vault {
+        vault.keep(&keys, passed.into_iter().flat_map(Row::masked_values))?;
+    }
     refused.extend(rejected);
     let quarantined = refused.len() as i64;
     quarantine::keep(&keys, refused)?;
@@ -116,11 +122,13 @@ fn ingest_login(payload: JsonbText<'_>, create_date: default!(Option<Date>, "NUL
 fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     memory::for_messages(1, body.len())?;
     let target = Target::find()?;
+    let vault = Vault::open()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
-    let maskers = Maskers::new(&keys, &target);
+    let maskers = Maskers::new(&keys, &target, vault.as_ref());
     let row = Row::parse(body, day, &target, &maskers).map_err(Error::Refused)?;
-    rows::insert_one(&target, &row)
+    rows::insert_one(&target, &row)?;
+    vault.map_or(Ok(()), |vault| vault.keep(&keys, row.masked_values()))
 }
 
 /// A `jsonb` argument as JSON text in UTF-8.

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::key_check::{CheckValues, KeyCheck};
 use crate::settings;
 use crate::snapshot::Snapshot;
+use pg_mask_core::chain::ChainKey;
 use pg_mask_core::key_file::{self, Stamp};
 use pg_mask_core::keyring::{Key, Keyring};
 use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker};
@@ -113,6 +114,11 @@ impl Keys {
         self.server.masker(self.generation, domain)
     }
 
+    /// What masked values of `domain` (UTF-8) under a generation up to the one in use.
+    pub(crate) fn masker_of(&self, generation: u32, domain: &[u8]) -> Rc<Masker> {
+        self.server.masker(generation, domain)
+    }
+
     /// The generation in use.
     pub(crate) fn generation(&self) -> u32 {
         self.generation
@@ -131,6 +137,12 @@ impl Keys {
     /// Opens what was sealed for the row that `row` identifies, also under an older seal key.
     pub(crate) fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         seal::open(&self.server.keyring, row, sealed)
+    }
+
+    /// What makes the MACs of the audit, from the key of a generation; `None` if there is no such key.
+    pub(crate) fn chain_key(&self, generation: u32) -> Option<ChainKey> {
+        let at = usize::try_from(generation).ok()?.checked_sub(1)?;
+        self.server.keyring.generations().get(at).map(ChainKey::new)
     }
 
     fn seal_key(&self) -> Option<&Key> {

@@ -9,7 +9,9 @@
 //! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
-//! - [`audit`]: writing down who asked before anything is shown
+//! - [`vault`]: the values, sealed, where they are to be recovered
+//! - [`audit`]: writing down who asked before anything is shown, so that it shows if that is changed
+//! - [`database_id`]: which database something belongs to
 //! - [`health`]: what `pgmask.health` looks at in the login table
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
@@ -27,6 +29,7 @@ mod audit;
 mod call_site;
 mod clock;
 mod current_mask;
+mod database_id;
 mod error;
 mod guesses;
 mod health;
@@ -46,6 +49,7 @@ mod snapshot;
 mod subtransaction;
 mod text;
 mod unguarded;
+mod vault;
 
 use pgrx::prelude::*;
 
@@ -60,9 +64,10 @@ extension_sql_file!("sql/schema.sql", name = "schema", bootstrap);
 extension_sql_file!("sql/key_check.sql", name = "key_check", requires = [pgmask]);
 extension_sql_file!("sql/tables.sql", name = "tables", requires = [pgmask]);
 extension_sql_file!("sql/unseal.sql", name = "unseal", requires = [pgmask]);
+extension_sql_file!("sql/vault.sql", name = "vault", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
-extension_sql_file!("sql/remask.sql", name = "remask", requires = [pgmask]);
-extension_sql_file!("sql/health.sql", name = "health", requires = ["tables", "ledger"]);
+extension_sql_file!("sql/remask.sql", name = "remask", requires = ["vault"]);
+extension_sql_file!("sql/health.sql", name = "health", requires = ["tables", "ledger", "vault"]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 
 /// Runs once in every backend that uses pg_mask, or once at the server's start.

@@ -21,8 +21,8 @@ pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// Sets a setting until the settings of [`user`] are put back.
-fn set(name: &CStr, value: &CStr) {
+/// Sets a setting until the settings of [`bound`] are put back.
+pub(crate) fn set(name: &CStr, value: &CStr) {
     // SAFETY: a plain call with static strings.
     unsafe {
         pg_sys::set_config_option(

@@ -16,6 +16,8 @@ static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
 static INVALID_OPTIONAL: GucSetting<InvalidOptional> =
     GucSetting::<InvalidOptional>::new(InvalidOptional::Quarantine);
 static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static VAULT: GucSetting<bool> = GucSetting::<bool>::new(false);
+static RECOVER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 
 /// What becomes of a message with an optional field that is invalid or too long.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -72,6 +74,24 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"pgmask.vault",
+        c"Whether ingestion keeps the values that it masks, sealed, so that they can be recovered.",
+        c"",
+        &VAULT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pgmask.recover_limit",
+        c"How many values a role may recover in an hour.",
+        c"-1 is no limit. Superusers are exempt.",
+        &RECOVER_LIMIT,
+        -1,
+        1_000_000_000,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     // SAFETY: a plain call with a static string, during _PG_init as PostgreSQL asks for.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pgmask".as_ptr()) };
 }
@@ -90,6 +110,16 @@ pub(crate) fn invalid_optional() -> InvalidOptional {
 /// `pgmask.guess_limit`; `None` if there is no limit.
 pub(crate) fn guess_limit() -> Option<u32> {
     u32::try_from(GUESS_LIMIT.get()).ok()
+}
+
+/// `pgmask.vault`.
+pub(crate) fn vault() -> bool {
+    VAULT.get()
+}
+
+/// `pgmask.recover_limit`; `None` if there is no limit.
+pub(crate) fn recover_limit() -> Option<u32> {
+    u32::try_from(RECOVER_LIMIT.get()).ok()
 }
 
 /// The keyring's path, absolute.

@@ -172,6 +172,21 @@ impl NewText {
 }
 
 impl NewText {
+    /// UTF-8 as it was kept. A text of this database may not have all of it, such as a NUL, or characters that
+    /// its encoding lacks: then it is shown as PostgreSQL writes a `bytea`, `\x` and hexadecimal digits.
+    pub(crate) fn of_utf8_or_bytea(bytes: &[u8]) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        if let Some(text) = bytes_to_server(bytes) {
+            return Self::with(text.len(), |to| to.copy_from_slice(&text));
+        }
+        Self::with(2 + 2 * bytes.len(), |text| {
+            text[..2].copy_from_slice(b"\\x");
+            for (pair, byte) in text[2..].chunks_exact_mut(2).zip(bytes) {
+                pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            }
+        })
+    }
+
     /// The first argument of a call as its result, without a copy.
     ///
     /// # Safety

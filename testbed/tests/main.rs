@@ -11,6 +11,7 @@ mod common;
 /// What SQL sees.
 mod extension {
     mod audit;
+    mod audit_chain;
     mod bad_input;
     mod concurrency;
     mod documentation;
@@ -34,6 +35,7 @@ mod extension {
     mod privileges;
     mod properties;
     mod quarantine;
+    mod recovery;
     mod remask;
     mod rotation;
     mod snapshots;

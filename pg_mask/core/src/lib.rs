@@ -7,9 +7,11 @@
 //! - [`login`]: from a message body to the fields of a login, or the reason why not
 //! - [`sent_time`]: which time to believe a message was sent
 //! - [`seal`]: bodies that can't be taken in, encrypted
+//! - [`chain`]: records of which none can be changed or taken out unseen
 #![forbid(unsafe_code)]
 
 pub mod canonical;
+pub mod chain;
 pub mod hmac_key;
 pub mod key_file;
 pub mod keyring;

@@ -1,4 +1,4 @@
-//! Bodies that can't be taken in are kept, but never in the clear: XChaCha20-Poly1305
+//! Bodies that can't be taken in, and values of the vault, are kept, but never in the clear: XChaCha20-Poly1305
 //! (RFC 8439 with the 24-byte nonce of draft-irtf-cfrg-xchacha), whose nonces may be random.
 //!
 //! A sealed body is `1 ‖ seal key id, 4 bytes big-endian ‖ nonce, 24 bytes ‖ ciphertext ‖ tag, 16
@@ -16,6 +16,7 @@ const VERSION: u8 = 1;
 const HEADER: usize = 1 + 4;
 const NONCE: usize = 24;
 const TAG: usize = 16;
+const PADDING: u8 = 0x80;
 
 /// Why a body is not sealed or not opened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -62,6 +63,25 @@ pub fn open(keyring: &Keyring, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Ve
     body.extend(ciphertext);
     decrypt(&key.derive(INFO), *nonce, row, &mut body, *tag)?;
     Ok(body)
+}
+
+/// A value with what makes its length a multiple of 64: a byte 0x80 and zeros (ISO/IEC 7816-4). The length
+/// of what is sealed shows, and that of an address says much about it.
+pub fn pad(value: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    const MULTIPLE: usize = 64;
+    let len = (value.len() + 1).next_multiple_of(MULTIPLE);
+    let mut padded = Zeroizing::new(with_capacity(len)?);
+    padded.extend(value);
+    padded.push(PADDING);
+    padded.resize(len, 0);
+    Ok(padded)
+}
+
+/// The value that [`pad`] was given.
+pub fn unpad(mut padded: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let end = padded.iter().rposition(|byte| *byte != 0).filter(|at| padded[*at] == PADDING);
+    padded.truncate(end.ok_or(SealError::Broken)?);
+    Ok(padded)
 }
 
 /// Memory, or an error that the caller can tell the database's user.
@@ -130,6 +150,22 @@ mod tests {
         assert_eq!(hex::encode(&text) + &hex::encode(tag), expected);
         decrypt(&key, nonce, &aad, &mut text, tag).unwrap();
         assert_eq!(text, plaintext);
+    }
+
+    proptest! {
+        #[test]
+        fn padding_hides_the_length_and_goes_away(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let padded = pad(&value).unwrap();
+            prop_assert_eq!(padded.len(), (value.len() / 64 + 1) * 64);
+            prop_assert_eq!(&*unpad(padded).unwrap(), &value);
+        }
+    }
+
+    #[test]
+    fn what_was_not_padded_is_broken() {
+        for bytes in [&b""[..], &[0; 64], b"x", &[0x80, 1]] {
+            assert_eq!(unpad(Zeroizing::new(bytes.to_vec())), Err(SealError::Broken), "{bytes:?}");
+        }
     }
 
     #[test]

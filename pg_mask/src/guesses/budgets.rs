@@ -42,6 +42,14 @@ impl RoleName {
     }
 }
 
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum What {
+    Guesses = 0,
+    Recoveries = 1,
+}
+
 /// What became of a wish for values.
 pub(super) enum Taken {
     /// So many were taken from each budget.
@@ -59,6 +67,13 @@ struct Slot {
     role: RoleName,
     hour: i64,
     used: u32,
+    what: What,
+}
+
+impl Slot {
+    fn is_of(&self, what: What, role: &RoleName, hour: i64) -> bool {
+        self.hour == hour && self.what == what && self.role == *role
+    }
 }
 
 /// All zeros is a table that is empty and not locked.
@@ -97,15 +112,15 @@ impl Budgets {
 
     /// Takes up to `portion` values from the budget of each of `roles`, one to [`MOST_ROLES`]: as many as the
     /// one that has the least left allows.
-    pub(super) fn take(&self, roles: &[RoleName], hour: i64, limit: u32, portion: u32) -> Taken {
+    pub(super) fn take(&self, what: What, roles: &[RoleName], hour: i64, limit: u32, portion: u32) -> Taken {
         self.table.with_slots(|slots| {
             let mut places = [0; MOST_ROLES];
             let places = &mut places[..roles.len()];
             for (role, claimed) in roles.iter().zip(places.iter_mut()) {
-                let Some(place) = place_of(slots, role, hour) else { return Taken::Full };
+                let Some(place) = place_of(slots, what, role, hour) else { return Taken::Full };
                 // Claimed at once, so that the next role does not get the same.
-                if slots[place].hour != hour || slots[place].role != *role {
-                    slots[place] = Slot { role: *role, hour, used: 0 };
+                if !slots[place].is_of(what, role, hour) {
+                    slots[place] = Slot { role: *role, hour, used: 0, what };
                 }
                 *claimed = place;
             }
@@ -125,9 +140,10 @@ impl Budgets {
     }
 
     /// Gives back values that were taken in `hour` and not used.
-    pub(super) fn give_back(&self, roles: &[RoleName], hour: i64, values: u32) {
+    pub(super) fn give_back(&self, what: What, roles: &[RoleName], hour: i64, values: u32) {
         self.table.with_slots(|slots| {
-            for slot in slots.iter_mut().filter(|slot| slot.hour == hour && roles.contains(&slot.role)) {
+            let is_given = |slot: &Slot| roles.iter().any(|role| slot.is_of(what, role, hour));
+            for slot in slots.iter_mut().filter(|slot| is_given(slot)) {
                 slot.used = slot.used.saturating_sub(values);
             }
         });
@@ -135,8 +151,8 @@ impl Budgets {
 }
 
 /// The slot of a role in an hour, or one that is free or of an hour that is over.
-fn place_of(slots: &[Slot; SLOTS], role: &RoleName, hour: i64) -> Option<usize> {
-    let of_role = slots.iter().position(|slot| slot.hour == hour && slot.role == *role);
+fn place_of(slots: &[Slot; SLOTS], what: What, role: &RoleName, hour: i64) -> Option<usize> {
+    let of_role = slots.iter().position(|slot| slot.is_of(what, role, hour));
     of_role.or_else(|| slots.iter().position(|slot| slot.hour < hour || slot.role == RoleName::NONE))
 }
 

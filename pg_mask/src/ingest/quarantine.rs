@@ -3,6 +3,7 @@
 use super::batch::{Body, Message};
 use crate::arrays::ArrayBuilder;
 use crate::clock::{self, Micros};
+use crate::database_id::{self, DatabaseId};
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::text::{OwnedBytes, OwnedText, Text};
@@ -25,11 +26,6 @@ const FIND: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body,
         pg_catalog.octet_length(message_id) + pg_catalog.octet_length(sealed_body)
     FROM pgmask.quarantine WHERE id = $1";
 
-const DATABASE_IDS: &str = "SELECT id FROM pgmask.database_id ORDER BY made_at DESC, id";
-
-/// Which database a sealed body belongs to.
-pub(super) type DatabaseId = [u8; 16];
-
 /// A row of the quarantine, as far as it is needed to open it.
 pub(super) struct Sealed {
     pub(super) id: i64,
@@ -50,7 +46,7 @@ pub(super) fn keep(keys: &Keys, refused: Vec<(&Message<'_>, Refusal)>) -> Result
     let mut receive_counts = ArrayBuilder::integer();
     let mut reasons = ArrayBuilder::text();
     let mut bodies = ArrayBuilder::bytea();
-    let here = *database_ids()?.first().ok_or(Error::NoDatabaseId)?;
+    let here = database_id::own()?;
     let now = clock::now();
     for (id, (message, reason)) in next_ids(refused.len())?.into_iter().zip(refused) {
         let body = message.body.map_or(Cow::Borrowed(&[][..]), Body::to_utf8);
@@ -109,12 +105,6 @@ impl Sealed {
         let row = identity(here, self.id, self.message_id.as_text(), self.sent_at, self.quarantined_at)?;
         keys.seal(&row, &self.open(keys, databases)?)
     }
-}
-
-/// The ids of this database: the one that it got when the extension was created, first, and those of the
-/// databases whose dumps were restored into it.
-pub(super) fn database_ids() -> Result<Vec<DatabaseId>, Error> {
-    plan::rows(DATABASE_IDS, Vec::new, |row| Ok(*row.get::<pgrx::Uuid>(1)?.as_bytes()))
 }
 
 /// What binds a sealed body to its place: to the database, and to the row's id, message id and times.

@@ -1,14 +1,16 @@
 //! Taking in what lies in the quarantine, once the cause is gone.
 
 use super::batch::create_date;
-use super::quarantine::{self, DatabaseId, Sealed};
+use super::quarantine::Sealed;
 use super::rows::{self, Maskers, NonePasses, Outcome, Row};
 use super::target::Target;
 use crate::arrays::ArrayBuilder;
 use crate::clock::Micros;
+use crate::database_id::{self, DatabaseId};
 use crate::error::{Error, OrRaise};
 use crate::keys::Keys;
 use crate::text::{OwnedText, Text};
+use crate::vault::Vault;
 use crate::{keys, memory, plan};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -56,23 +58,30 @@ fn replay_quarantine(
 /// How many were inserted, and how many are kept.
 fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
     let target = Target::find()?;
+    let vault = Vault::open()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
-    let maskers = Maskers::new(&keys, &target);
+    let maskers = Maskers::new(&keys, &target, vault.as_ref());
     let (mut inserted, mut kept) = (0, 0);
     let mut last = i64::MIN;
     loop {
         let messages = next(&keys, last, reason)?;
         let Some(message) = messages.last() else { return Ok((inserted, kept)) };
         last = message.id;
-        let refused = replay_some(&maskers, &target, &messages)?;
+        let refused = replay_some(&keys, &maskers, vault.as_ref(), &target, &messages)?;
         inserted += (messages.len() - refused) as i64;
         kept += refused as i64;
     }
 }
 
 /// Inserts what passes and removes it from the quarantine; returns how many are kept.
-fn replay_some(maskers: &Maskers, target: &Target, messages: &[Quarantined]) -> Result<usize, Error> {
+fn replay_some(
+    keys: &Keys,
+    maskers: &Maskers,
+    vault: Option<&Vault>,
+    target: &Target,
+    messages: &[Quarantined],
+) -> Result<usize, Error> {
     let mut rows = memory::list(messages.len())?;
     let mut refused = Vec::new();
     for message in messages {
@@ -82,7 +91,10 @@ fn replay_some(maskers: &Maskers, target: &Target, messages: &[Quarantined]) -> 
             Err(reason) => refused.push((message, reason)),
         }
     }
-    let Outcome { rejected, .. } = rows::insert(target, &rows, NonePasses::Rejects)?;
+    let Outcome { passed, rejected, .. } = rows::insert(target, &rows, NonePasses::Rejects)?;
+    if let Some(vault) = vault {
+        vault.keep(keys, passed.into_iter().flat_map(Row::masked_values))?;
+    }
     refused.extend(rejected);
 
     let mut gone = ArrayBuilder::bigint();
@@ -122,7 +134,7 @@ fn next(keys: &Keys, last: i64, reason: Option<Text<'_>>) -> Result<Vec<Quaranti
     }
     let bytes = usize::try_from(BYTES - room).map_err(|_| Error::Unreadable)?;
     memory::for_stored(AT_A_TIME as usize, bytes)?;
-    let databases = quarantine::database_ids()?;
+    let databases = database_id::all()?;
     plan::rows(READ, || vec![ids.finish()], |row| open(keys, &databases, row))
 }
 

@@ -1,10 +1,10 @@
 //! Sealing what lies in the quarantine anew, under the seal key in use: after a rotation, an older key is
 //! needed no more once this is through.
 
-use super::quarantine::{self, Sealed};
+use super::quarantine::Sealed;
 use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
-use crate::{keys, plan};
+use crate::{database_id, keys, plan};
 use pgrx::prelude::*;
 
 /// Rows that are read at a time: each may have a body of a mebibyte.
@@ -34,7 +34,7 @@ fn reseal_quarantine(most: default!(i32, 1000)) -> i32 {
 fn reseal(most: i64) -> Result<i64, Error> {
     let keys = keys::current()?;
     let seal_id = keys.seal_id()?.to_be_bytes();
-    let databases = quarantine::database_ids()?;
+    let databases = database_id::all()?;
     let (mut done, mut last) = (0, i64::MIN);
     while done < most {
         let arguments = || vec![last.into(), Vec::from(seal_id).into(), AT_A_TIME.min(most - done).into()];

@@ -7,12 +7,14 @@ use crate::error::Error;
 use crate::keys::Keys;
 use crate::settings::InvalidOptional;
 use crate::subtransaction::{Failure, attempt};
-use crate::{plan, settings, text};
+use crate::vault::{Masked, Raw, Vault};
+use crate::{memory, plan, settings, text};
 use pg_mask_core::canonical;
 use pg_mask_core::login::{self, Field, Refusal, app_version};
-use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};
-use pg_mask_core::network::{DEFAULT_V4_BITS, DEFAULT_V6_BITS};
+use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker, NETWORK_DOMAIN};
+use pg_mask_core::network::{DEFAULT_V4_BITS, DEFAULT_V6_BITS, Network};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// A row as it is stored: nothing in it is raw that has to be masked.
@@ -26,6 +28,15 @@ pub(super) struct Row<'a> {
     create_date: Day,
     /// The token of the address's network, for a table that has a column for it.
     masked_ip_network: Option<Vec<u8>>,
+    /// What was masked, if the vault is to have it.
+    unmasked: Option<Unmasked<'a>>,
+}
+
+/// The values that a row has tokens of.
+struct Unmasked<'a> {
+    ip: Option<Cow<'a, str>>,
+    device_id: Option<Cow<'a, str>>,
+    network: Option<Network>,
 }
 
 /// A version as the table's column has it.
@@ -40,14 +51,17 @@ pub(super) struct Maskers {
     /// If the table has a column for tokens of networks.
     network: Option<Rc<Masker>>,
     invalid_optional: InvalidOptional,
+    /// Whether rows keep what was masked, for the vault.
+    keeps_values: bool,
 }
 
 impl Maskers {
-    pub(super) fn new(keys: &Keys, target: &Target) -> Self {
+    pub(super) fn new(keys: &Keys, target: &Target, vault: Option<&Vault>) -> Self {
         Self {
             pii: keys.pii.clone(),
             network: target.columns.has_network.then(|| keys.masker(NETWORK_DOMAIN.as_bytes())),
             invalid_optional: settings::invalid_optional(),
+            keeps_values: vault.is_some(),
         }
     }
 
@@ -85,6 +99,10 @@ impl<'a> Row<'a> {
         let token = |masker: &Masker, value: &Option<Cow<'_, str>>| masker.token(value.as_ref()?.as_bytes());
         let ip = maskers.optional(login.ip)?;
         let device_id = maskers.optional(login.device_id)?;
+        let network = maskers.network.as_ref().and_then(|masker| {
+            let network = canonical::network(ip.as_ref()?.as_bytes())?;
+            Some((masker, network.enclosing(DEFAULT_V4_BITS, DEFAULT_V6_BITS)))
+        });
         let app_version = login.app_version.and_then(|text| text.map(version).transpose());
         Ok(Self {
             user_id: stored(Field::UserId, login.user_id)?,
@@ -94,17 +112,49 @@ impl<'a> Row<'a> {
             locale: optional(Field::Locale, login.locale)?,
             app_version: maskers.optional(app_version)?,
             create_date,
-            masked_ip_network: maskers.network.as_ref().and_then(|masker| {
-                let network = canonical::network(ip.as_ref()?.as_bytes())?;
-                Some(masker.network_token(network.enclosing(DEFAULT_V4_BITS, DEFAULT_V6_BITS)))
+            masked_ip_network: network.map(|(masker, network)| masker.network_token(network)),
+            unmasked: maskers.keeps_values.then(|| Unmasked {
+                network: network.map(|(_, network)| network),
+                ip,
+                device_id,
             }),
         })
     }
+
+    /// The values that were masked, if the vault is to have them.
+    pub(super) fn masked_values(&self) -> impl Iterator<Item = Masked<'_>> {
+        let values = self.unmasked.as_ref().map(|unmasked| {
+            [
+                masked(DEFAULT_DOMAIN, &self.masked_ip, unmasked.ip.as_deref().map(text_of)),
+                masked(DEFAULT_DOMAIN, &self.masked_device_id, unmasked.device_id.as_deref().map(text_of)),
+                masked(
+                    NETWORK_DOMAIN.as_bytes(),
+                    &self.masked_ip_network,
+                    unmasked.network.map(Raw::Network),
+                ),
+            ]
+        });
+        values.into_iter().flatten().flatten()
+    }
+}
+
+fn text_of(text: &str) -> Raw<'_> {
+    Raw::Text(text.as_bytes())
+}
+
+fn masked<'a>(
+    domain: &'static [u8],
+    token: &'a Option<Vec<u8>>,
+    value: Option<Raw<'a>>,
+) -> Option<Masked<'a>> {
+    Some(Masked { domain, token: token.as_deref()?, value: value? })
 }
 
 /// What became of rows, each of which belongs to an `M`.
-pub(super) struct Outcome<M> {
+pub(super) struct Outcome<'r, 'a, M> {
     pub(super) inserted: i64,
+    /// The rows that were inserted.
+    pub(super) passed: Vec<&'r Row<'a>>,
     /// Those that the table itself refuses.
     pub(super) rejected: Vec<(M, Refusal)>,
 }
@@ -124,11 +174,11 @@ pub(super) enum NonePasses {
 /// Whether it is the row or the server that is to blame, the error does not always say: a trigger that looks
 /// for a table named after a value fails as one does whose table was dropped. So it is decided by experiment.
 /// Where other rows pass under the same conditions, those that fail twice are to blame.
-pub(super) fn insert<M: Copy>(
+pub(super) fn insert<'r, 'a, M: Copy>(
     target: &Target,
-    rows: &[(Row<'_>, M)],
+    rows: &'r [(Row<'a>, M)],
     none_passes: NonePasses,
-) -> Result<Outcome<M>, Error> {
+) -> Result<Outcome<'r, 'a, M>, Error> {
     target.defer_nothing()?;
     let (mut inserted, mut failed) = (0, Vec::new());
     insert_some(target, rows, &mut inserted, &mut failed)?;
@@ -157,10 +207,14 @@ pub(super) fn insert<M: Copy>(
         rejected.push((row, failure));
     }
     target.check_parts()?;
+    let refused: HashSet<*const (Row<'_>, M)> =
+        rejected.iter().map(|(row, _)| std::ptr::from_ref(*row)).collect();
+    let mut passed = memory::list(rows.len())?;
+    passed.extend(rows.iter().filter(|row| !refused.contains(&std::ptr::from_ref(*row))).map(|(row, _)| row));
     let reason = |((_, belongs_to), failure): (&(Row<'_>, M), Failure)| {
         (*belongs_to, Refusal::Rejected(failure.sqlstate))
     };
-    Ok(Outcome { inserted, rejected: rejected.into_iter().map(reason).collect() })
+    Ok(Outcome { inserted, passed, rejected: rejected.into_iter().map(reason).collect() })
 }
 
 /// Inserts what it can of `rows`, and gives those that fail.

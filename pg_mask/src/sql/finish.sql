@@ -30,7 +30,7 @@ REVOKE ALL ON FUNCTION
     FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 
-COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, audit';
+COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, vault, audit';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS
     'the SQS message id; of an id that is no UUID, a hash as UUID version 8';
@@ -46,9 +46,13 @@ COMMENT ON COLUMN pgmask.quarantine.sealed_body IS
 COMMENT ON TABLE pgmask.database_id IS 'which database sealed bodies belong to; travels with dumps';
 COMMENT ON VIEW pgmask.quarantine_summary IS 'quarantined messages by reason and UTC day';
 
-COMMENT ON TABLE pgmask.audit IS 'who opened which quarantined message, when and why';
+COMMENT ON TABLE pgmask.audit IS
+    'who opened or recovered what, or had it forgotten, when and why: a chain, which pgmask.verify_audit() looks at';
 COMMENT ON COLUMN pgmask.audit.login_role IS 'session_user';
 COMMENT ON COLUMN pgmask.audit.acting_role IS 'the role that called, after SET ROLE';
+COMMENT ON COLUMN pgmask.audit.generation IS 'the mask generation whose key the MAC is made with';
+COMMENT ON COLUMN pgmask.audit.mac IS 'MAC of this row and of the MAC of the row before; the server''s log has it, too';
+COMMENT ON TABLE pgmask.audit_end IS 'the number and the MAC of the last row of pgmask.audit, and a MAC of these';
 
 COMMENT ON FUNCTION pgmask.mask_pii(text) IS
     'token of a value: equal values, and equal IP addresses however written, give equal tokens';
@@ -96,6 +100,21 @@ COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
 COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
+COMMENT ON FUNCTION pgmask.verify_audit(bigint, text) IS
+    'what was changed in pgmask.audit, or is missing: no row if nothing; also compares a number and a MAC from the log';
+COMMENT ON TABLE pgmask.vault IS 'the values that ingestion has masked while pgmask.vault was on, sealed';
+COMMENT ON COLUMN pgmask.vault.sealed_value IS
+    'XChaCha20-Poly1305 under the keyring''s seal key, bound to token, domain and database; NULL if it was forgotten';
+COMMENT ON COLUMN pgmask.vault.kept_at IS 'when the value was masked first';
+COMMENT ON PROCEDURE pgmask.recover_pii(text, text, text) IS
+    'the value of a token; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON PROCEDURE pgmask.forget(text, text) IS
+    'erases the value of a token from the vault for good; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.audit_recover(text, text) IS 'the first step of pgmask.recover_pii, and of no use alone';
+COMMENT ON FUNCTION pgmask.recovered(text) IS 'the second step of pgmask.recover_pii, and of no use alone';
+COMMENT ON FUNCTION pgmask.audit_forget(text, text) IS 'the first step of pgmask.forget, and of no use alone';
+COMMENT ON FUNCTION pgmask.forgotten(text) IS 'the second step of pgmask.forget, and of no use alone';
+COMMENT ON FUNCTION pgmask.remask_vault(integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS

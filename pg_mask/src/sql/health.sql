@@ -15,6 +15,7 @@ DECLARE
     bad bigint;
     looked_at bigint;
     in_use integer;
+    sealing integer;
     waiting integer;
     names text;
     login_table regclass;
@@ -24,8 +25,9 @@ BEGIN
     BEGIN
         SELECT count(*) FILTER (WHERE k.state IN ('differs', 'missing')),
                max(k.number) FILTER (WHERE k.kind = 'mask' AND k.current),
+               max(k.number) FILTER (WHERE k.kind = 'seal' AND k.current),
                count(*) FILTER (WHERE k.kind = 'mask' AND k.state = 'waiting')
-        INTO bad, in_use, waiting FROM pgmask.key_status() AS k;
+        INTO bad, in_use, sealing, waiting FROM pgmask.key_status() AS k;
         state := CASE WHEN bad > 0 OR in_use IS NULL THEN 'failed' ELSE 'ok' END;
         value := CASE WHEN bad > 0 THEN format('%s keys are missing or differ', bad)
             ELSE format('generation %s is in use, %s wait', in_use, waiting) END;
@@ -90,6 +92,24 @@ BEGIN
         value := format('SQLSTATE %s', SQLSTATE);
         hint := 'Compare the login table with sql/01_user_logins.sql.';
     END;
+    RETURN NEXT;
+
+    -- Ranges of tokens are found by the index; how values are sealed is looked at in some of them.
+    item := 'vault';
+    SELECT CASE
+            WHEN EXISTS (SELECT FROM pgmask.vault AS v WHERE v.token < format('m%s_', in_use))
+              OR EXISTS (SELECT FROM pgmask.vault AS v WHERE v.token > format('m%s_g', in_use))
+            THEN 'warning: it holds tokens of an older generation'
+            WHEN EXISTS (
+                SELECT FROM (SELECT v.sealed_value FROM pgmask.vault AS v LIMIT sampled) AS part
+                WHERE substr(part.sealed_value, 2, 4) <> int4send(sealing))
+            THEN 'warning: it holds values that were sealed under an older key'
+            ELSE 'ok: on' END
+    INTO names;
+    state := split_part(names, ': ', 1);
+    value := CASE WHEN state = 'ok' AND current_setting('pgmask.vault') = 'off'
+        THEN 'off' ELSE split_part(names, ': ', 2) END;
+    hint := CASE state WHEN 'warning' THEN 'CALL pgmask.remask(''pgmask.vault'') brings it up to date.' END;
     RETURN NEXT;
 
     item := 'logging';

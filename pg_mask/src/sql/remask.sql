@@ -87,10 +87,29 @@ DECLARE
     said pg_catalog.timestamptz := began;
     moved pg_catalog.timestamptz;
     lifted_here pg_catalog.int8;
+    vault_parts CONSTANT pg_catalog.int4 := 4096;
 BEGIN
     lifted := 0;
     left_alone := 0;
     PERFORM pgmask.remask_wait(relation);
+    -- What is in the vault is bound to its token, so it is sealed anew as well.
+    IF relation::pg_catalog.oid OPERATOR(pg_catalog.=) 'pgmask.vault'::pg_catalog.regclass::pg_catalog.oid THEN
+        IF columns IS NOT NULL OR domain IS NOT NULL THEN
+            RAISE EXCEPTION 'the vault itself says which of its columns hold tokens, and of which domains'
+                USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave the arguments columns and domain out.';
+        END IF;
+        FOR vault_part IN 0..vault_parts OPERATOR(pg_catalog.-) 1 LOOP
+            SELECT s.lifted, s.left_alone INTO step FROM pgmask.remask_vault(vault_part) AS s;
+            COMMIT;
+            lifted := lifted OPERATOR(pg_catalog.+) step.lifted;
+            left_alone := left_alone OPERATOR(pg_catalog.+) step.left_alone;
+            IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) say_every) THEN
+                said := pg_catalog.clock_timestamp();
+                RAISE NOTICE 'remask: part % of % of the vault, % rows lifted', vault_part, vault_parts, lifted;
+            END IF;
+        END LOOP;
+        RETURN;
+    END IF;
     FOREACH part IN ARRAY pgmask.remask_parts(relation) LOOP
         began := pg_catalog.clock_timestamp();
         lifted_here := 0;

@@ -102,3 +102,11 @@ async fn taking_over_a_table_goes_as_the_guide_says() {
     );
     run(&cluster, "adoption", "docs/adoption.md", text).await;
 }
+
+#[tokio::test]
+async fn the_reference_shows_what_is_so() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let text = include_str!("../../../docs/sql.md");
+    assert!(examples(text).iter().filter(|example| example.shown.is_some()).count() >= 10);
+    run(&cluster, "reference", "docs/sql.md", text).await;
+}

@@ -20,7 +20,8 @@ async fn each_row_is_bad_and_good_again() {
     let client = cluster.database("health").await.unwrap();
     let path = cluster.data().join("pg_mask.keyring");
     let items = "SELECT item FROM pgmask.health";
-    let all = ["keys", "keyring_place", "guess_limit", "ledger", "quarantine", "older_tokens", "logging"];
+    let all =
+        ["keys", "keyring_place", "guess_limit", "ledger", "quarantine", "older_tokens", "vault", "logging"];
     assert_eq!(texts(&client, items).await, all);
     assert_eq!(item(&client, "keys").await, "ok: generation 1 is in use, 0 wait");
 
@@ -73,6 +74,20 @@ async fn each_row_is_bad_and_good_again() {
     assert_eq!(item(&client, "older_tokens").await, "failed: there is no login table");
     client.batch_execute("ALTER TABLE moved RENAME TO user_logins").await.unwrap();
 
+    assert_eq!(item(&client, "vault").await, "ok: off");
+    client.batch_execute("SET pgmask.vault = on").await.unwrap();
+    assert_eq!(item(&client, "vault").await, "ok: on");
+    ingest(&client, &[("c", r#"{"user_id":1,"ip":"203.0.113.7"}"#)]).await;
+    client.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()").await.unwrap();
+    assert_eq!(item(&client, "vault").await, "warning: it holds tokens of an older generation");
+    client.batch_execute("CALL pgmask.remask('pgmask.vault')").await.unwrap();
+    assert_eq!(item(&client, "vault").await, "ok: on");
+    client.batch_execute("SELECT pgmask.rotate_seal_key()").await.unwrap();
+    assert_eq!(item(&client, "vault").await, "warning: it holds values that were sealed under an older key");
+    client.batch_execute("CALL pgmask.remask('pgmask.vault')").await.unwrap();
+    client.batch_execute("SET pgmask.vault = off").await.unwrap();
+    assert_eq!(item(&client, "vault").await, "ok: off");
+
     assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
     client.batch_execute("CREATE ROLE talkative LOGIN; GRANT pgmask_ingester TO talkative").await.unwrap();
     assert_eq!(item(&client, "logging").await, "warning: the server may log messages of talkative");
@@ -94,7 +109,7 @@ async fn monitoring_and_operators_may_read_it_and_no_other_role() {
             assert!(message(&error).starts_with("42501 "));
             continue;
         }
-        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 7, "{role}");
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 8, "{role}");
         let secrets = "SELECT count(*) FROM pgmask.health WHERE concat(value, hint) LIKE '%/%keyring%'";
         assert_eq!(count(&client, secrets).await, 0, "no path is shown");
         assert!(client.batch_execute("TABLE pgmask.quarantine").await.is_err());

@@ -39,6 +39,9 @@ async fn nobody_gets_at_tables_keys_or_internals() {
                 "SET pgmask.login_table = 'public.mine'",
                 "SELECT set_config('pgmask.login_table', 'public.mine', false)",
                 "SET pgmask.ledger_days = 1",
+                "SET pgmask.vault = on",
+                "SET pgmask.recover_limit = -1",
+                "SET pgmask.guess_limit = -1",
             ],
         };
         match group {
@@ -55,6 +58,15 @@ async fn nobody_gets_at_tables_keys_or_internals() {
             "SELECT * FROM pgmask.quarantine",
             "SELECT * FROM pgmask.quarantine_summary",
             "SELECT * FROM pgmask.key_check",
+            "SELECT * FROM pgmask.vault",
+            "SELECT token FROM pgmask.vault",
+            "DELETE FROM pgmask.vault",
+            "SELECT * FROM pgmask.audit",
+            "DELETE FROM pgmask.audit",
+            "SELECT * FROM pgmask.audit_end FOR UPDATE",
+            "SELECT * FROM pgmask.verify_audit()",
+            "SELECT * FROM pgmask.remask_vault(0)",
+            "CALL pgmask.remask('pgmask.vault')",
             "INSERT INTO pgmask.key_check VALUES (1, 'x', now())",
             "DELETE FROM pgmask.ledger",
             "SELECT pgmask.key_status()",
@@ -129,9 +141,86 @@ async fn each_role_has_its_own_rights_and_no_other() {
         "CALL pgmask.unseal_quarantine(1, 'x')",
         "SELECT pgmask.audit_unseal(1, 'x')",
         "SELECT pgmask.unsealed(1)",
+        "SELECT * FROM pgmask.vault",
+        "CALL pgmask.recover_pii('m1_00', 'x')",
+        "CALL pgmask.forget('m1_00', 'x')",
     ] {
         is_refused(&operator, sql).await;
     }
+}
+
+/// Who may call what and touch which table, all of it: whatever is added to the extension has to be added here.
+#[tokio::test]
+async fn every_right_to_every_object_is_meant() {
+    const MASKING: &[&str] =
+        &["app_version_text", "current_mask", "mask_generation", "mask_network", "mask_pii"];
+    let client = cluster().await.database("all_rights").await.unwrap();
+    let may = async |role: &str, sql: &str| {
+        let rows = client.query(sql, &[&role]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    let routines = "SELECT DISTINCT p.proname::text FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_mask'
+        WHERE has_function_privilege($1, p.oid, 'EXECUTE') ORDER BY 1";
+    let relations = "SELECT c.relname || ' ' || string_agg(DISTINCT right_to, ' ' ORDER BY right_to)
+        FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e'
+        JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_mask',
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) right_to
+        WHERE c.relkind IN ('r', 'p', 'v', 'S') AND CASE WHEN c.relkind = 'S'
+            THEN has_sequence_privilege($1, c.oid, 'USAGE, SELECT, UPDATE')
+            ELSE has_table_privilege($1, c.oid, right_to) OR right_to IN ('SELECT', 'INSERT', 'UPDATE') AND has_any_column_privilege($1, c.oid, right_to) END
+        GROUP BY 1, c.relname ORDER BY 1";
+    let relations = &relations.replace("GROUP BY 1, c.relname", "GROUP BY c.relname");
+    for (role, expected, tables) in [
+        ("pgmask_writer", &[] as &[&str], &[] as &[&str]),
+        ("pgmask_unlimited", &[], &[]),
+        (
+            "pgmask_ingester",
+            &["ingest_login", "ingest_login_batch", "ingest_login_batch_bytes", "maintain"],
+            &[],
+        ),
+        ("pgmask_analyst", MASKING, &[]),
+        (
+            "pgmask_operator",
+            &[
+                "health_items",
+                "key_status",
+                "maintain",
+                "remask",
+                "remask_blocks",
+                "remask_left",
+                "remask_parts",
+                "remask_progress",
+                "remask_vault",
+                "remask_wait",
+                "replay_quarantine",
+                "reseal_quarantine",
+            ],
+            &["health SELECT", "quarantine_summary SELECT"],
+        ),
+        (
+            "pgmask_recoverer",
+            &[
+                "audit_forget",
+                "audit_recover",
+                "audit_unseal",
+                "forget",
+                "forgotten",
+                "recover_pii",
+                "recovered",
+                "unseal_quarantine",
+                "unsealed",
+            ],
+            &["quarantine SELECT"],
+        ),
+        ("pg_monitor", &["health_items"], &["health SELECT"]),
+    ] {
+        assert_eq!(may(role, routines).await, expected, "{role}");
+        assert_eq!(may(role, relations).await, tables, "{role}");
+    }
+    let forwarder = "pgmask_forwarder";
+    assert_eq!(may(forwarder, routines).await, may("pgmask_ingester", routines).await);
+    assert_eq!(may(forwarder, relations).await, [""; 0]);
 }
 
 #[tokio::test]
