@@ -13,8 +13,25 @@ pub(crate) struct Message {
     pub(crate) receive_count: Option<i32>,
 }
 
-/// A body. Its debug output is its length alone, so that it can't reach a log.
-pub(crate) struct Body(pub(crate) String);
+/// A body: UTF-8, as far as the queue's server keeps to SQS's rules. Its debug output is its length alone, so
+/// that it can't reach a log.
+pub(crate) struct Body(pub(crate) Vec<u8>);
+
+impl Body {
+    /// The body as PostgreSQL can have it in a text: UTF-8 without a NUL.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok().filter(|text| !text.contains('\0'))
+    }
+}
+
+impl From<sqs_query::Body> for Body {
+    fn from(body: sqs_query::Body) -> Self {
+        match body {
+            sqs_query::Body::Text(text) => Self(text.into_bytes()),
+            sqs_query::Body::Bytes(bytes) => Self(bytes),
+        }
+    }
+}
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,6 +78,6 @@ mod tests {
 
     #[test]
     fn bodies_are_not_printed() {
-        assert_eq!(format!("{:?}", Body("secret".to_owned())), "6 bytes");
+        assert_eq!(format!("{:?}", Body(b"secret".into())), "6 bytes");
     }
 }

@@ -14,7 +14,7 @@ pub(crate) use refusal::{is_answered, is_over_limit};
 use crate::config::Config;
 use crate::error::{End, Error, Kind};
 use crate::in_flight::Reservation;
-use crate::message::{self, Body, Message};
+use crate::message::{self, Message};
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
@@ -326,7 +326,7 @@ fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     Some(Message {
         id: message.message_id?,
         receipt_handle: message.receipt_handle?.into(),
-        body: Body(message.body.unwrap_or_default()),
+        body: sqs_query::Body::of(message.body.unwrap_or_default()).into(),
         sent_at,
         receive_count,
     })

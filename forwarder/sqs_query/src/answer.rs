@@ -3,6 +3,7 @@
 //! Shapes: Amazon SQS API Reference, API version 2012-11-05, the examples of each action, and "Making
 //! Query API requests", "Error responses".
 
+use crate::body::stand_in;
 use crate::error::Error;
 use crate::xml::Element;
 use serde_json::{Map, Value};
@@ -74,7 +75,8 @@ fn object(element: Element) -> Value {
             }
             // Its space is its own.
             "Body" => {
-                object.insert(child.name, Value::String(child.text));
+                let text = child.bytes.map_or(child.text, stand_in);
+                object.insert(child.name, Value::String(text));
             }
             _ => {
                 let text = child.text.trim().to_owned();

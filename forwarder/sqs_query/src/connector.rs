@@ -2,6 +2,7 @@
 //! protocol into AWS JSON before the SDK reads it.
 
 use crate::answer::{self, Answer, Refusal};
+use crate::body;
 use crate::error::Error;
 use crate::json;
 use crate::limits;
@@ -138,7 +139,7 @@ async fn hear(
     let (body, _turn) = whole(&mut response, &shared.large).await?;
     if asked == Protocol::Json && is_plainly_json(&response, negotiation) {
         negotiation.hear(asked, Sign::Speaks(asked));
-        hand_on_unchanged(&mut response, body)?;
+        hand_on_json(&mut response, body)?;
         return Ok(response);
     }
     let answer = answer::read(&body);
@@ -181,15 +182,15 @@ fn hand_on(
         }
         Err(error) if asked == Protocol::Query && status.is_success() => return Err(failed(error)),
         Ok(None) if asked == Protocol::Query && status.is_success() => return Err(failed(Error::Malformed)),
-        _ => hand_on_unchanged(response, body)?,
+        _ => hand_on_json(response, body)?,
     }
     Ok(())
 }
 
 /// Leaves an answer to the SDK, which reads it as JSON.
-fn hand_on_unchanged(response: &mut HttpResponse, body: Vec<u8>) -> Result<(), ConnectorError> {
+fn hand_on_json(response: &mut HttpResponse, body: Vec<u8>) -> Result<(), ConnectorError> {
     let body = match json::check(&body) {
-        Ok(()) => body,
+        Ok(()) => body::mend(&body).unwrap_or(body),
         // Some gateway's error page: the status says enough.
         Err(_) if !response.status().is_success() => Vec::new(),
         Err(error) => return Err(failed(error)),

@@ -17,13 +17,15 @@
 //! signed, and a connector around the SDK's own ([`connector`]) rewrites the answer ([`xml`], [`answer`])
 //! before the SDK reads it. Signing, retries and timeouts stay the SDK's. [`negotiation`] finds out which
 //! protocol a server speaks. Answers in either protocol have [`limits`] of size and time, so that a broken or
-//! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. Calls that the forwarder makes are covered: `GetQueueUrl`,
+//! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. A
+//! message's [`Body`] may be none that the SDK can read, and keeps no other back. Calls that the forwarder makes are covered: `GetQueueUrl`,
 //! `GetQueueAttributes`, `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`; others
 //! whose parameters have the same shapes work, too, and what can't be rewritten is an error.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod answer;
+mod body;
 mod connector;
 mod error;
 mod json;
@@ -37,6 +39,7 @@ mod xml;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::config::Builder;
 use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition};
+pub use body::Body;
 pub use error::Error;
 pub use negotiation::Negotiation;
 use std::str::FromStr;

@@ -1,5 +1,6 @@
 //! A small XML document in memory, with every character of its texts as the server meant it.
 
+use crate::body::half_in_bytes;
 use crate::error::Error;
 use crate::limits::{DEPTH, VALUES};
 use quick_xml::Reader;
@@ -11,6 +12,9 @@ use quick_xml::events::Event;
 pub(crate) struct Element {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// The text as bytes, if it is none: a server may write half of a surrogate pair, or a NUL. Then `text` is
+    /// empty.
+    pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) children: Vec<Element>,
 }
 
@@ -49,11 +53,19 @@ impl Element {
                     open.last_mut().ok_or(Error::Malformed)?.children.push(closed);
                 }
                 // Line ends stay as they are: a server that means "\r\n" may send it bare.
-                Event::Text(text) => inside.text.push_str(&text),
-                Event::CData(text) => inside.text.push_str(&text),
-                Event::GeneralRef(reference) => match reference.resolve_char_ref()? {
-                    Some(character) => inside.text.push(character),
-                    None => inside.text.push_str(resolve_xml_entity(&reference).ok_or(Error::Malformed)?),
+                Event::Text(text) => inside.push(text.as_bytes()),
+                Event::CData(text) => inside.push(text.as_bytes()),
+                Event::GeneralRef(reference) => match reference.resolve_char_ref() {
+                    Ok(Some(character)) => inside.push(character.encode_utf8(&mut [0; 4]).as_bytes()),
+                    Ok(None) => {
+                        inside.push(resolve_xml_entity(&reference).ok_or(Error::Malformed)?.as_bytes());
+                    }
+                    // XML can't have these, and what stands for them must not keep the other messages back.
+                    Err(_) => match number(&reference).ok_or(Error::Malformed)? {
+                        0 => inside.push(b"\0"),
+                        unit @ 0xd800..=0xdfff => inside.push(&half_in_bytes(unit)),
+                        _ => return Err(Error::Malformed),
+                    },
                 },
                 Event::Eof => break,
                 Event::Decl(_) | Event::DocType(_) | Event::PI(_) | Event::Comment(_) => {}
@@ -67,6 +79,17 @@ impl Element {
         }
     }
 
+    fn push(&mut self, more: &[u8]) {
+        match (&mut self.bytes, std::str::from_utf8(more)) {
+            (None, Ok(more)) => self.text.push_str(more),
+            (bytes, _) => {
+                bytes
+                    .get_or_insert_with(|| std::mem::take(&mut self.text).into_bytes())
+                    .extend_from_slice(more);
+            }
+        }
+    }
+
     /// The first child of this name.
     pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
@@ -76,6 +99,13 @@ impl Element {
     pub(crate) fn text_of(&self, name: &str) -> Option<&str> {
         self.child(name).map(|child| child.text.trim())
     }
+}
+
+/// The number of a character that a reference names.
+fn number(reference: &str) -> Option<u16> {
+    let digits = reference.strip_prefix('#')?;
+    let (digits, radix) = digits.strip_prefix(['x', 'X']).map_or((digits, 10), |digits| (digits, 16));
+    u16::from_str_radix(digits, radix).ok()
 }
 
 #[cfg(test)]
@@ -99,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn what_no_text_of_xml_has_comes_as_bytes() {
+        let root = Element::parse(b"<a>x&#0;y&#xD800;<![CDATA[z]]>&#57343;&lt;</a>").unwrap();
+        assert_eq!(root.text, "");
+        assert_eq!(root.bytes.unwrap(), b"x\0y\xed\xa0\x80z\xed\xbf\xbf<");
+    }
+
+    #[test]
     fn what_is_no_whole_document_is_refused() {
         let bomb = "<!DOCTYPE a [<!ENTITY b 'bb'><!ENTITY c '&b;&b;'>]><a>&c;</a>";
         for document in [
@@ -111,9 +148,9 @@ mod tests {
             "<a></b>",
             "</a>",
             "<a>&nbsp;</a>",
-            "<a>&#0;</a>",
-            "<a>&#xD800;</a>",
             "<a>&#x110000;</a>",
+            "<a>&#x;</a>",
+            "<a>&#-1;</a>",
             "<a>& b</a>",
             "<a>&am",
             "<a/><b/>",

@@ -160,23 +160,23 @@ impl Database {
     /// The function's answer to a batch.
     pub(crate) async fn call(&self, batch: &[&Message]) -> Result<Vec<Row>, Error> {
         let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
-        let bodies: Vec<Cow<'_, str>> = batch.iter().map(|message| self.encode(&message.body.0)).collect();
-        // No text of PostgreSQL's has a NUL, and one such body would have the server refuse all of them.
-        let has_nul = batch.iter().any(|message| message.body.0.contains('\0'));
-        let bytes: Vec<&[u8]> = match has_nul {
-            true => batch.iter().map(|message| message.body.0.as_bytes()).collect(),
-            false => Vec::new(),
+        // One body that no text of PostgreSQL's can be would have the server refuse all of them.
+        let texts: Option<Vec<&str>> = batch.iter().map(|message| message.body.as_text()).collect();
+        let bodies: Vec<Cow<'_, str>> = texts.iter().flatten().map(|body| self.encode(body)).collect();
+        let bytes: Vec<&[u8]> = match texts {
+            Some(_) => Vec::new(),
+            None => batch.iter().map(|message| message.body.0.as_slice()).collect(),
         };
         let sent_at: Vec<Option<SystemTime>> = batch.iter().map(|message| message.sent_at).collect();
         let receive_counts: Vec<Option<i32>> = batch.iter().map(|message| message.receive_count).collect();
         // Never prepared under a name: a pooler may hand the next batch to another server process.
         let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
             (&ids, Type::TEXT_ARRAY),
-            if has_nul { (&bytes, Type::BYTEA_ARRAY) } else { (&bodies, Type::TEXT_ARRAY) },
+            if texts.is_some() { (&bodies, Type::TEXT_ARRAY) } else { (&bytes, Type::BYTEA_ARRAY) },
             (&sent_at, Type::TIMESTAMPTZ_ARRAY),
             (&receive_counts, Type::INT4_ARRAY),
         ];
-        let call = if has_nul { &self.call_with_bytes } else { &self.call };
+        let call = if texts.is_some() { &self.call } else { &self.call_with_bytes };
         self.connection.client.query_typed(call, &parameters).await.map_err(|error| {
             if let Some(reason) = self.connection.given_up() {
                 return reason.into();

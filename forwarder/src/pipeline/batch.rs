@@ -84,7 +84,7 @@ mod tests {
             let message = Message {
                 id: String::new(),
                 receipt_handle: "".into(),
-                body: Body("x".repeat(*bytes)),
+                body: Body(vec![b'x'; *bytes]),
                 sent_at: None,
                 receive_count: None,
             };

@@ -2,7 +2,7 @@
 //! once what is wrong, and the forwarder ends when it is told to.
 
 use super::memory::most_resident;
-use crate::common::{Way, localstack, logins};
+use crate::common::{Way, localstack, logins, query_strings, unseal_all};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use testbed::forwarder::Running;
@@ -103,4 +103,39 @@ async fn an_answer_that_never_ends_is_given_up_and_does_not_delay_the_end() {
         proxy.port()
     );
     assert_eq!(ended.log.matches(&saying).count(), 1, "{}", ended.log);
+}
+
+/// Half of a surrogate pair in a body made the whole answer one that the SDK can't read, again and again: nothing
+/// that came with it was ever taken in.
+#[tokio::test]
+async fn a_body_that_is_no_text_stops_no_other() {
+    let way = Way::new("no_text").await;
+    let (proxy, running) = through_proxy(&way, &["--receivers=1", "--visibility-timeout=1s"]).await;
+    let message = |n: usize, body: &str| {
+        format!(
+            r#"{{"MessageId":"00000000-0000-4000-8000-00000000000{n}","ReceiptHandle":"{n}","Body":"{body}"}}"#
+        )
+    };
+    let messages = [
+        message(1, r#"{\"user_id\":\"first\"}"#),
+        message(2, r#"{\"user_id\":\"half \ud83d\"}"#),
+        message(3, r#"{\"user_id\":\"😀 \ud83d\ude00 \\ud83d\\ude00\"}"#),
+        message(4, "{\n\t\\\"user_id\\\": \\\"as it is\\\"}"),
+        message(5, r#"\udfff"#),
+        message(6, r#"{\"user_id\":\"last\"}"#),
+    ];
+    proxy.set(Fault::answer(RECEIVE, "200 OK", &format!("{{\"Messages\":[{}]}}", messages.join(","))));
+    proxy.cut();
+    way.rows(4).await;
+    let kept = "SELECT count(*) FROM pgmask.quarantine WHERE reason = 'invalid_json'";
+    assert_eq!(way.count(kept).await, 2);
+    let users = query_strings(&way.database, "SELECT user_id FROM user_logins ORDER BY user_id").await;
+    assert_eq!(users, ["as it is", "first", "last", "😀 😀 😀"]);
+    let half = br#"\x7b22757365725f6964223a2268616c6620eda0bd227d"#;
+    assert_eq!(unseal_all(&way.database).await, [half.to_vec(), br"\xedbfbf".to_vec()]);
+    proxy.set(Fault::None);
+    running.signal(Signal::TERM).unwrap();
+    let ended = running.ended().await.unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(!ended.log.contains("half") && !ended.log.contains("7573"), "{}", ended.log);
 }
