@@ -189,11 +189,13 @@ fn name_of(role: pg_sys::Oid) -> Result<OwnedText, Error> {
 
 /// Refuses to run but by the procedure, where the client's own statement is its CALL and nothing else is.
 fn is_called_directly(action: Action) -> Result<(), Error> {
-    // SAFETY: look-ups of the backend's own state.
+    // SAFETY: look-ups of the backend's own state. What may commit is a procedure that the client called; a
+    // function in the arguments of its CALL may not.
     let is_someone_elses_code = unsafe {
         pg_sys::InLocalUserIdChange()
             || pg_sys::InSecurityRestrictedOperation()
             || pg_sys::IsTransactionBlock()
+            || !pg_sys::SPI_inside_nonatomic_context()
     };
     if !is_someone_elses_code
         && called_procedure().is_some_and(|procedure| is_ours(procedure, action.as_str()))

@@ -15,9 +15,6 @@ use std::rc::Rc;
 /// Longer values are not remembered.
 const LONGEST_REMEMBERED: usize = 256;
 
-/// The longest name of a domain, in bytes.
-const LONGEST_DOMAIN: usize = 1024;
-
 pub(crate) struct CallSite {
     /// What the keys were looked up for.
     snapshot: Option<Identity>,
@@ -84,10 +81,7 @@ impl CallSite {
     fn switch_to(&mut self, domain: Text<'_>) -> Result<(), Error> {
         let name = domain.as_server_bytes();
         if self.domain.as_deref() != Some(name) {
-            if name.len() > LONGEST_DOMAIN {
-                return Err(Error::LongDomain { bytes: name.len(), most: LONGEST_DOMAIN });
-            }
-            self.masker = self.keys.masker(domain.to_utf8());
+            self.masker = self.keys.masker(domain)?;
             self.domain = Some(name.into());
             self.last_value = Value::NONE;
         }

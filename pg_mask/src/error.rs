@@ -51,6 +51,8 @@ pub(crate) enum Error {
     ColumnsOfLoginTable(String),
     #[error("table {table} has no column \"{column}\"")]
     NoSuchColumn { table: String, column: String },
+    #[error("{given} columns are named, and a table has no more than {most}")]
+    TooManyColumns { given: usize, most: usize },
     #[error("table {0} has no column whose name begins with \"masked_\"")]
     NoTokenColumns(String),
     #[error("column \"{column}\" of table {table} is no text")]
@@ -97,6 +99,8 @@ pub(crate) enum Error {
     BatchShape(&'static str),
     #[error("a transaction that took messages in or maintained the ledger can't be prepared")]
     Prepared,
+    #[error("this session's client set {0} as it connected, which only a superuser may")]
+    SetByClient(String),
     #[error("a batch may have {most} messages")]
     TooManyMessages { most: usize },
     #[error("what is taken in at once may have {most} bytes")]
@@ -176,7 +180,8 @@ impl Error {
             | Self::WriterLacks { .. }
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
-            | Self::ColumnsOfLoginTable(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            | Self::ColumnsOfLoginTable(_)
+            | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NoWriter => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             Self::NotInserted { sqlstate, .. } => subtransaction::error_code(sqlstate),
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -187,6 +192,7 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
             Self::LongDomain { .. }
+            | Self::TooManyColumns { .. }
             | Self::LongReason { .. }
             | Self::TooManyMessages { .. }
             | Self::TooManyBytes { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -231,7 +237,7 @@ impl Error {
             Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
             Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
             Self::ColumnsOfLoginTable(_) => "Leave the arguments columns and domain out.",
-            Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
+            Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) | Self::TooManyColumns { .. } => {
                 "Name the columns that hold tokens: columns => '{…}'."
             }
             Self::ColumnType { .. } => {
@@ -282,6 +288,9 @@ impl Error {
                 "Were tables of the schema pgmask changed? Compare them with pg_mask's install script."
             }
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
+            Self::SetByClient(_) => {
+                "Connect without it: it is among the connection's options, or in PGOPTIONS."
+            }
             Self::Prepared => "COMMIT it in its session.",
             Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",
             Self::Memory

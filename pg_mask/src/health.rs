@@ -9,8 +9,8 @@ use crate::{plan, run_as, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-/// The owner of relation $1, and its name for a statement.
-const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text
+/// The owner of relation $1, its name for a statement, and whether it is a table.
+const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind IN ('r', 'p')
     FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
 
 /// Of the first rows of the login table, how many are looked at and how many have tokens of an older
@@ -28,9 +28,13 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     let setting = settings::login_table();
     let shown = || setting.to_string_lossy().into_owned();
     let table = look_up(&setting).ok_or_else(|| Error::NoLoginTable(shown()))?;
-    let read = |row: &plan::Row<'_>| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?));
+    let read =
+        |row: &plan::Row<'_>| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<bool>(3)?));
     let found = plan::rows(OWNER, || vec![table.into()], read)?.pop();
-    let (owner, name) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
+    let (owner, name, is_table) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
+    if !is_table {
+        return Err(Error::NotATable(shown()));
+    }
     let is_older = |column: &str| {
         format!(
             "pg_catalog.substring(t.{column}, '^m([0-9]{{1,9}})_[0-9a-f]{{64}}$')::pg_catalog.int4 OPERATOR(pg_catalog.<) $1

@@ -85,7 +85,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
 
-    let maskers = Maskers::new(&keys, &target, vault.as_ref());
+    let maskers = Maskers::new(&keys, &target, vault.as_ref())?;
 
     let (fresh, duplicate) = ledger::claim(batch.messages)?;
     let bodies: Vec<_> = fresh.iter().map(|message| message.body.map(Body::to_utf8)).collect();
@@ -125,7 +125,7 @@ fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     let vault = Vault::open()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
-    let maskers = Maskers::new(&keys, &target, vault.as_ref());
+    let maskers = Maskers::new(&keys, &target, vault.as_ref())?;
     let row = Row::parse(body, day, &target, &maskers).map_err(Error::Refused)?;
     rows::insert_one(&target, &row)?;
     vault.map_or(Ok(()), |vault| vault.keep(&keys, row.masked_values()))

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::key_check::{CheckValues, KeyCheck};
 use crate::settings;
 use crate::snapshot::Snapshot;
+use crate::text::Text;
 use pg_mask_core::chain::ChainKey;
 use pg_mask_core::key_file::{self, Stamp};
 use pg_mask_core::keyring::{Key, Keyring};
@@ -14,6 +15,9 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use zeroize::Zeroizing;
+
+/// The longest name of a domain, in bytes of the server's encoding.
+const LONGEST_DOMAIN: usize = 1024;
 
 /// A backend that masks under more domains and generations than this in turn derives keys again.
 const MOST_MASKERS_KEPT: usize = 64;
@@ -109,9 +113,13 @@ impl ServerKeys {
 }
 
 impl Keys {
-    /// What masks values of `domain` (UTF-8).
-    pub(crate) fn masker(&self, domain: &[u8]) -> Rc<Masker> {
-        self.server.masker(self.generation, domain)
+    /// What masks values of `domain`.
+    pub(crate) fn masker(&self, domain: Text<'_>) -> Result<Rc<Masker>, Error> {
+        let bytes = domain.as_server_bytes().len();
+        if bytes > LONGEST_DOMAIN {
+            return Err(Error::LongDomain { bytes, most: LONGEST_DOMAIN });
+        }
+        Ok(self.server.masker(self.generation, domain.to_utf8()))
     }
 
     /// What masked values of `domain` (UTF-8) under a generation up to the one in use.

@@ -1,11 +1,15 @@
 //! What a DBA can set. All of it is for superusers: none may redirect a write or reveal a path to
 //! anybody else.
 
+use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// What the names of all settings begin with.
+const PREFIX: &[u8] = b"pgmask.";
 
 static KEYRING_FILE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"pg_mask.keyring"));
@@ -28,8 +32,48 @@ pub(crate) enum InvalidOptional {
     Null,
 }
 
+/// What a client gave when it connected, and had no right to.
+///
+/// Before the library is loaded, PostgreSQL takes any value for a setting that it does not know, and a client's
+/// counts more than what postgresql.conf, the database or the role has. What those had is gone then: with the
+/// library comes the built-in default, and not the DBA's value. So such a session does nothing with pg_mask.
+/// (Where the server loads the library at its start, such a client does not get in.)
+fn refuse_those_of_clients() -> Result<(), Error> {
+    // SAFETY: look-ups of the session's own settings, which stay where they are meanwhile (guc.c).
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let (all, count) = (pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions());
+        #[cfg(not(feature = "pg15"))]
+        let (all, count) = {
+            let mut count = 0;
+            (pg_sys::get_guc_variables(&mut count), count)
+        };
+        for setting in std::slice::from_raw_parts(all, usize::try_from(count).unwrap_or(0)) {
+            let setting = &**setting;
+            let name = CStr::from_ptr(setting.name);
+            let is_ours =
+                name.to_bytes().get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+            let is_of_client = setting.reset_source == pg_sys::GucSource::PGC_S_CLIENT
+                && setting.reset_scontext == pg_sys::GucContext::PGC_BACKEND;
+            if is_ours && is_of_client && !may_set(name, setting.reset_srole) {
+                return Err(Error::SetByClient(name.to_string_lossy().into_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether `role` was granted to set a setting.
+fn may_set(name: &CStr, role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    let found =
+        unsafe { pg_sys::pg_parameter_aclcheck(name.as_ptr(), role, pg_sys::ACL_SET as pg_sys::AclMode) };
+    found == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// Defines the settings and reserves their prefix, so that a misspelt one is an error.
 pub(crate) fn define() {
+    refuse_those_of_clients().or_raise();
     GucRegistry::define_string_guc(
         c"pgmask.keyring_file",
         c"The file that holds the server's masking keys.",

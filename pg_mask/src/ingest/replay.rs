@@ -61,7 +61,7 @@ fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
     let vault = Vault::open()?;
     let keys = keys::for_ingest()?;
     target.has_room_for_tokens(&keys.pii)?;
-    let maskers = Maskers::new(&keys, &target, vault.as_ref());
+    let maskers = Maskers::new(&keys, &target, vault.as_ref())?;
     let (mut inserted, mut kept) = (0, 0);
     let mut last = i64::MIN;
     loop {

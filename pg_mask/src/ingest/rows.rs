@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::keys::Keys;
 use crate::settings::InvalidOptional;
 use crate::subtransaction::{Failure, attempt};
+use crate::text::Text;
 use crate::vault::{Masked, Raw, Vault};
 use crate::{memory, plan, settings, text};
 use pg_mask_core::canonical;
@@ -56,13 +57,14 @@ pub(super) struct Maskers {
 }
 
 impl Maskers {
-    pub(super) fn new(keys: &Keys, target: &Target, vault: Option<&Vault>) -> Self {
-        Self {
+    pub(super) fn new(keys: &Keys, target: &Target, vault: Option<&Vault>) -> Result<Self, Error> {
+        let network = || keys.masker(Text::from_ascii(NETWORK_DOMAIN));
+        Ok(Self {
             pii: keys.pii.clone(),
-            network: target.columns.has_network.then(|| keys.masker(NETWORK_DOMAIN.as_bytes())),
+            network: target.columns.has_network.then(network).transpose()?,
             invalid_optional: settings::invalid_optional(),
             keeps_values: vault.is_some(),
-        }
+        })
     }
 
     /// An optional field, or what becomes of the message where it is invalid.

@@ -62,7 +62,7 @@ impl Writer {
 
     /// Runs `work` as this role, in a security-restricted operation.
     ///
-    /// Nor does code of the table see by `current_query()` what the client sent: it may be a message.
+    /// Nor does code of the table see what the client sent: it may be a message.
     pub(super) fn run<R>(self, work: impl FnOnce() -> R) -> R {
         let _hidden = HiddenQuery::new();
         run_as::bound(self.role, work)
@@ -142,20 +142,36 @@ fn owns_something(role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Hides the client's statement while it lives.
-struct HiddenQuery(*const std::ffi::c_char);
+/// Hides the client's statement while it lives: from `current_query()`, and from `pg_cursors` where it is a
+/// cursor's.
+struct HiddenQuery {
+    text: *const std::ffi::c_char,
+    cursor: Option<*mut pg_sys::PortalData>,
+}
 
 impl HiddenQuery {
     fn new() -> Self {
         // SAFETY: a server process has one thread. The server itself runs without a query string at times
-        // (postgres.c).
-        unsafe { Self(std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null())) }
+        // (postgres.c), and hides portals of its own (portal.h); one that runs is not dropped.
+        unsafe {
+            let text = std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null());
+            let cursor = pg_sys::ActivePortal.as_mut().filter(|portal| portal.visible).map(|portal| {
+                portal.visible = false;
+                &raw mut *portal
+            });
+            Self { text, cursor }
+        }
     }
 }
 
 impl Drop for HiddenQuery {
     fn drop(&mut self) {
-        // SAFETY: as above; the text lives as long as the client's statement runs, which is longer.
-        unsafe { pg_sys::debug_query_string = self.0 };
+        // SAFETY: as above; text and portal live as long as the client's statement runs, which is longer.
+        unsafe {
+            pg_sys::debug_query_string = self.text;
+            if let Some(cursor) = self.cursor {
+                (*cursor).visible = true;
+            }
+        }
     }
 }

@@ -6,11 +6,15 @@ use crate::ingest::{columns, target};
 use crate::keys::Keys;
 use crate::text::Text;
 use crate::{guesses, plan, settings};
-use pg_mask_core::mask::{DEFAULT_DOMAIN, Masker, NETWORK_DOMAIN};
+use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
+
+/// No table has more columns (htup_details.h).
+const MOST_COLUMNS: usize = pg_sys::MaxHeapAttributeNumber as usize;
 
 /// Columns whose names begin so hold tokens.
 const TOKEN_COLUMNS: &str = "masked_";
@@ -99,6 +103,10 @@ impl Part {
             if !owns && (domain.is_some() || wanted.is_some()) {
                 return Err(Error::ColumnsOfLoginTable(name));
             }
+            // The names are compared with each other in one go, which nothing can interrupt.
+            if let Some(given) = wanted.map(Array::len).filter(|given| *given > MOST_COLUMNS) {
+                return Err(Error::TooManyColumns { given, most: MOST_COLUMNS });
+            }
             let mut columns = Vec::new();
             let mut plain_names = Vec::new();
             for column in PgTupleDesc::from_pg_unchecked((*relation).rd_att).iter() {
@@ -112,12 +120,11 @@ impl Part {
                 if column.attisdropped || !is_wanted {
                     continue;
                 }
-                let domain = match domain {
-                    Some(domain) => domain.to_utf8(),
-                    None if plain == columns::NETWORK => NETWORK_DOMAIN.as_bytes(),
-                    None => DEFAULT_DOMAIN,
+                let masker = match domain {
+                    Some(domain) => keys.masker(domain)?,
+                    None if plain == columns::NETWORK => keys.masker(Text::from_ascii(NETWORK_DOMAIN))?,
+                    None => keys.pii.clone(),
                 };
-                let masker = keys.masker(domain);
                 has_room(column, &name, masker.token_len())?;
                 columns.push(Column { name: quoted(plain), masker });
                 plain_names.push(plain.to_owned());
@@ -126,7 +133,11 @@ impl Part {
                 |name: &Text<'_>| plain_names.iter().any(|found| found.as_bytes() == name.as_server_bytes());
             let missing = wanted.and_then(|wanted| wanted.iter().flatten().find(|name| !is_found(name)));
             if let Some(missing) = missing {
-                let column = String::from_utf8_lossy(&missing.to_utf8_if_it_can()).into_owned();
+                // No name is longer.
+                let is_short = missing.as_server_bytes().len() < pg_sys::NAMEDATALEN as usize;
+                let column =
+                    if is_short { missing.to_utf8_if_it_can() } else { Cow::Borrowed(&b"\xE2\x80\xA6"[..]) };
+                let column = String::from_utf8_lossy(&column).into_owned();
                 return Err(Error::NoSuchColumn { table: name, column });
             }
             if columns.is_empty() {

@@ -30,6 +30,40 @@ REVOKE ALL ON FUNCTION
     FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 
+-- Default privileges (ALTER DEFAULT PRIVILEGES) gave others rights as all of this was made: to read every new
+-- table, for example. Those are for tables of people's own, and are taken back here.
+DO $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT made.what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS other
+        FROM (
+            SELECT pg_catalog.format('%s %s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass) AS what,
+                   c.relowner AS owner, c.relacl AS acl, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid AS id
+            FROM pg_catalog.pg_class AS c
+            UNION ALL
+            SELECT pg_catalog.format('ROUTINE %s', p.oid::pg_catalog.regprocedure), p.proowner, p.proacl, 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+            FROM pg_catalog.pg_proc AS p
+            UNION ALL
+            SELECT pg_catalog.format('SCHEMA %s', n.oid::pg_catalog.regnamespace), n.nspowner, n.nspacl, 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid
+            FROM pg_catalog.pg_namespace AS n
+        ) AS made, pg_catalog.aclexplode(made.acl) AS a
+        WHERE a.grantee <> made.owner AND EXISTS (
+            SELECT FROM pg_catalog.pg_depend AS d
+            WHERE d.classid = made.class AND d.objid = made.id AND d.deptype = 'e' AND d.refobjid = (
+                SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'pg_mask'))
+        GROUP BY 1, 2
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s', given.what, given.other);
+    END LOOP;
+END
+$$;
+
+GRANT USAGE ON SCHEMA pgmask TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pg_monitor;
+GRANT SELECT ON pgmask.health TO pg_monitor;
+
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, vault, audit';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
 COMMENT ON COLUMN pgmask.ledger.message_id IS

@@ -6,7 +6,8 @@
 CREATE FUNCTION pgmask.health_items()
     RETURNS TABLE (item text, state text, value text, hint text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp AS $$
+    -- Who holds a lock on the login table must not make monitoring wait.
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     -- The login roles whose parameters the server must not log, with what 00_roles.sql sets for them.
     quiet CONSTANT text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
@@ -129,15 +130,35 @@ BEGIN
     value := coalesce('the server may log messages of ' || names, 'the server logs no message of a role that ingests');
     hint := CASE state WHEN 'warning' THEN 'Set for each what sql/00_roles.sql sets for pgmask_forwarder. After a major upgrade, apply that file again.' END;
     RETURN NEXT;
+
+    -- Whose rights come to code of the login table, beside those of 02_rights.sql and what a DBA granted?
+    item := 'writer';
+    IF to_regrole('pgmask_writer') IS NULL THEN
+        state := 'failed';
+        value := 'there is no role pgmask_writer';
+        hint := 'Apply sql/00_roles.sql: without that role nothing is taken in.';
+    ELSE
+        WITH RECURSIVE reached (role) AS (
+            SELECT m.roleid FROM pg_auth_members AS m WHERE m.member = to_regrole('pgmask_writer')
+            UNION SELECT m.roleid FROM pg_auth_members AS m JOIN reached ON m.member = reached.role
+        ), members (role) AS (
+            SELECT m.member FROM pg_auth_members AS m WHERE m.roleid = to_regrole('pgmask_writer')
+            UNION SELECT m.member FROM pg_auth_members AS m JOIN members ON m.roleid = members.role
+        )
+        SELECT concat_ws('; ',
+            (SELECT 'has the rights of ' || string_agg(r.role::regrole::text, ', ' ORDER BY r.role) FROM (SELECT role FROM reached ORDER BY role LIMIT 5) AS r),
+            (SELECT 'may be used by ' || string_agg(m.role::regrole::text, ', ' ORDER BY m.role) FROM (SELECT role FROM members ORDER BY role LIMIT 5) AS m)
+        ) INTO names;
+        state := CASE WHEN names = '' THEN 'ok' ELSE 'warning' END;
+        value := CASE WHEN names = '' THEN 'pgmask_writer has no member and is a member of no role' ELSE 'pgmask_writer ' || names END;
+        hint := CASE state WHEN 'warning' THEN
+            'Code of the login table runs with its rights, and its members may insert logins. Revoke what is not meant: REVOKE the role FROM pgmask_writer, or pgmask_writer FROM the member.' END;
+    END IF;
+    RETURN NEXT;
 END
 $$;
 
 CREATE VIEW pgmask.health AS SELECT item, state, value, hint FROM pgmask.health_items();
-
-REVOKE ALL ON FUNCTION pgmask.health_items() FROM PUBLIC;
-GRANT USAGE ON SCHEMA pgmask TO pg_monitor;
-GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pg_monitor;
-GRANT SELECT ON pgmask.health TO pg_monitor;
 
 COMMENT ON FUNCTION pgmask.health_items() IS 'the rows of pgmask.health';
 COMMENT ON VIEW pgmask.health IS 'how pg_mask is: a row for each thing that can need somebody';

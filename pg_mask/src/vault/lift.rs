@@ -69,7 +69,7 @@ fn lift(part: i32) -> Result<(i64, i64), Error> {
         };
         for (token, domain, sealed, kept_at) in plan::rows(OLDER, arguments, read)? {
             let name = OwnedText::as_text(&domain).to_utf8();
-            let masker = keys.masker(name);
+            let masker = keys.masker_of(keys.generation(), name);
             let lifted = Token::parse(&token.0).and_then(|token| masker.lift(&token));
             let Some(lifted) = lifted.map(|hash| masker.token_of(&hash)) else {
                 left_alone += 1;

@@ -136,6 +136,7 @@ async fn nobody_opens_a_message_in_the_name_of_another() {
         .await
         .unwrap();
     assert_eq!(body.get::<_, &str>(0), "canary one");
+    assert_eq!(audited(&admin).await, before + 1, "mallory's function has left no row in her name");
     admin.batch_execute("SELECT mallory.steal()").await.unwrap();
     let kept = "SELECT login_role || ' ' || quarantine_id || ' ' || reason FROM pgmask.audit WHERE reason = 'my own'";
     assert_eq!(texts(&admin, kept).await, ["postgres 1 my own"]);

@@ -20,8 +20,17 @@ async fn each_row_is_bad_and_good_again() {
     let client = cluster.database("health").await.unwrap();
     let path = cluster.data().join("pg_mask.keyring");
     let items = "SELECT item FROM pgmask.health";
-    let all =
-        ["keys", "keyring_place", "guess_limit", "ledger", "quarantine", "older_tokens", "vault", "logging"];
+    let all = [
+        "keys",
+        "keyring_place",
+        "guess_limit",
+        "ledger",
+        "quarantine",
+        "older_tokens",
+        "vault",
+        "logging",
+        "writer",
+    ];
     assert_eq!(texts(&client, items).await, all);
     assert_eq!(item(&client, "keys").await, "ok: generation 1 is in use, 0 wait");
 
@@ -93,6 +102,47 @@ async fn each_row_is_bad_and_good_again() {
     assert_eq!(item(&client, "logging").await, "warning: the server may log messages of talkative");
     client.batch_execute("DROP ROLE talkative").await.unwrap();
     assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
+
+    let alone = "ok: pgmask_writer has no member and is a member of no role";
+    assert_eq!(item(&client, "writer").await, alone);
+    client
+        .batch_execute(
+            "CREATE ROLE counts_logins; GRANT counts_logins TO pgmask_writer;
+             CREATE ROLE borrows; GRANT pgmask_writer TO borrows; CREATE ROLE friend LOGIN; GRANT borrows TO friend",
+        )
+        .await
+        .unwrap();
+    let both = "warning: pgmask_writer has the rights of counts_logins; may be used by borrows, friend";
+    assert_eq!(item(&client, "writer").await, both);
+    client.batch_execute("DROP ROLE counts_logins, borrows, friend").await.unwrap();
+    assert_eq!(item(&client, "writer").await, alone);
+    client.batch_execute("ALTER ROLE pgmask_writer RENAME TO renamed").await.unwrap();
+    assert_eq!(item(&client, "writer").await, "failed: there is no role pgmask_writer");
+    client.batch_execute("ALTER ROLE renamed RENAME TO pgmask_writer").await.unwrap();
+}
+
+/// The owner of the login table can lock it, or put a view in its place that never ends.
+#[tokio::test]
+async fn the_owner_of_the_login_table_can_not_make_monitoring_wait() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("health_waits").await.unwrap();
+    admin
+        .batch_execute("CREATE ROLE owner LOGIN; ALTER TABLE user_logins OWNER TO owner; GRANT ALL ON SCHEMA public TO owner")
+        .await
+        .unwrap();
+    let owner = cluster.connect_as("owner", "health_waits").await.unwrap();
+    owner.batch_execute("BEGIN; LOCK TABLE user_logins").await.unwrap();
+    admin.batch_execute("SET statement_timeout = '60s'").await.unwrap();
+    assert_eq!(item(&admin, "older_tokens").await, "failed: SQLSTATE 55P03");
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.health").await, 9);
+    owner
+        .batch_execute(
+            "ROLLBACK; ALTER TABLE user_logins RENAME TO real;
+             CREATE VIEW user_logins AS SELECT pg_sleep(1000)::text AS masked_ip, '' AS masked_device_id",
+        )
+        .await
+        .unwrap();
+    assert_eq!(item(&admin, "older_tokens").await, "failed: SQLSTATE 42809");
 }
 
 #[tokio::test]
@@ -109,7 +159,7 @@ async fn monitoring_and_operators_may_read_it_and_no_other_role() {
             assert!(message(&error).starts_with("42501 "));
             continue;
         }
-        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 8, "{role}");
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 9, "{role}");
         let secrets = "SELECT count(*) FROM pgmask.health WHERE concat(value, hint) LIKE '%/%keyring%'";
         assert_eq!(count(&client, secrets).await, 0, "no path is shown");
         assert!(client.batch_execute("TABLE pgmask.quarantine").await.is_err());

@@ -3,7 +3,8 @@
 mod code_of_the_table;
 
 use crate::common::{cluster, count, message};
-use tokio_postgres::Client;
+use testbed::cluster::Cluster;
+use tokio_postgres::{Client, NoTls};
 
 const INGEST: &str = "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY['2026-11-20'::timestamptz], '{1}')";
 
@@ -236,6 +237,99 @@ async fn what_a_user_sets_before_the_library_is_loaded_does_not_count() {
         .unwrap();
     client.batch_execute(INGEST).await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
+}
+
+/// Until the library is loaded, a session takes any value for its settings; one that a client gave as it connected
+/// counted more than postgresql.conf's, and with the library came the built-in default instead of that.
+#[tokio::test]
+async fn what_a_client_sets_as_it_connects_does_not_displace_what_the_dba_set() {
+    let cluster = Cluster::start(&["pgmask.login_table = 'public.elsewhere'"]).await.unwrap();
+    let admin = cluster.database("displaced").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE elsewhere (LIKE user_logins); GRANT INSERT ON elsewhere TO pgmask_writer;
+             CREATE ROLE ingests LOGIN IN ROLE pgmask_ingester;
+             CREATE ROLE guesses LOGIN IN ROLE pgmask_analyst; ALTER ROLE guesses SET pgmask.guess_limit = 3;
+             CREATE ROLE trusted LOGIN IN ROLE pgmask_analyst; GRANT SET ON PARAMETER pgmask.guess_limit TO trusted",
+        )
+        .await
+        .unwrap();
+    let connect = async |user: &str, setting: &str| {
+        let url = format!("{}?options=-c%20{setting}", cluster.url(user, "displaced"));
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let mask = "SELECT count(mask_pii(n::text)) FROM generate_series(1, 5) AS n";
+    for setting in
+        ["pgmask.login_table%3dpublic.user_logins", "PgMask.Login_Table%3dx", "pgmask.ledger_days%3d1"]
+    {
+        let ingests = connect("ingests", setting).await;
+        is_refused(&ingests, INGEST).await;
+        is_refused(&ingests, "SELECT ingest_login('{\"user_id\": 1}')").await;
+        is_refused(&ingests, INGEST).await; // the library is asked for again
+    }
+    let guesses = connect("guesses", "pgmask.guess_limit%3d1000").await;
+    is_refused(&guesses, mask).await;
+    let guesses = connect("guesses", "application_name%3dx").await;
+    let error = message(&guesses.batch_execute(mask).await.unwrap_err());
+    assert!(error.starts_with("53400 "), "{error}");
+    // Who may set it may do so here, too.
+    connect("trusted", "pgmask.guess_limit%3d4").await.batch_execute("SELECT mask_pii('x')").await.unwrap();
+    connect("postgres", "pgmask.login_table%3dpublic.user_logins").await.batch_execute(INGEST).await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
+    assert_eq!(count(&admin, "SELECT count(*) FROM elsewhere").await, 0);
+    cluster
+        .connect_as("ingests", "displaced")
+        .await
+        .unwrap()
+        .batch_execute("SELECT ingest_login('{\"user_id\": 1}')")
+        .await
+        .unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM elsewhere").await, 1);
+}
+
+/// Default privileges are for people's own tables and functions.
+#[tokio::test]
+async fn default_privileges_give_nobody_a_right_to_what_is_pg_masks() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    cluster.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE defaults").await.unwrap();
+    let admin = cluster.connect("defaults").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; CREATE ROLE \"Read Only\"; GRANT \"Read Only\" TO mallory;
+             ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \"Read Only\";
+             ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+             ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO mallory;
+             ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO mallory;
+             ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO mallory",
+        )
+        .await
+        .unwrap();
+    cluster.apply_sql("defaults").unwrap();
+    admin.batch_execute("GRANT USAGE ON SCHEMA pgmask TO mallory").await.unwrap();
+    let mallory = cluster.connect_as("mallory", "defaults").await.unwrap();
+    for sql in [
+        "TABLE pgmask.quarantine",
+        "TABLE pgmask.ledger",
+        "TABLE pgmask.ledger_3",
+        "TABLE pgmask.key_check",
+        "DELETE FROM pgmask.audit",
+        "TABLE pgmask.health",
+        "SELECT nextval('pgmask.quarantine_id_seq')",
+        "CREATE TABLE pgmask.mine ()",
+        "SELECT pgmask.mask_pii('x')",
+        "SELECT public.mask_pii('x')",
+        "SELECT pgmask.key_status()",
+        "SELECT public.ingest_login('{\"user_id\": 1}')",
+        "CALL pgmask.unseal_quarantine(1, 'mine')",
+        "SELECT pgmask.rotate_key()",
+    ] {
+        is_refused(&mallory, sql).await;
+    }
+    admin.batch_execute(INGEST).await.unwrap();
+    admin.batch_execute("GRANT pg_monitor TO mallory").await.unwrap();
+    mallory.batch_execute("TABLE pgmask.health").await.unwrap();
 }
 
 #[tokio::test]

@@ -340,7 +340,7 @@ async fn a_schema_that_is_exchanged_in_the_midst_gets_nothing() {
     assert!(times(&admin).await >= 1);
 }
 
-/// A view in the table's place would be read by `pgmask.health` with the rights of the extension's owner.
+/// What has the login table's place is looked at by `pgmask.health`, which has the rights of the extension's owner.
 #[tokio::test]
 async fn looking_at_the_health_runs_no_code_of_others_with_more_rights() {
     let cluster = Cluster::start(&[]).await.unwrap();
@@ -353,17 +353,29 @@ async fn looking_at_the_health_runs_no_code_of_others_with_more_rights() {
                  PERFORM nextval('mallory.ran');
                  BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
                  RETURN true; END $$;
-             ALTER TABLE user_logins RENAME TO old;
+             CREATE TYPE mallory.kind AS (t text);
+             CREATE FUNCTION mallory.cast(mallory.kind) RETURNS text LANGUAGE sql AS 'SELECT $1.t WHERE mallory.escalate()';
+             CREATE CAST (mallory.kind AS text) WITH FUNCTION mallory.cast;
+             ALTER TABLE user_logins DROP masked_ip, ADD masked_ip mallory.kind;
+             INSERT INTO user_logins (masked_ip) VALUES (ROW('x'))",
+        )
+        .await
+        .unwrap();
+    let is_superuser = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper";
+    admin.batch_execute("SELECT * FROM pgmask.health").await.unwrap();
+    let ran = times(&admin).await;
+    assert!(ran > 0);
+    assert_eq!(count(&admin, is_superuser).await, 0);
+    mallory
+        .batch_execute(
+            "ALTER TABLE user_logins RENAME TO old;
              CREATE VIEW public.user_logins AS SELECT 'x'::text AS masked_ip, 'y'::text AS masked_device_id WHERE mallory.escalate()",
         )
         .await
         .unwrap();
     admin.batch_execute("SELECT * FROM pgmask.health").await.unwrap();
-    assert!(times(&admin).await > 0);
-    assert_eq!(
-        count(&admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper").await,
-        0
-    );
+    assert_eq!(times(&admin).await, ran, "a view is no login table");
+    assert_eq!(count(&admin, is_superuser).await, 0);
 }
 
 /// What the writer made it would own, and the next batch be refused for it.
@@ -401,6 +413,7 @@ async fn code_of_the_table_sees_no_message() {
              CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN
                  INSERT INTO public.seen SELECT current_query() UNION ALL SELECT query FROM pg_stat_activity
+                     UNION ALL SELECT statement FROM pg_cursors
                      UNION ALL SELECT row_to_json(NEW)::text;
                  RETURN NEW;
              END $$;
@@ -424,7 +437,14 @@ async fn code_of_the_table_sees_no_message() {
         )
         .await
         .unwrap();
-    assert!(count(&admin, "SELECT count(*) FROM seen").await >= 4);
+    client
+        .batch_execute(&format!("BEGIN; DECLARE c CURSOR FOR {}; FETCH c", sql.replace("{a, b}", "{e, f}")))
+        .await
+        .unwrap();
+    let there = "SELECT count(*) FROM pg_cursors WHERE name = 'c' AND statement LIKE '%203.0.113.77%'";
+    assert_eq!(count(&client, there).await, 1, "its client sees it again");
+    client.batch_execute("COMMIT").await.unwrap();
+    assert!(count(&admin, "SELECT count(*) FROM seen").await >= 5);
     assert_eq!(count(&admin, "SELECT count(*) FROM seen WHERE what LIKE '%203.0.113.77%'").await, 0);
     // After an error it is there again, for the log.
     let current = "SELECT count(*) FROM (SELECT current_query() LIKE '%shown again%') AS q(so) WHERE q.so";
