@@ -1,7 +1,7 @@
 //! The vault: each value that ingestion masks, once, sealed. It is off unless `pgmask.vault` is on. Who may ask
 //! for a value gets it by its token, on the record, and can have it erased for good.
 //!
-//! - [`keep`]: ingestion puts values in that are not there yet
+//! - [`keep`]: ingestion puts values in that are not there yet; [`known`] remembers what is there
 //! - [`find`]: the rows of a value, by its token of any generation
 //! - [`recover`], [`forget`]: the steps of the procedures `recover_pii` and `forget` (vault.sql)
 //! - [`lift`]: the vault's part of `remask`
@@ -11,6 +11,7 @@
 mod find;
 mod forget;
 mod keep;
+mod known;
 mod lift;
 mod recover;
 

@@ -1,12 +1,12 @@
-//! Putting values in. As a rule, nearly all of a batch's values are there already, so it is asked first, with one
-//! statement, which are not, and only these are sealed and written.
+//! Putting values in. As a rule, nearly all of a batch's values are there already, and [`known`] knows that of most.
+//! Of the others it is asked, with one statement, which are not there, and only these are sealed and written.
 
-use super::seal;
+use super::{known, seal};
 use crate::arrays::ArrayBuilder;
 use crate::database_id;
 use crate::error::Error;
 use crate::keys::Keys;
-use crate::{memory, plan, settings};
+use crate::{plan, settings};
 use pg_mask_core::canonical::{SCRATCH, canonical};
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::mask::Masker;
@@ -31,7 +31,9 @@ const KEEP: &str = "INSERT INTO pgmask.vault (token, domain, sealed_value)
     ON CONFLICT DO NOTHING";
 
 /// The vault, where it is on.
-pub(crate) struct Vault(());
+pub(crate) struct Vault {
+    table: pg_sys::Oid,
+}
 
 /// A value that was masked, and its token.
 #[derive(Clone, Copy)]
@@ -74,15 +76,16 @@ impl Vault {
             return Ok(None);
         }
         // SAFETY: catalog look-ups and a lock, which is held until the transaction ends.
-        unsafe {
+        let table = unsafe {
             let schema = pg_sys::get_namespace_oid(c"pgmask".as_ptr(), true);
             let table = pg_sys::get_relname_relid(c"vault".as_ptr(), schema);
             if table == pg_sys::InvalidOid {
                 return Err(Error::Unreadable);
             }
             pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32);
-        }
-        Ok(Some(Self(())))
+            table
+        };
+        Ok(Some(Self { table }))
     }
 
     /// Keeps those of `values` that are not there yet.
@@ -91,8 +94,9 @@ impl Vault {
         keys: &Keys,
         values: impl Iterator<Item = Masked<'a>>,
     ) -> Result<(), Error> {
-        let mut given = memory::list(values.size_hint().0)?;
-        for value in values {
+        known::begin(self.table);
+        let mut given = Vec::new();
+        for value in values.filter(|value| !known::has(value.token)) {
             given.try_reserve(1).map_err(|_| Error::Memory)?;
             given.push(value);
         }
@@ -107,9 +111,13 @@ impl Vault {
             };
             unknown = self::unknown(&unknown, older)?;
         }
+        let tokens = given.iter().map(|value| value.token);
+        let mut missing = unknown.iter().map(|value| value.token).peekable();
+        known::note(tokens.filter(|token| missing.next_if_eq(token).is_none()));
         if unknown.is_empty() {
             return Ok(());
         }
+        known::writes();
         let database = database_id::own()?;
         let mut tokens = ArrayBuilder::text();
         let mut domains = ArrayBuilder::text();

@@ -148,6 +148,30 @@ async fn each_value_is_kept_once_and_comes_back_in_its_canonical_form() {
     assert_eq!(kept(&admin).await, before + 4);
     take_in(&admin, &[login("192.0.2.9", "x")]).await;
     assert_eq!(recover(&recoverer, &token_of(&admin, "192.0.2.9").await, "x").await.unwrap(), "192.0.2.9");
+    // Nor does a session take for kept what it has seen of its own before it was rolled back.
+    let seen = one.replace("198.51.100.1", "192.0.2.20");
+    for undone in [
+        format!("BEGIN; {seen}; {seen}; {seen}; ROLLBACK"),
+        format!(
+            "BEGIN; SAVEPOINT a; {seen}; {seen}; ROLLBACK TO a; SAVEPOINT b; {seen}; ROLLBACK TO b; COMMIT"
+        ),
+    ] {
+        admin.batch_execute(&undone).await.unwrap();
+        assert_eq!(
+            count(&admin, "SELECT count(*) FROM pgmask.vault WHERE token = mask_pii('192.0.2.20')").await,
+            0
+        );
+    }
+    admin.batch_execute(&seen).await.unwrap();
+    assert_eq!(recover(&recoverer, &token_of(&admin, "192.0.2.20").await, "x").await.unwrap(), "192.0.2.20");
+    // What somebody deletes by hand is kept again, by a session that has not seen it.
+    admin
+        .batch_execute(&format!("{seen}; DELETE FROM pgmask.vault WHERE token = mask_pii('192.0.2.20')"))
+        .await
+        .unwrap();
+    let fresh = cluster.connect("vault_kept").await.unwrap();
+    fresh.batch_execute(&seen).await.unwrap();
+    assert_eq!(recover(&recoverer, &token_of(&admin, "192.0.2.20").await, "x").await.unwrap(), "192.0.2.20");
     // Off again: what is there stays to be recovered.
     admin.batch_execute("SET pgmask.vault = off").await.unwrap();
     let before = kept(&admin).await;
