@@ -22,6 +22,7 @@ pub(super) struct Target {
     /// Who inserts them.
     pub(super) writer: Writer,
     is_partitioned: bool,
+    has_row_security: bool,
     /// The statement that has constraints checked with the insert that may wait for the commit: at the
     /// commit nobody could tell which row it was, and a security-restricted operation defers nothing.
     check_now: Option<String>,
@@ -75,7 +76,9 @@ impl Target {
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now(oid)? } else { None };
             let writer = Writer::find()?;
-            Ok(Self { shown: shown.to_owned(), oid, insert, writer, is_partitioned, check_now, columns })
+            let has_row_security = class.relrowsecurity;
+            let shown = shown.to_owned();
+            Ok(Self { shown, oid, insert, writer, is_partitioned, has_row_security, check_now, columns })
         }
     }
 
@@ -106,17 +109,31 @@ impl Target {
     /// Why rows could not be inserted. What the server said may hold values of a row, and is dropped.
     pub(super) fn explain(&self, failure: &Failure) -> Error {
         let table = self.shown.clone();
-        if failure.sqlstate == *b"42501" {
-            let arguments = || vec![self.oid.into(), self.writer.role.into()];
-            match plan::one_row(LACKS, arguments, |row| row.get_or_null::<OwnedText>(1)) {
-                Err(error) => return error,
-                Ok(Some(OwnedText(right))) => {
-                    return Error::WriterLacks { table, right: String::from_utf8_lossy(&right).into_owned() };
-                }
-                Ok(None) => {}
-            }
+        if failure.sqlstate == *b"42501"
+            && let Err(error) = self.has_rights()
+        {
+            return error;
         }
         Error::NotInserted { table, sqlstate: failure.sqlstate }
+    }
+
+    /// Refuses a table that could take no row at all: a right or a policy is missing. What the table's own code
+    /// makes of a row, only a row can tell.
+    pub(super) fn rehearse(&self) -> Result<(), Error> {
+        self.has_rights()?;
+        if self.has_row_security { self.has_a_policy() } else { Ok(()) }
+    }
+
+    /// Refuses a table for which the writer lacks a right.
+    fn has_rights(&self) -> Result<(), Error> {
+        let arguments = || vec![self.oid.into(), self.writer.role.into()];
+        match plan::one_row(LACKS, arguments, |row| row.get_or_null::<OwnedText>(1))? {
+            None => Ok(()),
+            Some(OwnedText(right)) => Err(Error::WriterLacks {
+                table: self.shown.clone(),
+                right: String::from_utf8_lossy(&right).into_owned(),
+            }),
+        }
     }
 
     /// Refuses a table whose row level security has no policy that lets the writer insert anything.
@@ -154,7 +171,7 @@ const LOSES: &str = "SELECT pg_catalog.min(c.oid::pg_catalog.regclass::text)
     WHERE c.relkind = 'f' OR c.relpersistence <> 'p'";
 
 /// A right that inserting into table $1 needs and that role $2 lacks: on the schema, the columns, or a
-/// sequence that a default takes numbers from.
+/// sequence that the default of another column takes numbers from.
 const LACKS: &str = "SELECT CASE
         WHEN NOT pg_catalog.has_schema_privilege($2, c.relnamespace, 'USAGE')
             THEN pg_catalog.format('USAGE ON SCHEMA %s', c.relnamespace::pg_catalog.regnamespace)
@@ -168,8 +185,10 @@ const LACKS: &str = "SELECT CASE
             JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid
                 AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             JOIN pg_catalog.pg_class AS s ON s.oid = d.refobjid
-            WHERE f.adrelid = $1
-              AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege($2, s.oid, 'USAGE') END)
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+            WHERE f.adrelid = $1 AND a.attname NOT IN ('user_id', 'device_type', 'masked_ip', 'masked_device_id',
+                    'locale', 'app_version', 'create_date', 'masked_ip_network')
+              AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege($2, s.oid, 'USAGE, UPDATE') END)
     END
     FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
 

@@ -34,6 +34,55 @@ async fn an_error_of_the_server_undoes_it_all() {
     }
 }
 
+/// The forwarder asks so at its start, and `check` does: it must not find out with the first message.
+#[tokio::test]
+async fn an_empty_batch_finds_what_the_writer_lacks() {
+    let admin = cluster().await.database("writer_lacks").await.unwrap();
+    let empty = "SELECT * FROM pgmask.ingest_login_batch('{}', '{}', '{}', '{}')";
+    for (missing, there, saying) in [
+        (
+            "REVOKE INSERT ON user_logins FROM pgmask_writer",
+            "GRANT INSERT ON user_logins TO pgmask_writer",
+            "INSERT ON TABLE public.user_logins GRANT that",
+        ),
+        (
+            "REVOKE INSERT ON user_logins FROM pgmask_writer; GRANT INSERT (user_id, device_type, masked_ip, masked_device_id, locale, create_date) ON user_logins TO pgmask_writer",
+            "GRANT INSERT (app_version) ON user_logins TO pgmask_writer",
+            "INSERT ON TABLE public.user_logins GRANT that",
+        ),
+        (
+            "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
+            "GRANT USAGE ON SCHEMA public TO PUBLIC",
+            "USAGE ON SCHEMA public GRANT that",
+        ),
+        (
+            "CREATE SEQUENCE numbers; ALTER TABLE user_logins ADD n bigint DEFAULT nextval('numbers')",
+            "GRANT UPDATE ON SEQUENCE numbers TO pgmask_writer",
+            "USAGE ON SEQUENCE public.numbers GRANT that",
+        ),
+        (
+            "ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON user_logins FOR SELECT USING (true)",
+            "CREATE POLICY writes ON user_logins FOR INSERT TO pgmask_writer WITH CHECK (true)",
+            "row level security and no policy",
+        ),
+    ] {
+        admin.batch_execute(empty).await.unwrap_or_else(|error| panic!("before {missing}: {error:?}"));
+        admin.batch_execute(missing).await.unwrap();
+        let error = message(&admin.batch_execute(empty).await.unwrap_err());
+        assert!(error.starts_with("42501 ") && error.contains(saying), "{missing}: {error}");
+        admin.batch_execute(there).await.unwrap();
+    }
+    // What is given a value needs no default.
+    admin
+        .batch_execute(
+            "CREATE SEQUENCE users; ALTER TABLE user_logins ALTER user_id SET DEFAULT nextval('users')",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute(empty).await.unwrap();
+    assert_eq!(count(&admin, &format!("SELECT inserted FROM {BATCH}")).await, 1);
+}
+
 #[tokio::test]
 async fn a_statement_timeout_leaves_the_session_as_it_was() {
     let cluster = cluster().await;
