@@ -6,7 +6,7 @@ mod dry_run;
 mod findings;
 mod queue;
 
-use crate::config::{Check, Config, Output};
+use crate::config::{Check, Config, Format};
 use findings::Findings;
 use std::io::Write;
 use std::time::Duration;
@@ -19,10 +19,13 @@ pub(crate) async fn run(config: &Config, check: Check) -> u8 {
     compare(&mut findings, retention, ledger_days);
     let mut stdout = std::io::stdout();
     let _ = match check.output {
-        Output::Text => write!(stdout, "{findings}"),
-        Output::Json => writeln!(stdout, "{}", serde_json::json!(findings)),
+        Format::Text => write!(stdout, "{findings}"),
+        Format::Json => {
+            let object = serde_json::json!({"exit_code": findings.exit_code(), "checks": findings});
+            writeln!(stdout, "{object}")
+        }
     };
-    findings.exit_code
+    findings.exit_code()
 }
 
 /// A message that the queue keeps for longer than the ledger knows it could be stored twice.

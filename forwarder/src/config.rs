@@ -1,25 +1,23 @@
 //! What the forwarder is told: flags, each with an environment variable. Knows no other part of it.
 
-mod usage;
-
-use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use safe_output::usage::{self, Expected, number, size, time};
 use sqs_query::Choice;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
-use usage::Expected;
 
 /// Carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores them.
 ///
 /// AWS settings come from the standard AWS environment and profiles: `AWS_ENDPOINT_URL`, `AWS_REGION`,
 /// `AWS_PROFILE` and so on. Exit codes: 0 done, 2 wrong usage, 69 the queue or the database could not
-/// be reached, 70 a defect, 75 a drain ended before the queue was empty, 78 the set-up is wrong.
-#[derive(Parser, Debug)]
+/// be reached, 70 a defect, 75 a drain ended before the queue was empty, 78 the set-up is wrong, 128 + n a
+/// second signal, of the number n, ended it at once.
+#[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Config {
     #[command(subcommand)]
@@ -36,7 +34,7 @@ pub(crate) struct Config {
     pub(crate) drain: bool,
 
     /// How long a drain may take. It ends with 75 then, having settled what it holds.
-    #[arg(long, env = "FORWARDER_DRAIN_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "FORWARDER_DRAIN_TIMEOUT", value_name = "TIME", value_parser = any_time())]
     pub(crate) drain_timeout: Option<Duration>,
 
     /// How many receives are under way at once, 1 to 1000; auto: one while the queue is empty, up to
@@ -45,19 +43,20 @@ pub(crate) struct Config {
     pub(crate) receivers: Receivers,
 
     /// How many connections write to the database.
-    #[arg(long, env = "FORWARDER_WRITERS", default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub(crate) writers: u16,
+    #[arg(long, env = "FORWARDER_WRITERS", default_value = "2", value_name = "N", value_parser = number(1..=100))]
+    pub(crate) writers: usize,
 
-    /// The most messages in a batch: one statement, one transaction.
-    #[arg(long, env = "FORWARDER_BATCH_MESSAGES", default_value = "1000", value_name = "N")]
-    pub(crate) batch_messages: NonZeroUsize,
+    /// The most messages in a batch: one statement, one transaction. 100,000 at most, as pg_mask takes them.
+    #[arg(long, env = "FORWARDER_BATCH_MESSAGES", default_value = "1000", value_name = "N", value_parser = number(1..=MOST_BATCH_MESSAGES))]
+    pub(crate) batch_messages: usize,
 
-    /// The most bytes of bodies in a batch; what one receive gave stays together.
-    #[arg(long, env = "FORWARDER_BATCH_BYTES", default_value = "8 MiB", value_name = "SIZE", value_parser = size)]
-    pub(crate) batch_bytes: ByteSize,
+    /// The most bytes of ids and bodies in a batch; what one receive gave stays together. 64 MiB at most, as
+    /// pg_mask takes them.
+    #[arg(long, env = "FORWARDER_BATCH_BYTES", default_value = "8 MiB", value_name = "SIZE", value_parser = size(1..=MOST_BATCH_BYTES, "1 B to 64 MiB"))]
+    pub(crate) batch_bytes: usize,
 
     /// How long a batch waits for more messages.
-    #[arg(long, env = "FORWARDER_BATCH_LINGER", default_value = "50ms", value_name = "TIME", value_parser = batch_linger)]
+    #[arg(long, env = "FORWARDER_BATCH_LINGER", default_value = "50ms", value_name = "TIME", value_parser = time(Duration::ZERO..=HOUR, "an hour at most"))]
     pub(crate) batch_linger: Duration,
 
     /// The most messages received and not yet deleted.
@@ -65,8 +64,8 @@ pub(crate) struct Config {
     pub(crate) max_in_flight: NonZeroUsize,
 
     /// The most bytes of bodies received and not yet deleted.
-    #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE", value_parser = size)]
-    pub(crate) max_in_flight_bytes: ByteSize,
+    #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE", value_parser = size(1..=usize::MAX, "1 B or more"))]
+    pub(crate) max_in_flight_bytes: usize,
 
     /// For how long a received message is hidden from other receivers, 1 s to 12 hours; renewed at
     /// half time while it is held.
@@ -79,7 +78,7 @@ pub(crate) struct Config {
     pub(crate) sqs_protocol: Choice,
 
     /// How long the database may take for a batch before the connection counts as lost.
-    #[arg(long, env = "FORWARDER_STATEMENT_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = statement_timeout)]
+    #[arg(long, env = "FORWARDER_STATEMENT_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = time(Duration::from_nanos(1)..=Duration::MAX, "more than 0"))]
     pub(crate) statement_timeout: Duration,
 
     /// Where to serve /metrics, /healthz and /readyz, as in 127.0.0.1:9090. Off unless given.
@@ -88,19 +87,19 @@ pub(crate) struct Config {
 
     /// How log lines are written to stderr: text on a terminal, else json.
     #[arg(long, env = "FORWARDER_LOG_FORMAT", value_name = "FORMAT")]
-    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log_format: Option<Format>,
 
     /// The least important log lines that are written.
     #[arg(long, env = "FORWARDER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub(crate) log_level: tracing::Level,
 
     /// How long held batches may take to be written and deleted after SIGTERM or SIGINT.
-    #[arg(long, env = "FORWARDER_SHUTDOWN_GRACE", default_value = "25s", value_name = "TIME", value_parser = time)]
+    #[arg(long, env = "FORWARDER_SHUTDOWN_GRACE", default_value = "25s", value_name = "TIME", value_parser = any_time())]
     pub(crate) shutdown_grace: Duration,
 }
 
 /// What to do other than to carry messages.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand)]
 pub(crate) enum Command {
     Check(Check),
     Health(Health),
@@ -119,34 +118,25 @@ pub(crate) enum Command {
 /// Lines start with ✓ (passed), ! (works, but look at it), ✗ (failed) or - (not checked, because of
 /// something that failed before). Exit codes: 0 nothing failed, 69 the queue or the database could not be
 /// reached, 78 the set-up is wrong.
-#[derive(Args, Debug, Clone, Copy)]
+#[derive(Args, Clone, Copy)]
 pub(crate) struct Check {
     /// How the findings are printed. json is one object: `{"exit_code": 0, "checks": [{"check": "queue",
     /// "result": "passed", "text": "…"}, …]}`, each result passed, warning, failed or skipped.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
-    pub(crate) output: Output,
+    pub(crate) output: Format,
 }
 
 /// Ask a running forwarder whether it is ready, for the health checks of containers. Exit codes: 0 it is, 69
 /// it is not, or none answers.
-#[derive(Args, Debug, Clone, Copy)]
+#[derive(Args, Clone, Copy)]
 pub(crate) struct Health {
     /// Ask whether it is alive, which it is during outages, too.
     #[arg(long)]
     pub(crate) alive: bool,
 }
 
-/// How findings are printed.
-#[derive(ValueEnum, Debug, Clone, Copy)]
-pub(crate) enum Output {
-    /// For people.
-    Text,
-    /// A JSON object.
-    Json,
-}
-
 /// Which queue.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct QueueName {
     /// The queue's URL.
     #[arg(long, env = "QUEUE_URL", value_name = "URL")]
@@ -172,15 +162,8 @@ pub(crate) struct DatabaseUrl {
     pub(crate) is_argument: bool,
 }
 
-/// A URL may hold a password.
-impl std::fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DatabaseUrl")
-    }
-}
-
 /// How many receives are under way at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Receivers {
     /// As many as bring more.
     Auto,
@@ -195,17 +178,17 @@ impl FromStr for Receivers {
         match text.parse() {
             _ if text == "auto" => Ok(Self::Auto),
             Ok(number @ 1..=1000) => Ok(Self::Fixed(number)),
-            _ => Err(Expected("1 to 1000, or auto")),
+            _ => Err(Expected("1 to 1000, or auto".to_owned())),
         }
     }
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum LogFormat {
+/// How log lines and findings look.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
     /// For people.
     Text,
-    /// A JSON object a line.
+    /// JSON objects.
     Json,
 }
 
@@ -263,37 +246,17 @@ impl Config {
     }
 }
 
-fn time(text: &str) -> Result<Duration, Expected> {
-    humantime::parse_duration(text).map_err(|_| Expected("a time, as in 500ms, 30s or 2h"))
+/// What pg_mask takes in one batch (`pg_mask/src/memory.rs`).
+const MOST_BATCH_MESSAGES: usize = 100_000;
+const MOST_BATCH_BYTES: usize = 64 << 20;
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn any_time() -> impl Fn(&str) -> Result<Duration, Expected> + Clone {
+    time(Duration::ZERO..=Duration::MAX, "a time")
 }
 
-fn size(text: &str) -> Result<ByteSize, Expected> {
-    text.parse().map_err(|_| Expected("a size, as in 8MiB or 500kB"))
-}
-
-/// The messages of a batch are hidden from other consumers while it waits.
-fn batch_linger(text: &str) -> Result<Duration, Expected> {
-    let time = time(text)?;
-    if time > Duration::from_secs(3600) {
-        return Err(Expected("an hour at most"));
-    }
-    Ok(time)
-}
-
-/// With 0 every batch would time out.
-fn statement_timeout(text: &str) -> Result<Duration, Expected> {
-    let time = time(text)?;
-    if time.is_zero() {
-        return Err(Expected("more than 0"));
-    }
-    Ok(time)
-}
-
-/// SQS allows 0 to 43,200 seconds. With 0 a message would come again at once.
+/// SQS allows 0 to 43,200 seconds, and whole ones. With 0 a message would come again at once.
 fn visibility_timeout(text: &str) -> Result<Duration, Expected> {
-    let time = time(text)?;
-    if time < Duration::from_secs(1) || time > Duration::from_secs(43_200) {
-        return Err(Expected("1s to 12h, as SQS has it"));
-    }
-    Ok(time)
+    let time = time(Duration::from_secs(1)..=12 * HOUR, "1s to 12h, as SQS has it")(text)?;
+    Ok(Duration::from_secs(time.as_secs_f64().ceil() as u64))
 }

@@ -6,5 +6,5 @@ mod pool;
 mod refusal;
 
 pub(crate) use connection::{Counts, Database, settings};
-pub(crate) use pool::{Failing, Pool};
+pub(crate) use pool::{Failing, Pool, failing, pool, try_out};
 pub(crate) use refusal::sqlstate;

@@ -1,5 +1,9 @@
 //! What went wrong, and its kind, which decides what happens next. The kind is set where an error arises:
-//! `queue/refusal.rs` and `database/refusal.rs` set it from the codes of SQS and PostgreSQL.
+//! `queue/refusal.rs` and `database/refusal.rs` set it from the codes of SQS and PostgreSQL. At its start any
+//! error but a transient one ends a forwarder. Later a forwarder tries again whatever the error is, and a drain
+//! only after those that may pass (`pipeline/outage.rs`).
+
+use std::time::Duration;
 
 /// What an error means for the forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,13 @@ impl Error {
         Self::new(Kind::Transient, Some(end), text)
     }
 
+    /// The database took longer than this.
+    pub(crate) fn silent_database(time: Duration) -> Self {
+        let text =
+            format!("the database gave no answer within {time:.0?}; if it is there, is its table locked?");
+        Self::transient(End::Database, text)
+    }
+
     /// A task of the forwarder ended by a panic.
     pub(crate) fn panicked() -> Self {
         let text = "a part of the forwarder failed: this is a bug. What it held comes again after the visibility timeout";
@@ -85,16 +96,16 @@ impl Error {
     }
 }
 
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+/// The texts of an error and of its causes, from the top down.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+}
+
+/// An error and its causes in one line. A cause that the text above it has already is left out.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let add = |text: String, cause: String| match text.contains(&cause) {
+        true => text,
+        false => format!("{text}: {cause}"),
+    };
+    causes(error).into_iter().reduce(add).unwrap_or_default()
 }

@@ -1,10 +1,9 @@
 //! The forwarder carries messages from an SQS queue to PostgreSQL, where pg_mask masks and stores them. It
 //! never looks into a message.
 //!
-//! [`pipeline`] is the way of a message, file by file: a [`message`] comes from the [`queue`], is
-//! [`in_flight`] until it is settled, and goes to the [`database`]. [`telemetry`] is what people see of it,
-//! [`config`] what they may set; [`check`], [`health`] and [`manual`] are its other
-//! commands.
+//! [`pipeline`] is the way of a message, file by file: a [`message`] comes from the [`queue`] and goes to the
+//! [`database`]. [`telemetry`] is what people see of it, [`config`] what they may set, and [`mod@error`] what
+//! went wrong; [`check`], [`health`] and [`manual`] are its other commands.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -12,7 +11,6 @@ mod config;
 mod database;
 mod error;
 mod health;
-mod in_flight;
 mod manual;
 mod message;
 mod pipeline;
@@ -24,7 +22,8 @@ use error::{Error, Kind};
 use std::process::ExitCode;
 use telemetry::progress::Progress;
 
-/// The SDK allocates much, and frees on other threads.
+/// The SDK allocates much, and frees on other threads than it allocated on: with glibc's allocator they wait for
+/// each other.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -49,7 +48,7 @@ fn run(config: &Config, progress: &Progress) -> Result<u8, Error> {
         match config.command {
             None => pipeline::carry(config, progress).await.map(|()| 0),
             Some(Command::Check(check)) => Ok(check::run(config, check).await),
-            Some(Command::Health(asked)) => health::ask(config, &asked).map(|()| 0),
+            Some(Command::Health(asked)) => health::ask(config, asked).map(|()| 0),
             Some(Command::Completions { shell }) => Ok(manual::completions(shell)),
             Some(Command::Man) => Ok(manual::page()),
         }

@@ -40,22 +40,16 @@ impl std::fmt::Debug for Body {
 }
 
 /// The time that a SentTimestamp means: milliseconds since 1970, or seconds or microseconds, which old
-/// emulators give. `None` for a number that is none of these. The database decides whether the time is
-/// plausible, by its own clock.
+/// emulators give; from 2001 to 5138, no number has two meanings. `None` for any other. The ledger takes the
+/// times of a fixed range for believable, so that every delivery of a message meets the entry of the first;
+/// only for the date of the row does the database compare the time with its own clock.
 pub(crate) fn sent_at(timestamp: &str) -> Option<SystemTime> {
-    const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000; // 2001 to 5138
-    const MILLISECONDS: std::ops::Range<u64> = 1_000_000_000_000..100_000_000_000_000; // the same
-    const MICROSECONDS: std::ops::Range<u64> = 1_000_000_000_000_000..100_000_000_000_000_000; // the same
-    let number: f64 = timestamp.trim().parse().ok()?;
-    let number = number as u64; // saturates; no number becomes 0
-    let since_1970 = if SECONDS.contains(&number) {
-        Duration::from_secs(number)
-    } else if MILLISECONDS.contains(&number) {
-        Duration::from_millis(number)
-    } else if MICROSECONDS.contains(&number) {
-        Duration::from_micros(number)
-    } else {
-        return None;
+    let number = timestamp.trim().parse::<f64>().ok()? as u64; // saturates; no number becomes 0
+    let since_1970 = match number {
+        1_000_000_000..100_000_000_000 => Duration::from_secs(number),
+        1_000_000_000_000..100_000_000_000_000 => Duration::from_millis(number),
+        1_000_000_000_000_000..100_000_000_000_000_000 => Duration::from_micros(number),
+        _ => return None,
     };
     SystemTime::UNIX_EPOCH.checked_add(since_1970)
 }

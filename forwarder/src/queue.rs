@@ -13,7 +13,6 @@ pub(crate) use refusal::{is_answered, is_over_limit};
 
 use crate::config::Config;
 use crate::error::{End, Error, Kind};
-use crate::in_flight::Reservation;
 use crate::message::{self, Message};
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
@@ -23,6 +22,7 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName, QueueAttributeName,
 };
+use flow_control::Reservation;
 use gate::Endpoint;
 use sqs_query::{Negotiation, Protocol};
 use std::collections::HashMap;
@@ -31,12 +31,16 @@ use std::time::Duration;
 
 /// The most messages in one call, of any kind (SQS developer guide, "Amazon SQS message quotas").
 pub(crate) const CALL_MESSAGES: usize = 10;
-/// What is asked of a message beside itself.
+/// What a receive asks for beside a message's id, receipt handle and body.
 const ATTRIBUTES: [MessageSystemAttributeName; 2] =
     [MessageSystemAttributeName::SentTimestamp, MessageSystemAttributeName::ApproximateReceiveCount];
 /// SQS: the longest wait of a long poll.
 pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
-/// How long connecting may take, and an answer once it is due.
+/// SQS: a message is hidden for 12 hours at most, counted from its receive.
+pub(crate) const LONGEST_HIDDEN: Duration = Duration::from_secs(12 * 3600);
+/// The longest answer to a receive, in bytes: ten bodies of 1 MiB and what is around them.
+pub(crate) const LARGEST_ANSWER: usize = 11 << 20;
+/// How long connecting may take, and how long an answer beyond the wait of a long poll.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -63,7 +67,7 @@ pub(crate) struct Queue {
 
 /// What became of one message of a batch call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum Outcome {
     /// What was asked for.
     Done,
     /// Nothing yet: worth trying again.
@@ -102,11 +106,13 @@ impl Queue {
             (Some(url), _) => url.clone(),
             (None, name) => {
                 let answer = client.get_queue_url().set_queue_name(name.clone()).send().await;
-                let answer = answer.map_err(|error| refusal::sort(error, "GetQueueUrl", &endpoint.get()))?;
+                let answer = answer.map_err(|error| {
+                    refusal::classify(error, "GetQueueUrl", endpoint.get().map(String::as_str))
+                })?;
                 answer.queue_url.unwrap_or_default()
             }
         };
-        let visibility_timeout = config.visibility_timeout.as_secs_f64().ceil() as i32;
+        let visibility_timeout = config.visibility_timeout.as_secs() as i32;
         let queue = Self { client, receiver, negotiation, endpoint, url, visibility_timeout };
         queue.answers().await?;
         if let (Some(_), Some(warning)) = (&config.queue.queue_url, queue.other_host()) {
@@ -130,27 +136,22 @@ impl Queue {
         })
     }
 
-    fn sort<E, R>(&self, error: SdkError<E, R>, call: &str) -> Error
+    fn classify<E, R>(&self, error: SdkError<E, R>, call: &str) -> Error
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
         R: std::fmt::Debug + Send + Sync + 'static,
     {
-        refusal::sort(error, call, &self.endpoint())
+        refusal::classify(error, call, self.endpoint.get().map(String::as_str))
     }
 
-    /// The endpoint that the last request went to.
-    pub(crate) fn endpoint(&self) -> String {
-        self.endpoint.get()
+    /// The endpoint that requests go to.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.endpoint.get().map_or("", String::as_str)
     }
 
     /// The protocol that is in use with the queue's server.
     pub(crate) fn protocol(&self) -> Protocol {
         self.negotiation.protocol()
-    }
-
-    /// For how long a message is hidden: whole seconds, as SQS wants them.
-    pub(crate) fn visibility_timeout(&self) -> Duration {
-        Duration::from_secs(self.visibility_timeout.unsigned_abs().into())
     }
 
     /// Whether it is a FIFO queue (SQS: its name ends so).
@@ -177,8 +178,9 @@ impl Queue {
             // the visibility timeout.
             .set_receive_request_attempt_id(self.is_fifo().then(attempt_id))
             .send();
-        let answer =
-            gate::within(reservation, receive).await.map_err(|error| self.sort(error, "ReceiveMessage"))?;
+        let answer = gate::within(reservation, receive)
+            .await
+            .map_err(|error| self.classify(error, "ReceiveMessage"))?;
         let messages = answer.messages.unwrap_or_default();
         // There are permits for as many as were asked for. The others come again.
         if messages.len() > most {
@@ -190,7 +192,7 @@ impl Queue {
     }
 
     /// Deletes up to ten messages; says of each what became of it.
-    pub(crate) async fn delete(&self, receipt_handles: &[&str]) -> Result<Vec<Settled>, Error> {
+    pub(crate) async fn delete(&self, receipt_handles: &[&str]) -> Result<Vec<Outcome>, Error> {
         let entry = |(place, handle): (usize, &&str)| {
             DeleteMessageBatchRequestEntry::builder().id(place.to_string()).receipt_handle(*handle).build()
         };
@@ -201,9 +203,9 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| self.sort(error, "DeleteMessageBatch"))?;
+            .map_err(|error| self.classify(error, "DeleteMessageBatch"))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(settled(receipt_handles.len(), successful, &answer.failed))
+        Ok(outcomes(receipt_handles.len(), successful, &answer.failed))
     }
 
     /// Gives up to ten messages another visibility timeout, from now on; zero makes them visible at once.
@@ -211,7 +213,7 @@ impl Queue {
         &self,
         receipt_handles: &[&str],
         timeout: Duration,
-    ) -> Result<Vec<Settled>, Error> {
+    ) -> Result<Vec<Outcome>, Error> {
         let entry = |(place, handle): (usize, &&str)| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(place.to_string())
@@ -226,9 +228,9 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| self.sort(error, "ChangeMessageVisibilityBatch"))?;
+            .map_err(|error| self.classify(error, "ChangeMessageVisibilityBatch"))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(settled(receipt_handles.len(), successful, &answer.failed))
+        Ok(outcomes(receipt_handles.len(), successful, &answer.failed))
     }
 
     /// The queue's attributes, by name.
@@ -243,7 +245,7 @@ impl Queue {
             .set_attribute_names(Some(names.to_vec()))
             .send()
             .await
-            .map_err(|error| self.sort(error, "GetQueueAttributes"))?;
+            .map_err(|error| self.classify(error, "GetQueueAttributes"))?;
         let attributes = answer.attributes.unwrap_or_default();
         Ok(attributes.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
     }
@@ -295,19 +297,19 @@ fn answers_within(
 }
 
 /// What the answer to a batch call says of each of `count` places: such a call can fail in part.
-fn settled<'a>(
+fn outcomes<'a>(
     count: usize,
     successful: impl Iterator<Item = &'a str>,
     failed: &[BatchResultErrorEntry],
-) -> Vec<Settled> {
-    let mut settled = vec![Settled::Failed; count];
-    let lost = failed.iter().filter(|entry| is_lost(entry)).map(|entry| (entry.id.as_str(), Settled::Lost));
-    for (place, what) in successful.map(|id| (id, Settled::Done)).chain(lost) {
-        if let Some(settled) = place.parse().ok().and_then(|place: usize| settled.get_mut(place)) {
-            *settled = what;
+) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::Failed; count];
+    let lost = failed.iter().filter(|entry| is_lost(entry)).map(|entry| (entry.id.as_str(), Outcome::Lost));
+    for (place, found) in successful.map(|id| (id, Outcome::Done)).chain(lost) {
+        if let Some(outcome) = place.parse().ok().and_then(|place: usize| outcomes.get_mut(place)) {
+            *outcome = found;
         }
     }
-    settled
+    outcomes
 }
 
 /// Whether it is useless to try again: the handle has expired, or its message or queue is gone.

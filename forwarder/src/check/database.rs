@@ -1,6 +1,6 @@
 //! The database: is it there, is pg_mask in it, and may the role do what it has to, and no more?
 
-use super::dry_run::{DryRun, dry_run};
+use super::dry_run::{dry_run, failed_check};
 use super::findings::Findings;
 use crate::config::Config;
 use crate::database::{self, Database};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Row};
 
 /// What a batch needs, in the order in which pg_mask looks at it.
-const OF_A_BATCH: [&str; 3] = ["role", "keys", "table"];
+const OF_A_BATCH: [&str; 4] = ["extension", "role", "keys", "table"];
 
 const ABOUT: &str = "SELECT pg_catalog.current_setting('server_version'),
     (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_mask'),
@@ -47,7 +47,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
         Ok(reached) => reached,
         Err(error) => {
             findings.failed("database", &error);
-            findings.skipped(&["connections", "extension"]);
+            findings.skipped(&["connections"]);
             findings.skipped(&OF_A_BATCH);
             findings.skipped(&["log"]);
             return None;
@@ -58,29 +58,22 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
     if !ignored.is_empty() {
         findings.passed("settings", ignored.join("; "));
     }
-    connections(findings, &settings, config.writers.into()).await;
-    let too_much = in_time(too_much(&connection.client, &about)).await;
-    let (database, may_log) = match in_time(Database::find(connection)).await {
-        Ok(found) => found,
-        Err(error) => {
-            findings.failed("extension", &error);
-            match too_much {
-                Ok(Some(text)) => findings.warning("role", text),
-                Ok(None) => findings.skipped(&["role"]),
-                Err(error) => findings.failed("role", &error),
-            }
-            findings.skipped(&["keys", "table", "log"]);
-            return None;
+    connections(findings, &settings, config.writers).await;
+    let excess_rights = in_time(excess_rights(&connection.client, &about)).await;
+    let (may_log, tried) = match in_time(Database::find(connection)).await {
+        Ok((database, may_log)) => {
+            let tried = dry_run(&database).await.map_err(|error| (failed_check(&error), error));
+            (Some(may_log), tried)
         }
+        Err(error) => (None, Err((Some("extension"), error))),
     };
-    let tried = dry_run(&database).await;
-    extension(findings, &about, &tried);
-    let ledger_days = batch(findings, &about, &too_much, tried);
+    of_a_batch(findings, &about, &excess_rights, &tried);
     match may_log {
-        Some(text) => findings.warning("log", text.to_string()),
-        None => findings.passed("log", "the server logs no message that this role hands in"),
+        None => findings.skipped(&["log"]),
+        Some(Some(text)) => findings.warning("log", text),
+        Some(None) => findings.passed("log", "the server logs no message that this role hands in"),
     }
-    ledger_days
+    tried.ok().flatten()
 }
 
 /// Whether as many connections can be open at once as there are writers. One is open already.
@@ -104,9 +97,7 @@ async fn connections(findings: &mut Findings, settings: &Settings, writers: usiz
 /// Waits for an answer for a while. A server may take the connection and then say nothing more.
 async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     const PATIENCE: Duration = Duration::from_secs(20);
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
-        Err(Error::transient(End::Database, format!("the database gave no answer within {PATIENCE:?}")))
-    })
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(Error::silent_database(PATIENCE)))
 }
 
 /// What the server says of itself and of the role.
@@ -149,7 +140,7 @@ fn server(findings: &mut Findings, connected: &Connection, about: &About) {
 }
 
 /// What the role may do that it need not.
-async fn too_much(client: &Client, about: &About) -> Result<Option<String>, Error> {
+async fn excess_rights(client: &Client, about: &About) -> Result<Option<String>, Error> {
     let role = &about.role;
     let hint = "Let the forwarder log in as pgmask_forwarder, or as another member of pgmask_ingester alone.";
     if about.superuser {
@@ -167,56 +158,50 @@ async fn too_much(client: &Client, about: &About) -> Result<Option<String>, Erro
     Ok(Some(format!("{role} has rights to tables, which it does not need: {first}{more}. {hint}")))
 }
 
-fn extension(findings: &mut Findings, about: &About, tried: &DryRun) {
+/// What the dry run says of the extension, the role, the keys and the table: an error fails one of these checks,
+/// those before it passed, and those after it were not reached.
+fn of_a_batch(
+    findings: &mut Findings,
+    about: &About,
+    excess_rights: &Result<Option<String>, Error>,
+    tried: &Result<Option<u64>, (Option<&str>, Error)>,
+) {
+    let failed = tried.as_ref().err().map(|(check, error)| (check.unwrap_or("table"), error));
+    // The error tells nothing about the checks before it.
+    let unclear = matches!(tried, Err((None, _)));
+    let mut reached = true;
+    for check in OF_A_BATCH {
+        match (check, excess_rights) {
+            _ if let Some((_, error)) = failed.filter(|(failed, _)| *failed == check) => {
+                findings.failed(check, error);
+                reached = false;
+            }
+            ("role", Err(error)) => findings.failed(check, error),
+            ("role", Ok(Some(text))) => findings.warning(check, text),
+            ("extension", _) => version(findings, about),
+            ("role" | "keys", _) if unclear => findings.skipped(&[check]),
+            _ if !reached => findings.skipped(&[check]),
+            ("role", _) => {
+                findings.passed(check, format!("{} may hand in messages, and nothing else", about.role));
+            }
+            ("keys", _) => {
+                findings.passed(check, "the server's are those that this database was masked with");
+            }
+            _ => findings.passed(check, "it takes logins"),
+        }
+    }
+}
+
+/// Whether the extension is of the version that this forwarder is made for.
+fn version(findings: &mut Findings, about: &About) {
     const CHECK: &str = "extension";
     const BUILT_FOR: &str = env!("CARGO_PKG_VERSION");
     let found = about.extension.as_deref().unwrap_or_default();
-    match tried {
-        DryRun::NoFunction(error) => findings.failed(CHECK, error),
-        _ if found == BUILT_FOR => findings.passed(CHECK, format!("pg_mask {found}")),
-        _ => findings.warning(CHECK, format!(
+    if found == BUILT_FOR {
+        findings.passed(CHECK, format!("pg_mask {found}"));
+    } else {
+        findings.warning(CHECK, format!(
             "pg_mask {found}, and this forwarder is made for {BUILT_FOR}. Install that version on the server and run ALTER EXTENSION pg_mask UPDATE; or use the forwarder of {found}."
-        )),
+        ));
     }
 }
-
-/// What the dry run says of the role, the keys and the table.
-fn batch(
-    findings: &mut Findings,
-    about: &About,
-    too_much: &Result<Option<String>, Error>,
-    tried: DryRun,
-) -> Option<u64> {
-    let [role, keys, table] = OF_A_BATCH;
-    match (&tried, too_much) {
-        (DryRun::NoFunction(_) | DryRun::Failed(_), Ok(None)) => findings.skipped(&[role]),
-        (DryRun::NoRight(error), _) | (_, Err(error)) => findings.failed(role, error),
-        (_, Ok(Some(text))) => findings.warning(role, text),
-        (_, Ok(None)) => {
-            findings.passed(role, format!("{} may hand in messages, and nothing else", about.role));
-        }
-    }
-    match tried {
-        DryRun::NoFunction(_) | DryRun::NoRight(_) => findings.skipped(&[keys, table]),
-        DryRun::Failed(error) => {
-            findings.skipped(&[keys]);
-            findings.failed(table, &error);
-        }
-        DryRun::Keys(error) => {
-            findings.failed(keys, &error);
-            findings.skipped(&[table]);
-        }
-        DryRun::Table(error) => {
-            findings.passed(keys, KEYS);
-            findings.failed(table, &error);
-        }
-        DryRun::Good { ledger_days } => {
-            findings.passed(keys, KEYS);
-            findings.passed(table, "it takes logins");
-            return ledger_days;
-        }
-    }
-    None
-}
-
-const KEYS: &str = "the server's are those that this database was masked with";

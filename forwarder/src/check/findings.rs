@@ -1,7 +1,7 @@
 //! What a check finds: a line for each thing, for people or for programs.
 
 use crate::error::Error;
-use crate::telemetry::log::escaped;
+use safe_output::log::escaped;
 use serde::Serialize;
 
 /// What was found out about one thing.
@@ -25,10 +25,8 @@ enum Outcome {
 
 /// What was found out so far.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Findings {
-    pub(super) exit_code: u8,
-    checks: Vec<Finding>,
-}
+#[serde(transparent)]
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
     pub(super) fn passed(&mut self, check: &'static str, text: impl Into<String>) {
@@ -49,23 +47,24 @@ impl Findings {
         }
     }
 
-    /// A wrong set-up counts more than what may pass by itself: its code is the higher one.
     fn add(&mut self, check: &'static str, result: Outcome, text: String, exit_code: u8) {
-        self.exit_code = self.exit_code.max(exit_code);
-        self.checks.push(Finding { check, result, text, exit_code });
+        self.0.push(Finding { check, result, text, exit_code });
     }
 
     pub(super) fn append(&mut self, other: Self) {
-        for finding in other.checks {
-            self.add(finding.check, finding.result, finding.text, finding.exit_code);
-        }
+        self.0.extend(other.0);
+    }
+
+    /// A wrong set-up counts more than what may pass by itself: its code is the higher one.
+    pub(super) fn exit_code(&self) -> u8 {
+        self.0.iter().map(|finding| finding.exit_code).max().unwrap_or(0)
     }
 }
 
 impl std::fmt::Display for Findings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let width = self.checks.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
-        for Finding { check, result, text, .. } in &self.checks {
+        let width = self.0.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
+        for Finding { check, result, text, .. } in &self.0 {
             let mark = match result {
                 Outcome::Passed => '✓',
                 Outcome::Warning => '!',

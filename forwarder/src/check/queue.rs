@@ -14,7 +14,7 @@ const FEW_RECEIVES: u64 = 3;
 /// SQS keeps a message for 14 days at most. A larger number, from an old emulator, is of another unit.
 const LONGEST_RETENTION: Duration = Duration::from_secs(14 * 86_400);
 /// No message has this handle: the call changes nothing, and shows whether it is allowed.
-const NOBODYS_HANDLE: &str = "pg_mask-forwarder-check-no-message-has-this-receipt-handle";
+const UNKNOWN_HANDLE: &str = "pg_mask-forwarder-check-no-message-has-this-receipt-handle";
 
 /// The queue's end, and for how long the queue keeps a message.
 pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
@@ -62,8 +62,8 @@ pub(super) async fn check(config: &Config) -> (Findings, Option<Duration>) {
         }
     }
     // The answer says that the handle is not valid; what matters is whether the call is refused.
-    may(&mut findings, "delete", queue.delete(&[NOBODYS_HANDLE]).await);
-    may(&mut findings, "release", queue.change_visibility(&[NOBODYS_HANDLE], Duration::ZERO).await);
+    may(&mut findings, "delete", queue.delete(&[UNKNOWN_HANDLE]).await);
+    may(&mut findings, "release", queue.change_visibility(&[UNKNOWN_HANDLE], Duration::ZERO).await);
     (findings, retention.filter(|retention| *retention <= LONGEST_RETENTION))
 }
 

@@ -1,5 +1,6 @@
 //! A connection to the database, and the one function that takes messages in.
 
+use super::refusal::{self, OTHER_VERSION};
 use crate::config::DatabaseUrl;
 use crate::error::{End, Error, Kind};
 use crate::message::Message;
@@ -8,9 +9,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,25 +20,9 @@ pub(crate) struct Counts {
     pub(crate) quarantined: u64,
 }
 
-/// What to set so that the server can't log the messages that this role's statements carry.
-pub(crate) struct MayLog(String);
-
-impl std::fmt::Display for MayLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "the server may log the messages that this role's statements carry. Run there, as a superuser: {}",
-            self.0
-        )
-    }
-}
-
 /// A connection that is ready to take messages in.
 pub(crate) struct Database {
     connection: Connection,
-    call: String,
-    /// The same, for bodies as bytes.
-    call_with_bytes: String,
     /// The database can't hold every character, so messages have to come in ASCII.
     ascii_only: bool,
 }
@@ -48,33 +32,35 @@ const OPEN: Duration = Duration::from_secs(30);
 /// How long cancelling a statement may take.
 const CANCEL: Duration = Duration::from_secs(5);
 
-const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
-
-const FIND_EXTENSION: &str = "SELECT 'pgmask'::pg_catalog.text,
+const FIND_EXTENSION: &str = "SELECT
     pg_catalog.current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII'),
     (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER ROLE %I SET %s = %s;', current_user, setting, safe), ' ')
         FROM (VALUES ('log_parameter_max_length', '0'), ('log_parameter_max_length_on_error', '0'),
             ('plan_cache_mode', 'force_generic_plan')) AS settings(setting, safe)
         WHERE pg_catalog.current_setting(setting) <> safe)
-    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-    WHERE e.extname = 'pg_mask'";
+    FROM pg_catalog.pg_extension WHERE extname = 'pg_mask'";
+
+// A single statement is its own transaction, so this works behind poolers, too, and the setting holds at its
+// commit: a message is deleted only once its row is on disk.
+const INGEST: &str = "SELECT inserted, duplicate, quarantined,
+    pg_catalog.set_config('synchronous_commit', 'on', true)
+    FROM pgmask.ingest_login_batch($1, $2, $3, $4)";
+/// The same, for bodies as bytes.
+const INGEST_BYTES: &str = "SELECT inserted, duplicate, quarantined,
+    pg_catalog.set_config('synchronous_commit', 'on', true)
+    FROM pgmask.ingest_login_batch_bytes($1, $2, $3, $4)";
 
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
     /// that can be wrong with rights, keys and the target table. Fails within [`OPEN`]: a network that
-    /// is silent is an outage, and so is a table that somebody has locked.
-    pub(crate) async fn open(settings: &Settings) -> Result<(Self, Option<MayLog>), Error> {
+    /// is silent is an outage, and so is a table that somebody has locked. Also returns what to say if the
+    /// server may log messages.
+    pub(crate) async fn open(settings: &Settings) -> Result<(Self, Option<String>), Error> {
         let start = Instant::now();
         let found = async { Self::find(settings.connect().await?).await };
-        let (database, may_log) = timeout(OPEN, found).await.map_err(|_| silent())??;
-        match timeout(OPEN.saturating_sub(start.elapsed()), database.take_in(&[])).await {
-            Ok(tried) => tried?,
-            Err(_) => {
-                // Otherwise it would wait there for the lock, one more with every try.
-                database.cancel().await;
-                return Err(silent());
-            }
-        };
+        let found = timeout(OPEN, found).await.map_err(|_| Error::silent_database(OPEN))?;
+        let (database, may_log) = found?;
+        database.within(OPEN.saturating_sub(start.elapsed()), database.ingest(&[])).await?;
         Ok((database, may_log))
     }
 
@@ -89,31 +75,35 @@ impl Database {
     }
 
     /// Finds the extension.
-    pub(crate) async fn find(connection: Connection) -> Result<(Self, Option<MayLog>), Error> {
+    pub(crate) async fn find(connection: Connection) -> Result<(Self, Option<String>), Error> {
         let found = connection.client.query_typed(FIND_EXTENSION, &[]).await?;
         let Some(row) = found.first() else {
             let text = "the database has no extension pg_mask";
             return Err(Error::new(Kind::SetUp, Some(End::Database), text)
                 .with_hint("Run there, as a superuser: CREATE EXTENSION pg_mask;"));
         };
-        // A single statement is its own transaction, so this works behind poolers, too, and the
-        // setting holds at its commit: a message is deleted only once its row is on disk.
-        let schema: &str = row.try_get(0)?;
-        let [call, call_with_bytes] = ["ingest_login_batch", "ingest_login_batch_bytes"].map(|function| {
-            format!(
-                "SELECT inserted, duplicate, quarantined, pg_catalog.set_config('synchronous_commit', 'on', true)
-                 FROM {schema}.{function}($1, $2, $3, $4)"
-            )
+        let ascii_only = row.try_get(0)?;
+        let settings: Option<&str> = row.try_get(1)?;
+        let may_log = settings.map(|settings| {
+            format!("the server may log the messages that this role's statements carry. Run there, as a superuser: {settings}")
         });
-        let ascii_only = row.try_get(1)?;
-        let may_log: Option<String> = row.try_get(2)?;
-        Ok((Self { connection, call, call_with_bytes, ascii_only }, may_log.map(MayLog)))
+        Ok((Self { connection, ascii_only }, may_log))
     }
 
-    /// Asks the server to give up the statement under way, which otherwise would go on waiting there for a
-    /// lock.
-    pub(crate) async fn cancel(&self) {
-        let _ = timeout(CANCEL, self.connection.cancel()).await;
+    /// Waits for a statement, or gives it up: the server is asked to cancel it, since it would go on waiting
+    /// there, for a lock perhaps.
+    pub(crate) async fn within<T>(
+        &self,
+        time: Duration,
+        statement: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match timeout(time, statement).await {
+            Ok(result) => result,
+            Err(_) => {
+                let _ = timeout(CANCEL, self.connection.cancel()).await;
+                Err(Error::silent_database(time))
+            }
+        }
     }
 
     /// A body as it is. For a database whose encoding lacks some characters, these are written as JSON has
@@ -135,30 +125,9 @@ impl Database {
         Cow::Owned(ascii)
     }
 
-    /// Takes a batch in. When this returns, what became of it is durable.
-    pub(crate) async fn take_in(&self, batch: &[&Message]) -> Result<Counts, Error> {
-        let rows = self.call(batch).await?;
-        let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
-        let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
-        counts().ok_or_else(|| {
-            let text = "the database gave no counts for a batch";
-            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
-        })
-    }
-
-    /// Empties what the ledger need not remember: how many slots, and how many rows besides.
-    pub(crate) async fn maintain(&self) -> Result<(i32, i64), Error> {
-        let sql = "SELECT slots_emptied, rows_deleted FROM pgmask.maintain()";
-        let rows = self.client().query_typed(sql, &[]).await?;
-        let row = rows.first().ok_or_else(|| {
-            let text = "pgmask.maintain() gave no answer";
-            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
-        })?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
-    }
-
-    /// The function's answer to a batch.
-    pub(crate) async fn call(&self, batch: &[&Message]) -> Result<Vec<Row>, Error> {
+    /// Has the database take a batch in. When this returns, what became of it is durable: the driver gives
+    /// the answer after the server's ReadyForQuery, which follows the commit.
+    pub(crate) async fn ingest(&self, batch: &[&Message]) -> Result<Counts, Error> {
         let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
         // One body that no text of PostgreSQL's can be would have the server refuse all of them.
         let texts: Option<Vec<&str>> = batch.iter().map(|message| message.body.as_text()).collect();
@@ -176,21 +145,30 @@ impl Database {
             (&sent_at, Type::TIMESTAMPTZ_ARRAY),
             (&receive_counts, Type::INT4_ARRAY),
         ];
-        let call = if texts.is_some() { &self.call } else { &self.call_with_bytes };
-        self.connection.client.query_typed(call, &parameters).await.map_err(|error| {
-            if let Some(reason) = self.connection.given_up() {
-                return reason.into();
+        let statement = if texts.is_some() { INGEST } else { INGEST_BYTES };
+        let rows = self.client().query_typed(statement, &parameters).await.map_err(|error| {
+            match self.connection.given_up() {
+                Some(reason) => reason.into(),
+                None => refusal::of_a_batch(error),
             }
-            // pg_mask says what to do about its own errors; these are PostgreSQL's.
-            let hint = match error.code() {
-                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                    "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role."
-                }
-                Some(&SqlState::UNDEFINED_FUNCTION) => OTHER_VERSION,
-                _ => return error.into(),
-            };
-            Error::from(error).with_hint(hint)
+        })?;
+        let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
+        let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
+        counts().ok_or_else(|| {
+            let text = "the database gave no counts for a batch";
+            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
         })
+    }
+
+    /// Empties what the ledger need not remember: how many slots, and how many rows besides.
+    pub(crate) async fn maintain(&self) -> Result<(i32, i64), Error> {
+        let sql = "SELECT slots_emptied, rows_deleted FROM pgmask.maintain()";
+        let rows = self.client().query_typed(sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| {
+            let text = "pgmask.maintain() gave no answer";
+            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
+        })?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
     }
 }
 
@@ -218,9 +196,4 @@ pub(crate) fn settings(given: &DatabaseUrl) -> Result<Settings, Error> {
         );
     }
     Ok(settings)
-}
-
-fn silent() -> Error {
-    let text = format!("the database gave no answer within {OPEN:?}; if it is there, is its table locked?");
-    Error::transient(End::Database, text)
 }

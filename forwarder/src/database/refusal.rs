@@ -12,13 +12,27 @@ impl From<tokio_postgres::Error> for Error {
         // Message and hint only: a detail may hold values of a row.
         let text =
             format!("the database refuses: {} (SQLSTATE {})", refused.message(), refused.code().code());
-        let sorted = Self::new(kind_of(refused.code()), Some(End::Database), text);
-        let sorted = match refused.hint() {
-            Some(hint) => sorted.with_hint(hint),
-            None => sorted,
+        let classified = Self::new(kind_of(refused.code()), Some(End::Database), text);
+        let classified = match refused.hint() {
+            Some(hint) => classified.with_hint(hint),
+            None => classified,
         };
-        sorted.caused_by(error)
+        classified.caused_by(error)
     }
+}
+
+pub(super) const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
+
+/// An error that a batch met. pg_mask says what to do about its own errors; these are PostgreSQL's, and what
+/// the forwarder's flags have to do with.
+pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
+    let hint = match error.code().map(SqlState::code) {
+        Some("42501") => "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role.",
+        Some("42883") => OTHER_VERSION,
+        Some(code) if code.starts_with("54") => "Lower --batch-messages or --batch-bytes.",
+        _ => return error.into(),
+    };
+    Error::from(error).with_hint(hint)
 }
 
 /// A connection could not be made.
@@ -40,12 +54,28 @@ pub(crate) fn sqlstate(error: &Error) -> Option<&SqlState> {
     source.downcast_ref().and_then(tokio_postgres::Error::code).or_else(of_connection)
 }
 
-/// Classes 0A (what this version can't do), 28 (which role), 3D and 3F (which database and schema), 42
-/// (what is there and who may use it) and F0 (the keyring) are the set-up. All others, read-only servers,
-/// shutdowns and lack of resources among them, may pass.
+/// Classes 0A (what this version can't do), 22 (values that it can't read), 28 (which role), 3D and 3F (which
+/// database and schema), 42 (what is there and who may use it), 54 (what is too large for it) and F0 (the
+/// keyring) are the set-up. All others, read-only servers, shutdowns and lack of resources among them, may pass.
 fn kind_of(code: &SqlState) -> Kind {
     match code.code().get(..2) {
-        Some("0A" | "28" | "3D" | "3F" | "42" | "F0") => Kind::SetUp,
+        Some("0A" | "22" | "28" | "3D" | "3F" | "42" | "54" | "F0") => Kind::SetUp,
         _ => Kind::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches that were too large, or held what the server can't read, were tried again for ever.
+    #[test]
+    fn what_does_not_pass_by_itself_is_the_set_up() {
+        for code in ["54000", "54001", "22021", "42501", "F0000", "3D000"] {
+            assert_eq!(kind_of(&SqlState::from_code(code)), Kind::SetUp, "{code}");
+        }
+        for code in ["53100", "57P01", "40001", "25006", "08006", "XX000"] {
+            assert_eq!(kind_of(&SqlState::from_code(code)), Kind::Transient, "{code}");
+        }
     }
 }

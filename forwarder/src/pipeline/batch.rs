@@ -1,6 +1,6 @@
 //! Batches: messages gathered until they are many, or large, or have waited long enough.
 
-use super::held::Held;
+use super::held::HeldMessage;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) messages: usize,
-    /// Of all bodies. What one receive brought may be larger.
+    /// Of all ids and bodies. What one receive brought may be larger.
     pub(super) bytes: usize,
     pub(super) linger: Duration,
 }
@@ -18,35 +18,35 @@ pub(super) struct Limits {
 /// in flight, a FIFO queue gives no other message of its groups, so no two batches hold messages of one
 /// group, and writers that overtake each other keep the order within it.
 pub(super) struct Batches {
-    from: mpsc::Receiver<Vec<Held>>,
+    from_receivers: mpsc::Receiver<Vec<HeldMessage>>,
     /// What the batch has so far. Here, so that nothing is lost when [`Batches::next`] is cancelled.
-    gathered: Vec<Held>,
+    gathered: Vec<HeldMessage>,
     /// What did not fit into the batch before.
-    waiting: Option<Vec<Held>>,
+    did_not_fit: Option<Vec<HeldMessage>>,
     limits: Limits,
 }
 
 impl Batches {
-    pub(super) fn new(from: mpsc::Receiver<Vec<Held>>, limits: Limits) -> Self {
-        Self { from, gathered: Vec::new(), waiting: None, limits }
+    pub(super) fn new(from_receivers: mpsc::Receiver<Vec<HeldMessage>>, limits: Limits) -> Self {
+        Self { from_receivers, gathered: Vec::new(), did_not_fit: None, limits }
     }
 
     /// The next batch; `None` when all receivers have ended and nothing is left.
-    pub(super) async fn next(&mut self) -> Option<Vec<Held>> {
+    pub(super) async fn next(&mut self) -> Option<Vec<HeldMessage>> {
         if self.gathered.is_empty() {
-            self.gathered = match self.waiting.take() {
+            self.gathered = match self.did_not_fit.take() {
                 Some(messages) => messages,
-                None => self.from.recv().await?,
+                None => self.from_receivers.recv().await?,
             };
         }
         let deadline = Instant::now() + self.limits.linger;
         let mut bytes = bytes_of(&self.gathered);
         while self.gathered.len() < self.limits.messages && bytes < self.limits.bytes {
             // Until the deadline, or until all receivers have ended.
-            let Ok(Some(messages)) = timeout_at(deadline, self.from.recv()).await else { break };
+            let Ok(Some(messages)) = timeout_at(deadline, self.from_receivers.recv()).await else { break };
             bytes += bytes_of(&messages);
             if self.gathered.len() + messages.len() > self.limits.messages || bytes > self.limits.bytes {
-                self.waiting = Some(messages);
+                self.did_not_fit = Some(messages);
                 break;
             }
             self.gathered.extend(messages);
@@ -55,43 +55,43 @@ impl Batches {
     }
 
     /// Everything that is left, now.
-    pub(super) fn rest(&mut self) -> Vec<Held> {
-        self.from.close();
+    pub(super) fn rest(&mut self) -> Vec<HeldMessage> {
+        self.from_receivers.close();
         let mut rest = std::mem::take(&mut self.gathered);
-        rest.extend(self.waiting.take().unwrap_or_default());
-        while let Ok(messages) = self.from.try_recv() {
+        rest.extend(self.did_not_fit.take().unwrap_or_default());
+        while let Ok(messages) = self.from_receivers.try_recv() {
             rest.extend(messages);
         }
         rest
     }
 }
 
-fn bytes_of(messages: &[Held]) -> usize {
-    messages.iter().map(|held| held.message.body.0.len()).sum()
+fn bytes_of(messages: &[HeldMessage]) -> usize {
+    messages.iter().map(|held| held.message.id.len() + held.message.body.0.len()).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::in_flight::{Budget, InFlight};
     use crate::message::{Body, Message};
+    use crate::pipeline::held::hold;
+    use crate::telemetry::tally::Tally;
+    use flow_control::{Budget, InFlight};
     use std::sync::Arc;
 
-    async fn received(sizes: &[usize]) -> Vec<Held> {
-        let (budget, in_flight) = (Arc::new(Budget::new(100, 100)), Arc::new(InFlight::default()));
-        let permits = budget.reserve(sizes.len()).await.into_permits(sizes);
-        let held = |(bytes, permit): (&usize, _)| {
-            let message = Message {
-                id: String::new(),
-                receipt_handle: "".into(),
-                body: Body(vec![b'x'; *bytes]),
-                sent_at: None,
-                receive_count: None,
-            };
-            let now = std::time::Instant::now();
-            Held::new(message, in_flight.enter("".into(), *bytes, permit, now, Duration::ZERO))
+    async fn received(sizes: &[usize]) -> Vec<HeldMessage> {
+        let budget = Arc::new(Budget::new(100, 100, 100));
+        let message = |bytes: &usize| Message {
+            id: String::new(),
+            receipt_handle: "".into(),
+            body: Body(vec![b'x'; *bytes]),
+            sent_at: None,
+            receive_count: None,
         };
-        sizes.iter().zip(permits).map(held).collect()
+        let in_flight = Arc::new(InFlight::new(Duration::ZERO, Duration::ZERO));
+        let reservation = budget.reserve(sizes.len()).await;
+        let messages = sizes.iter().map(message).collect();
+        hold(messages, reservation, std::time::Instant::now(), &in_flight, &Tally::new())
     }
 
     async fn batches(limits: Limits, receives: &[&[usize]]) -> Vec<Vec<usize>> {

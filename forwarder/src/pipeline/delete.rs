@@ -1,13 +1,13 @@
 //! Deleting: a message leaves the queue once the commit that stores it is durable.
 
-use super::backoff::Backoff;
-use super::held::{Held, receipt_handles};
+use super::held::{HeldMessage, receipt_handles};
 use super::outage::Outages;
 use super::release::Releases;
 use super::shutdown::Stop;
-use crate::queue::{Queue, Settled, chunks};
+use crate::queue::{Outcome, Queue, chunks};
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tally::Tally;
+use flow_control::Backoff;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -30,9 +30,9 @@ pub(super) struct Deletes {
 
 impl Deletes {
     /// Deletes a committed batch, in chunks of ten, all at once and in the background.
-    pub(super) fn spawn(&self, batch: Vec<Held>) {
+    pub(super) fn spawn(&self, batch: Vec<HeldMessage>) {
         for chunk in chunks(batch) {
-            self.under_way.spawn(self.clone().delete(chunk));
+            self.under_way.spawn(self.outages.clone().watched(self.clone().delete(chunk)));
         }
     }
 
@@ -43,35 +43,37 @@ impl Deletes {
     }
 
     /// Tries until all are gone, or time is up. A message that can't be deleted comes again, as a duplicate.
-    async fn delete(self, mut messages: Vec<Held>) {
-        let settling = &self.stop.settling;
+    async fn delete(self, mut messages: Vec<HeldMessage>) {
+        let release_now = &self.stop.release_now;
         let mut backoff = Backoff::default();
         while !messages.is_empty() {
-            if settling.run_until_cancelled(self.try_once(&mut messages)).await != Some(true) {
+            if release_now.run_until_cancelled(self.try_once(&mut messages)).await != Some(true) {
                 return self.releases.add(messages);
             }
             if !messages.is_empty() {
-                settling.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
+                release_now.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
             }
         }
     }
 
-    /// Keeps those that are worth trying again; `false` when everything ends.
-    async fn try_once(&self, messages: &mut Vec<Held>) -> bool {
+    /// Tries once. Those that failed and are worth trying again stay in `messages`. `false` if an error has
+    /// ended everything.
+    async fn try_once(&self, messages: &mut Vec<HeldMessage>) -> bool {
         let deleted = {
             let _permit = self.calls.acquire().await;
-            // In a box: the future of an SDK call is large, and many more wait for a permit than have one.
+            // The future of an SDK call is large, and many more deletes wait for a permit than have one: in a
+            // box, only those that have one take its memory.
             Box::pin(self.queue.delete(&receipt_handles(messages))).await
         };
-        let settled = match deleted {
-            Ok(settled) => settled,
+        let outcomes = match deleted {
+            Ok(outcomes) => outcomes,
             Err(error) => {
                 self.tally.delete_failures.inc_by(messages.len() as u64);
                 return !self.outages.ends_on(error);
             }
         };
-        let count = |wanted| settled.iter().filter(|settled| **settled == wanted).count();
-        let (deleted, failed, lost) = (count(Settled::Done), count(Settled::Failed), count(Settled::Lost));
+        let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+        let (deleted, failed, lost) = (count(Outcome::Done), count(Outcome::Failed), count(Outcome::Lost));
         self.tally.deleted.inc_by(deleted as u64);
         self.progress.done(deleted);
         self.tally.delete_failures.inc_by((failed + lost) as u64);
@@ -83,8 +85,8 @@ impl Deletes {
                 "the queue did not delete some messages: their receipt handles have expired; they come again as duplicates",
             );
         }
-        let mut settled = settled.into_iter();
-        messages.retain(|_| settled.next() == Some(Settled::Failed));
+        let mut outcomes = outcomes.into_iter();
+        messages.retain(|_| outcomes.next() == Some(Outcome::Failed));
         true
     }
 }

@@ -1,12 +1,11 @@
 //! Draining: is the queue empty?
 
-use super::backoff::Backoff;
 use super::outage::Outages;
 use super::shutdown::Stop;
 use crate::error::{End, Error, Kind};
-use crate::in_flight::InFlight;
 use crate::queue::Queue;
 use crate::telemetry::progress::Progress;
+use flow_control::{Backoff, InFlight};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,8 +28,7 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Stops receiving when the queue is seen empty twice: no message visible, delayed or in flight, at this
-    /// forwarder or at another consumer. It is an error if receiving is stopped
-    /// before that.
+    /// forwarder or at another consumer. It is an error if receiving is stopped before that.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
         let mut seen_empty = 0;
@@ -62,15 +60,15 @@ impl Drain {
                     if self.outages.ends_on(error) {
                         return;
                     }
-                    backoff.next()
+                    backoff.next_wait()
                 }
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.stop.receiving.cancelled() => return self.outages.ended_by(unfinished()),
+                () = self.stop.stop_receiving.cancelled() => return self.outages.ended_by(unfinished()),
             }
         }
-        self.stop.receiving.cancel();
+        self.stop.stop_receiving.cancel();
     }
 }
 
@@ -83,5 +81,5 @@ pub(super) fn unfinished() -> Error {
 pub(super) async fn time_out(after: Duration, stop: Stop) {
     tokio::time::sleep(after).await;
     tracing::warn!("the drain has taken --drain-timeout: receiving no more, settling what is held");
-    stop.receiving.cancel();
+    stop.stop_receiving.cancel();
 }

@@ -1,13 +1,13 @@
 //! Maintenance: `pgmask.maintain()` empties what the ledger need not remember any more. Each forwarder calls it
 //! at its start and every few hours; beside other forwarders it finds nothing left to do.
 
-use super::backoff::jittered;
 use super::outage::Outages;
 use crate::database::Pool;
-use crate::error::{End, Error};
+use crate::error::Error;
+use flow_control::jittered;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// The time between two calls, at most; half of it at least.
 const INTERVAL: Duration = Duration::from_secs(6 * 3600);
@@ -38,19 +38,12 @@ impl Maintenance {
     }
 
     async fn call(&self) -> Result<(), Error> {
-        let lease = self.pool.lease(true, |error| self.outages.report(error)).await?;
-        match timeout(self.statement_timeout, lease.database.maintain()).await {
-            Ok(maintained) => {
-                let (slots_emptied, rows_deleted) = maintained?;
-                tracing::debug!(slots_emptied, rows_deleted, "ledger maintained");
-                lease.give_back();
-                Ok(())
-            }
-            Err(_) => {
-                lease.database.cancel().await;
-                let text = format!("pgmask.maintain() took longer than {:?}", self.statement_timeout);
-                Err(Error::transient(End::Database, text))
-            }
-        }
+        let in_use = self.pool.take(true, |error| self.outages.report(error)).await?;
+        let database = &in_use.connection;
+        let (slots_emptied, rows_deleted) =
+            database.within(self.statement_timeout, database.maintain()).await?;
+        tracing::debug!(slots_emptied, rows_deleted, "ledger maintained");
+        in_use.give_back();
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::shutdown::Stop;
 use crate::error::{End, Error};
 use crate::telemetry::tally::Tally;
+use safe_output::Throttle;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,18 +20,30 @@ pub(super) struct Outages {
     drain: bool,
     stop: Stop,
     tally: Arc<Tally>,
-    /// Which texts were logged when.
-    reported: Mutex<HashMap<String, Instant>>,
-    /// Since when each end has been out, and what the tally said then.
-    since: Mutex<HashMap<End, (Instant, u64)>>,
+    throttle: Throttle,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen of errors so far.
+#[derive(Default)]
+struct Seen {
+    outages: HashMap<End, Outage>,
     /// The error that ended everything.
-    fatal: Mutex<Option<Error>>,
+    fatal: Option<Error>,
+}
+
+/// An end is out.
+struct Outage {
+    /// Since when, or since when nothing has moved.
+    since: Instant,
+    /// What [`Tally::moved`] said then.
+    moved: u64,
 }
 
 impl Outages {
     pub(super) fn new(drain: bool, stop: Stop, tally: Arc<Tally>) -> Self {
-        let (reported, since, fatal) = Default::default();
-        Self { drain, stop, tally, reported, since, fatal }
+        let throttle = Throttle::new(REPORT_AGAIN_AFTER, MOST_REPORTED);
+        Self { drain, stop, tally, throttle, seen: Mutex::default() }
     }
 
     /// Takes note of an error. `false`: wait and try again. `true`: it ended everything, which only a drain
@@ -48,7 +61,7 @@ impl Outages {
     /// Logs an error that is waited out, unless the same was logged within the last minute.
     pub(super) fn report(&self, error: &Error) {
         let text = error.to_string();
-        if !self.is_new(&text) {
+        if !self.throttle.lets_through(&text) {
             return;
         }
         if error.kind.may_pass() {
@@ -60,59 +73,84 @@ impl Outages {
 
     /// Logs a warning, unless the same was logged within the last minute.
     pub(super) fn warn(&self, text: &str) {
-        if self.is_new(text) {
+        if self.throttle.lets_through(text) {
             tracing::warn!("{text}");
         }
     }
 
-    fn is_new(&self, text: &str) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        reported.retain(|_, at| at.elapsed() < REPORT_AGAIN_AFTER);
-        let is_new = reported.len() < MOST_REPORTED && !reported.contains_key(text);
-        if is_new {
-            reported.insert(text.to_owned(), Instant::now());
-        }
-        is_new
-    }
-
     /// Everything ends because of this error. The first one counts.
     pub(super) fn ended_by(&self, error: Error) {
-        self.fatal().get_or_insert(error);
+        self.seen().fatal.get_or_insert(error);
     }
 
     /// Ends everything at once; what is in flight is made visible again.
     pub(super) fn end_with(&self, error: Error) {
         self.ended_by(error);
-        self.stop.receiving.cancel();
-        self.stop.settling.cancel();
+        self.stop.stop_receiving.cancel();
+        self.stop.release_now.cancel();
+    }
+
+    /// Runs a task. A panic in it, or in what it calls, is a defect that ends everything.
+    pub(super) async fn watched<T>(self: Arc<Self>, task: impl Future<Output = T>) -> T {
+        let _watch = Watch(self);
+        task.await
     }
 
     /// Whether an end has been out, and nothing has moved, for longer than a drain waits.
     fn lasts(&self, end: End) -> bool {
         let (now, moved) = (Instant::now(), self.tally.moved());
-        let mut since = self.since();
-        let out = since.entry(end).or_insert((now, moved));
-        if out.1 != moved {
-            *out = (now, moved);
+        let mut seen = self.seen();
+        let outage = seen.outages.entry(end).or_insert(Outage { since: now, moved });
+        if outage.moved != moved {
+            *outage = Outage { since: now, moved };
         }
-        now - out.0 > DRAIN_PATIENCE
+        now - outage.since > DRAIN_PATIENCE
     }
 
     /// An end has done what it was asked for: its outage is over.
     pub(super) fn over(&self, end: End) {
-        self.since().remove(&end);
+        self.seen().outages.remove(&end);
     }
 
     /// The error that ended everything, if one did.
     pub(super) fn take_fatal(&self) -> Option<Error> {
-        self.fatal().take()
+        self.seen().fatal.take()
     }
 
-    fn since(&self) -> MutexGuard<'_, HashMap<End, (Instant, u64)>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn fatal(&self) -> MutexGuard<'_, Option<Error>> {
-        self.fatal.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a watched task holds.
+struct Watch(Arc<Outages>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end_with(Error::panicked());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// A panic in the task that renews was not noticed: messages came again while they were held.
+    #[tokio::test]
+    async fn a_panic_in_a_watched_task_ends_everything_as_a_defect() {
+        let stop = Stop::default();
+        let outages = Arc::new(Outages::new(false, stop.clone(), Arc::new(Tally::new())));
+        tokio::spawn(outages.clone().watched(async {})).await.unwrap();
+        assert!(!stop.stop_receiving.is_cancelled() && outages.take_fatal().is_none());
+        let task = async {
+            tokio::task::yield_now().await;
+            panic!("on purpose");
+        };
+        tokio::spawn(outages.clone().watched(task)).await.unwrap_err();
+        assert!(stop.stop_receiving.is_cancelled() && stop.release_now.is_cancelled());
+        assert_eq!(outages.take_fatal().map(|error| error.kind), Some(Kind::Defect));
     }
 }

@@ -1,21 +1,22 @@
 //! Renewing: what is in flight stays hidden from other consumers, however long the database takes.
 
 use super::outage::Outages;
-use crate::in_flight::{Due, InFlight};
-use crate::queue::{Queue, Settled, chunks};
+use crate::queue::{Outcome, Queue, chunks};
+use flow_control::{Due, InFlight};
+use futures_util::{StreamExt, stream};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 
 /// How many calls are under way at once.
 const CALLS: usize = 16;
 /// How often to look, at most and at least.
-const LOOK: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
+const LOOK: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
 
 /// What renewing works with.
-#[derive(Clone)]
 pub(super) struct Renewing {
     pub(super) queue: Queue,
+    pub(super) visibility_timeout: Duration,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) outages: Arc<Outages>,
 }
@@ -23,33 +24,27 @@ pub(super) struct Renewing {
 impl Renewing {
     /// Renews the visibility timeout of everything in flight at half time, without an end.
     pub(super) async fn run(self) {
-        let hidden = self.queue.visibility_timeout();
         loop {
             // Often enough to be in time after a look that came just too early, and after a failure.
-            tokio::time::sleep((hidden / 16).clamp(*LOOK.start(), *LOOK.end())).await;
-            let mut calls = JoinSet::new();
-            for chunk in chunks(self.in_flight.due(Instant::now(), hidden)) {
-                if calls.len() == CALLS {
-                    calls.join_next().await;
-                }
-                calls.spawn(self.clone().renew(chunk, hidden));
-            }
-            calls.join_all().await;
+            tokio::time::sleep((self.visibility_timeout / 16).clamp(*LOOK.start(), *LOOK.end())).await;
+            let due = stream::iter(chunks(self.in_flight.due(Instant::now())));
+            due.for_each_concurrent(CALLS, |due| self.renew(due)).await;
         }
     }
 
-    /// What fails is still due at the next look.
-    async fn renew(self, due: Vec<Due>, hidden: Duration) {
+    /// What fails is still due at the next look. What is lost comes again, or is gone.
+    async fn renew(&self, due: Vec<Due>) {
         let now = Instant::now();
-        let handles: Vec<&str> = due.iter().map(|due| &*due.receipt_handle).collect();
-        match self.queue.change_visibility(&handles, hidden).await {
-            Ok(settled) => {
-                let those = |wanted| {
-                    let of_kind = due.iter().zip(&settled).filter(move |(_, settled)| **settled == wanted);
-                    of_kind.map(|(due, _)| due)
-                };
-                self.in_flight.renewed(those(Settled::Done), now, hidden);
-                self.in_flight.lost(those(Settled::Lost));
+        let handles: Vec<&str> = due.iter().map(|due| &*due.handle).collect();
+        match self.queue.change_visibility(&handles, self.visibility_timeout).await {
+            Ok(outcomes) => {
+                for (due, outcome) in due.iter().zip(outcomes) {
+                    match outcome {
+                        Outcome::Done => self.in_flight.renewed(due, Some(now)),
+                        Outcome::Lost => self.in_flight.renewed(due, None),
+                        Outcome::Failed => {}
+                    }
+                }
             }
             Err(error) => self.outages.report(&error),
         }

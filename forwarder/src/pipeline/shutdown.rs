@@ -10,18 +10,18 @@ use tokio_util::sync::CancellationToken;
 /// Process managers and terminals may deliver one signal twice: within this time it is the same one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// What is left of the end, releasing above all, takes less than this.
+/// What comes after the grace time, releasing above all, takes less than this.
 const RELEASED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Moments that the parts of the pipeline can wait for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
-    /// Receive no more, and settle what is in flight.
-    pub(crate) receiving: CancellationToken,
-    /// Time is up: release what is in flight.
-    pub(crate) settling: CancellationToken,
-    /// Leave everything as it is.
-    pub(crate) everything: CancellationToken,
+    /// Receive no more; store and delete what is in flight.
+    pub(crate) stop_receiving: CancellationToken,
+    /// Time is up: make visible again what is in flight.
+    pub(crate) release_now: CancellationToken,
+    /// Leave everything as it is, and exit.
+    pub(crate) exit_now: CancellationToken,
     /// The later signal.
     ended_by: Arc<OnceLock<SignalKind>>,
 }
@@ -55,23 +55,23 @@ pub(crate) fn on_signal(grace: Duration) -> Result<Stop, Error> {
                 None => {
                     tracing::info!("asked to stop: receiving no more, settling what is held");
                     first = Some(Instant::now());
-                    asked.receiving.cancel();
+                    asked.stop_receiving.cancel();
                 }
                 Some(first) if first.elapsed() < SAME_SIGNAL => {}
                 Some(_) => {
                     let _ = asked.ended_by.set(kind);
-                    asked.everything.cancel();
+                    asked.exit_now.cancel();
                 }
             }
         }
     });
     let stopped = stop.clone();
     tokio::spawn(async move {
-        stopped.receiving.cancelled().await;
+        stopped.stop_receiving.cancelled().await;
         sleep(grace).await;
-        stopped.settling.cancel();
+        stopped.release_now.cancel();
         sleep(RELEASED_WITHIN).await;
-        stopped.everything.cancel();
+        stopped.exit_now.cancel();
     });
     Ok(stop)
 }

@@ -1,15 +1,15 @@
 //! Writers: each hands a batch to the database, and tries again until it is committed.
 
-use super::backoff::Backoff;
 use super::batch::Batches;
 use super::delete::Deletes;
 use super::outage::Outages;
 use super::release::Releases;
 use super::shutdown::Stop;
-use crate::database::{Counts, Failing, Pool};
+use crate::database::{self, Counts, Failing, Pool};
 use crate::error::{End, Error};
 use crate::message::Message;
 use crate::telemetry::tally::Tally;
+use flow_control::Backoff;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -35,13 +35,13 @@ impl Writer {
             // One writer gathers while others write.
             let batch = tokio::select! {
                 batch = async { self.batches.lock().await.next().await } => batch,
-                () = self.stop.settling.cancelled() => return,
+                () = self.stop.release_now.cancelled() => return,
             };
             let Some(batch) = batch else { return };
             let messages: Vec<&Message> = batch.iter().map(|held| &held.message).collect();
             let committed = tokio::select! {
                 committed = self.commit(&messages) => committed,
-                () = self.stop.settling.cancelled() => false,
+                () = self.stop.release_now.cancelled() => false,
             };
             if !committed {
                 return self.releases.add(batch);
@@ -71,11 +71,11 @@ impl Writer {
                 }
                 Err(error) => {
                     self.tally.database_error(&error);
-                    failing = Some(self.pool.failing(&error));
+                    failing = Some(database::failing(&self.pool, &error));
                     if self.outages.ends_on(error) {
                         return false;
                     }
-                    tokio::time::sleep(backoff.next()).await;
+                    tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
         }
@@ -88,18 +88,10 @@ impl Writer {
             self.tally.database_error(error);
             self.outages.report(error);
         };
-        let lease = self.pool.lease(failing, tell).await?;
-        match tokio::time::timeout(self.statement_timeout, lease.database.take_in(batch)).await {
-            Ok(counts) => {
-                let counts = counts?;
-                lease.give_back();
-                Ok(counts)
-            }
-            Err(_) => {
-                lease.database.cancel().await;
-                let text = format!("the database gave no answer within {:?}", self.statement_timeout);
-                Err(Error::transient(End::Database, text))
-            }
-        }
+        let in_use = self.pool.take(failing, tell).await?;
+        let database = &in_use.connection;
+        let counts = database.within(self.statement_timeout, database.ingest(batch)).await?;
+        in_use.give_back();
+        Ok(counts)
     }
 }

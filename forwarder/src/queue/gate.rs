@@ -1,12 +1,12 @@
 //! Between the SDK and the network: the answer to a receive is read once the budget has room for it, and
 //! the endpoint is remembered that requests are sent to.
 
-use crate::in_flight::Reservation;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use std::sync::{Arc, Mutex, PoisonError};
+use flow_control::Reservation;
+use std::sync::{Arc, OnceLock};
 
 tokio::task_local! {
     /// What the receive that this task has under way has of the budget. Other calls have nothing of it.
@@ -18,24 +18,9 @@ pub(super) async fn within<T>(reservation: Reservation, receive: impl Future<Out
     RESERVATION.scope(reservation, receive).await
 }
 
-/// The endpoint of the last request, as in `http://127.0.0.1:4566`. Flags, environment and profiles together
-/// decide in the SDK which it is.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Endpoint(Arc<Mutex<String>>);
-
-impl Endpoint {
-    fn remember(&self, uri: &str) {
-        let endpoint = endpoint_of(uri);
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != endpoint {
-            *last = endpoint;
-        }
-    }
-
-    pub(super) fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// The endpoint that requests are sent to, as in `http://127.0.0.1:4566`, known from the first one on: flags,
+/// environment and profiles together decide in the SDK which it is.
+pub(super) type Endpoint = Arc<OnceLock<String>>;
 
 /// Scheme, host and port of a URL. A name and a password before the host are left out.
 pub(super) fn endpoint_of(url: &str) -> String {
@@ -60,13 +45,14 @@ struct Gate {
 
 impl HttpConnector for Gate {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        self.endpoint.remember(request.uri());
+        self.endpoint.get_or_init(|| endpoint_of(request.uri()));
         let answer = self.inner.call(request);
         let Ok(reservation) = RESERVATION.try_with(Clone::clone) else { return answer };
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
+            // SQS always says the length; some emulators don't.
             let length = answer.headers().get("content-length").and_then(|length| length.parse().ok());
-            reservation.answer(length).await;
+            reservation.wait_until_readable(length).await;
             Ok(answer)
         })
     }

@@ -1,6 +1,6 @@
 //! What an error of the SDK means: its kind, by the error code of SQS or by the type of its cause.
 
-use crate::error::{End, Error, Kind};
+use crate::error::{End, Error, Kind, causes};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
@@ -14,17 +14,17 @@ const MOST_SHOWN: usize = 300;
 const SETTINGS: &str =
     "Check the AWS settings: credentials, AWS_REGION, and AWS_ENDPOINT_URL, which looks like https://host.";
 
-/// Gives an error of a call its kind. The endpoint is the one that was asked, as far as one is known.
-pub(super) fn sort<E, R>(error: SdkError<E, R>, call: &str, endpoint: &str) -> Error
+/// Gives an error of a call its kind. The endpoint is the one that was asked, if it is known.
+pub(super) fn classify<E, R>(error: SdkError<E, R>, call: &str, endpoint: Option<&str>) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     let call = match endpoint {
-        "" => call.to_owned(),
-        _ => format!("{call} at {endpoint}"),
+        None => call.to_owned(),
+        Some(endpoint) => format!("{call} at {endpoint}"),
     };
-    let sorted = match &error {
+    let classified = match &error {
         SdkError::ServiceError(service) => refused(
             service.err().code().unwrap_or("no error code"),
             service.err().message().unwrap_or("no message"),
@@ -35,7 +35,7 @@ where
         SdkError::DispatchFailure(failure) if failure.is_other() => not_sent(&error, &call),
         _ => unreachable(&error, &call),
     };
-    sorted.caused_by(error)
+    classified.caused_by(error)
 }
 
 /// Whether an error is the queue's answer to the calls that open it, so that it took the credentials.
@@ -65,12 +65,12 @@ fn unreachable(error: &(dyn std::error::Error + 'static), call: &str) -> Error {
 fn refused(code: &str, text: &str, call: &str) -> Error {
     let text: String = text.trim_end_matches('.').chars().take(MOST_SHOWN).collect();
     let text = format!("the queue refuses {call}: {code}: {text}");
-    let sorted = |kind| Error::new(kind, Some(End::Queue), text);
+    let of_kind = |kind| Error::new(kind, Some(End::Queue), text);
     // The JSON protocol says QueueDoesNotExist, the Query protocol NonExistentQueue with a prefix.
     match code.rsplit(['.', '#']).next().unwrap_or(code) {
-        "QueueDoesNotExist" | "NonExistentQueue" => sorted(Kind::SetUp)
+        "QueueDoesNotExist" | "NonExistentQueue" => of_kind(Kind::SetUp)
             .with_hint("Check the queue's name or URL, the region and the account, or create the queue."),
-        "AccessDenied" | "AccessDeniedException" => sorted(Kind::SetUp).with_hint(
+        "AccessDenied" | "AccessDeniedException" => of_kind(Kind::SetUp).with_hint(
             "Allow sqs:GetQueueUrl, sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility.",
         ),
         "InvalidClientTokenId"
@@ -80,17 +80,17 @@ fn refused(code: &str, text: &str, call: &str) -> Error {
         | "MissingAuthenticationToken"
         | "AuthFailure"
         | "ExpiredToken"
-        | "ExpiredTokenException" => sorted(Kind::Credentials).with_hint(CREDENTIALS),
-        WRONG_PROTOCOL => sorted(Kind::SetUp).with_hint(
+        | "ExpiredTokenException" => of_kind(Kind::Credentials).with_hint(CREDENTIALS),
+        WRONG_PROTOCOL => of_kind(Kind::SetUp).with_hint(
             "Set --sqs-protocol (FORWARDER_SQS_PROTOCOL) to auto, or to the protocol that this server speaks.",
         ),
         "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidState" | "KmsNotFound" | "KmsOptInRequired" => {
-            sorted(Kind::SetUp).with_hint("Check the queue's KMS key, and allow kms:Decrypt.")
+            of_kind(Kind::SetUp).with_hint("Check the queue's KMS key, and allow kms:Decrypt.")
         }
         "InvalidAddress" | "InvalidParameterValue" => {
-            sorted(Kind::SetUp).with_hint("Check the queue's URL.")
+            of_kind(Kind::SetUp).with_hint("Check the queue's URL.")
         }
-        _ => sorted(Kind::Transient),
+        _ => of_kind(Kind::Transient),
     }
 }
 
@@ -132,13 +132,8 @@ fn not_sent(error: &(dyn std::error::Error + 'static), call: &str) -> Error {
 }
 
 /// What lies at the bottom of an error, in one line. Further up the SDK shows whole requests.
-fn last_causes(error: &dyn std::error::Error, most: usize) -> String {
-    let mut causes = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
+fn last_causes(error: &(dyn std::error::Error + 'static), most: usize) -> String {
+    let causes = causes(error);
     let last = causes[causes.len().saturating_sub(most)..].join(": ");
     last.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -49,45 +49,21 @@ impl Progress {
     }
 
     /// Where log lines go: above the bar.
-    pub(crate) fn writer(&self, json: bool) -> LogWriter {
-        LogWriter { bar: self.bar.clone(), json }
+    pub(crate) fn writer(&self) -> impl for<'w> MakeWriter<'w> + Send + Sync + 'static {
+        let bar = self.bar.clone();
+        move || LogWriter(bar.clone())
     }
 }
 
 /// Writes to stderr with the bar out of the way.
-#[derive(Clone)]
-pub(crate) struct LogWriter {
-    bar: ProgressBar,
-    json: bool,
-}
+struct LogWriter(ProgressBar);
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        if !self.json {
-            return self.bar.suspend(|| std::io::stderr().write(line));
-        }
-        // JSON writers escape the control characters below 0x20 alone.
-        let text = String::from_utf8_lossy(line);
-        let mut escaped = String::with_capacity(line.len());
-        for character in text.chars() {
-            match character {
-                '\u{7f}'..='\u{9f}' => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
-                _ => escaped.push(character),
-            }
-        }
-        self.bar.suspend(|| std::io::stderr().write_all(escaped.as_bytes()))?;
-        Ok(line.len())
+        self.0.suspend(|| std::io::stderr().write(line))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
-    }
-}
-
-impl MakeWriter<'_> for LogWriter {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

@@ -7,7 +7,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Counters that every part of the pipeline adds to.
@@ -26,18 +25,6 @@ pub(crate) struct Tally {
     batch_messages: Histogram,
     batch_duration: Histogram,
     lag: Histogram,
-}
-
-/// The line that the forwarder prints on stdout at its end.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Summary {
-    received: u64,
-    inserted: u64,
-    duplicate: u64,
-    quarantined: u64,
-    deleted: u64,
-    released: u64,
-    seconds: f64,
 }
 
 impl Tally {
@@ -65,7 +52,11 @@ impl Tally {
             ("received", "Messages received", &self.received),
             ("inserted", "Messages that became rows", &self.inserted),
             ("duplicate", "Messages that were taken in before", &self.duplicate),
-            ("quarantined", "Messages that are no logins, kept in quarantine", &self.quarantined),
+            (
+                "quarantined",
+                "Messages put into the quarantine: no logins, or refused by the login table",
+                &self.quarantined,
+            ),
             ("deleted", "Messages deleted from the queue", &self.deleted),
             ("released", "Messages made visible again", &self.released),
             ("delete_failures", "Tries to delete a message that failed", &self.delete_failures),
@@ -76,7 +67,7 @@ impl Tally {
         let help = "Failures of the database by class of SQLSTATE, 08 for a lost connection";
         metrics.register("database_errors", help, self.database_errors.clone());
         metrics.register("batch_messages", "Messages in a batch", self.batch_messages.clone());
-        let help = "Time from a batch's start to its commit";
+        let help = "Time from the start of the try that succeeded to the commit of a batch";
         metrics.register_with_unit("batch_duration", help, Unit::Seconds, self.batch_duration.clone());
         let help = "Time from a message's SentTimestamp to its commit, for the oldest message of a batch";
         metrics.register_with_unit("lag", help, Unit::Seconds, self.lag.clone());
@@ -109,21 +100,14 @@ impl Tally {
         counters.into_iter().map(Counter::get).sum()
     }
 
-    pub(crate) fn summary(&self) -> Summary {
-        Summary {
-            received: self.received.get(),
-            inserted: self.inserted.get(),
-            duplicate: self.duplicate.get(),
-            quarantined: self.quarantined.get(),
-            deleted: self.deleted.get(),
-            released: self.released.get(),
-            seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-        }
-    }
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| std::fmt::Error)?)
+    /// The line of JSON that the forwarder prints on stdout at its end.
+    pub(crate) fn summary(&self) -> String {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let counters = [&self.received, &self.inserted, &self.duplicate, &self.quarantined];
+        let [received, inserted, duplicate, quarantined] = counters.map(Counter::get);
+        let [deleted, released] = [&self.deleted, &self.released].map(Counter::get);
+        format!(
+            r#"{{"received":{received},"inserted":{inserted},"duplicate":{duplicate},"quarantined":{quarantined},"deleted":{deleted},"released":{released},"seconds":{seconds:.3}}}"#
+        )
     }
 }

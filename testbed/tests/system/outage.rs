@@ -225,6 +225,47 @@ async fn a_locked_table_leaves_nothing_waiting_at_the_server() {
     wait_until("it is ready again", is_ready).await.unwrap();
 }
 
+/// A receive that had waited for room was sent although the database had failed meanwhile: its messages used
+/// up a receive count, and could not be stored.
+#[tokio::test]
+async fn room_that_comes_free_in_an_outage_is_not_used() {
+    let way = Way::new("room_in_outage").await;
+    let to_queue = Proxy::before(localstack().await.port()).await.unwrap();
+    let entry = |id| format!(r#"{{"Id":"{id}","Code":"InternalError","SenderFault":false}}"#);
+    let failed: Vec<String> = (0..10).map(entry).collect();
+    let answer = format!(r#"{{"Successful":[],"Failed":[{}]}}"#, failed.join(","));
+    to_queue.set(Fault::answer("DeleteMessageBatch", "200 OK", &answer));
+    let to_database = Proxy::before(cluster().await.port()).await.unwrap();
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", to_database.port(), way.name);
+    let mut command = way.forwarder().await;
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", to_queue.port()));
+    command.env("DATABASE_URL", url);
+    command.args(["--receivers=3", "--writers=1", "--max-in-flight=20"]);
+    let running = Running::start(command).unwrap();
+    let is = |name: &'static str, least: u64| {
+        let running = &running;
+        async move { running.metric(name).await >= least }
+    };
+    const RECEIVED: &str = "pg_mask_forwarder_received_total";
+    const ERRORS: &str = "pg_mask_forwarder_database_errors_total{class=\"08\"}";
+
+    // Ten are stored and can't be deleted; one receiver waits for more, and two for room.
+    way.queue.send(&logins(0..10)).await.unwrap();
+    way.rows(10).await;
+    to_database.set(Fault::Refuse);
+    way.queue.send(&logins(10..20)).await.unwrap();
+    wait_until("ten more are held", || is(RECEIVED, 20)).await.unwrap();
+    wait_until("the database is out", || is(ERRORS, 1)).await.unwrap();
+    way.queue.send(&logins(20..30)).await.unwrap();
+    to_queue.set(Fault::None);
+    wait_until("there is room", || is("pg_mask_forwarder_deleted_total", 10)).await.unwrap();
+    let errors = running.metric(ERRORS).await;
+    wait_until("the writer has tried again", || is(ERRORS, errors + 2)).await.unwrap();
+    assert_eq!(running.metric(RECEIVED).await, 20);
+    to_database.set(Fault::None);
+    recovers(&way, running, 30).await;
+}
+
 /// Too many messages in flight, of all consumers of a queue together, are no failure of the queue.
 #[tokio::test]
 async fn a_queue_that_is_over_its_limit_is_waited_for() {
