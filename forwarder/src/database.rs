@@ -1,4 +1,4 @@
-//! The database: [`connection`] has the one function that takes messages in, [`pool`] the connections that
+//! The database: [`connection`] has the one function that takes messages in, [`mod@pool`] the connections that
 //! writers share, and [`refusal`] says what an error means. [`pg_settings`] connects.
 
 mod connection;
