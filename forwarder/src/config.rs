@@ -4,7 +4,7 @@ use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use safe_output::usage::{self, Expected, number, size, time};
+use safe_output::usage::{self, Expected, any_time, number, size, time};
 use sqs_query::Choice;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -250,10 +250,6 @@ impl Config {
 const MOST_BATCH_MESSAGES: usize = 100_000;
 const MOST_BATCH_BYTES: usize = 64 << 20;
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn any_time() -> impl Fn(&str) -> Result<Duration, Expected> + Clone {
-    time(Duration::ZERO..=Duration::MAX, "a time")
-}
 
 /// SQS allows 0 to 43,200 seconds, and whole ones. With 0 a message would come again at once.
 fn visibility_timeout(text: &str) -> Result<Duration, Expected> {

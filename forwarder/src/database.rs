@@ -1,4 +1,4 @@
-//! The database: [`connection`] has the one function that takes messages in, [`mod@pool`] the connections that
+//! The database: [`connection`] has the one function that takes messages in, [`pool`] the connections that
 //! writers share, and [`refusal`] says what an error means. [`pg_settings`] connects.
 
 mod connection;
@@ -6,5 +6,5 @@ mod pool;
 mod refusal;
 
 pub(crate) use connection::{Counts, Database, settings};
-pub(crate) use pool::{Failing, Pool, failing, pool, try_out};
+pub(crate) use pool::{Failing, Opener, Pool, try_out};
 pub(crate) use refusal::sqlstate;

@@ -24,15 +24,6 @@ impl Body {
     }
 }
 
-impl From<sqs_query::Body> for Body {
-    fn from(body: sqs_query::Body) -> Self {
-        match body {
-            sqs_query::Body::Text(text) => Self(text.into_bytes()),
-            sqs_query::Body::Bytes(bytes) => Self(bytes),
-        }
-    }
-}
-
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} bytes", self.0.len())

@@ -26,7 +26,7 @@ mod shutdown;
 mod write;
 
 use crate::config::Config;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Opener, Pool};
 use crate::error::{Error, Kind};
 use crate::queue::{CALL_MESSAGES, LARGEST_ANSWER, LONG_POLL, LONGEST_HIDDEN, Queue};
 use crate::telemetry::metrics;
@@ -81,9 +81,8 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
     let Some((queue, database)) = open(config, &settings, &outages, &stop).await? else {
         return if config.drain { Err(drain::unfinished()) } else { Ok(()) };
     };
-    let protocol = queue.protocol();
-    tracing::info!(drain = config.drain, %protocol, "connected to the queue and the database");
-    let pool = database::pool(settings, config.writers, database);
+    tracing::info!(drain = config.drain, protocol = %queue.protocol(), "connected to the queue and the database");
+    let pool = Arc::new(Pool::new(Opener(settings), config.writers, database));
     metrics.connected(queue.clone(), pool.clone());
 
     let limits =

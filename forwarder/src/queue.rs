@@ -13,17 +13,17 @@ pub(crate) use refusal::{is_answered, is_over_limit};
 
 use crate::config::Config;
 use crate::error::{End, Error, Kind};
-use crate::message::{self, Message};
+use crate::message::{self, Body, Message};
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
-use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName, QueueAttributeName,
 };
 use flow_control::Reservation;
 use gate::Endpoint;
+use refusal::classify;
 use sqs_query::{Negotiation, Protocol};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -106,9 +106,7 @@ impl Queue {
             (Some(url), _) => url.clone(),
             (None, name) => {
                 let answer = client.get_queue_url().set_queue_name(name.clone()).send().await;
-                let answer = answer.map_err(|error| {
-                    refusal::classify(error, "GetQueueUrl", endpoint.get().map(String::as_str))
-                })?;
+                let answer = answer.map_err(|error| classify(error, "GetQueueUrl", &endpoint))?;
                 answer.queue_url.unwrap_or_default()
             }
         };
@@ -134,14 +132,6 @@ impl Queue {
         (named != asked).then(|| {
             format!("the queue's URL names {named}, and {asked} is asked; is AWS_ENDPOINT_URL or AWS_REGION right?")
         })
-    }
-
-    fn classify<E, R>(&self, error: SdkError<E, R>, call: &str) -> Error
-    where
-        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-        R: std::fmt::Debug + Send + Sync + 'static,
-    {
-        refusal::classify(error, call, self.endpoint.get().map(String::as_str))
     }
 
     /// The endpoint that requests go to.
@@ -180,7 +170,7 @@ impl Queue {
             .send();
         let answer = gate::within(reservation, receive)
             .await
-            .map_err(|error| self.classify(error, "ReceiveMessage"))?;
+            .map_err(|error| classify(error, "ReceiveMessage", &self.endpoint))?;
         let messages = answer.messages.unwrap_or_default();
         // There are permits for as many as were asked for. The others come again.
         if messages.len() > most {
@@ -203,7 +193,7 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| self.classify(error, "DeleteMessageBatch"))?;
+            .map_err(|error| classify(error, "DeleteMessageBatch", &self.endpoint))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(outcomes(receipt_handles.len(), successful, &answer.failed))
     }
@@ -228,7 +218,7 @@ impl Queue {
             .set_entries(receipt_handles.iter().enumerate().map(entry).collect::<Result<_, _>>().ok())
             .send()
             .await
-            .map_err(|error| self.classify(error, "ChangeMessageVisibilityBatch"))?;
+            .map_err(|error| classify(error, "ChangeMessageVisibilityBatch", &self.endpoint))?;
         let successful = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(outcomes(receipt_handles.len(), successful, &answer.failed))
     }
@@ -245,7 +235,7 @@ impl Queue {
             .set_attribute_names(Some(names.to_vec()))
             .send()
             .await
-            .map_err(|error| self.classify(error, "GetQueueAttributes"))?;
+            .map_err(|error| classify(error, "GetQueueAttributes", &self.endpoint))?;
         let attributes = answer.attributes.unwrap_or_default();
         Ok(attributes.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
     }
@@ -328,7 +318,7 @@ fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     Some(Message {
         id: message.message_id?,
         receipt_handle: message.receipt_handle?.into(),
-        body: sqs_query::Body::of(message.body.unwrap_or_default()).into(),
+        body: Body(sqs_query::Body::of(message.body.unwrap_or_default()).into_bytes()),
         sent_at,
         receive_count,
     })

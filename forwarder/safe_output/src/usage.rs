@@ -76,6 +76,11 @@ pub fn time(
     }
 }
 
+/// A parser of times of any length.
+pub fn any_time() -> impl Fn(&str) -> Result<Duration, Expected> + Clone {
+    time(Duration::ZERO..=Duration::MAX, "a time")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

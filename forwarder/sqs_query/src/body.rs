@@ -35,6 +35,15 @@ impl Body {
             None => Self::Text(text),
         }
     }
+
+    /// Its bytes, whatever it is.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// The text that stands for a body: itself if it is one.

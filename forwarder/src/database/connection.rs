@@ -1,6 +1,6 @@
 //! A connection to the database, and the one function that takes messages in.
 
-use super::refusal::{self, OTHER_VERSION};
+use super::refusal;
 use crate::config::DatabaseUrl;
 use crate::error::{End, Error, Kind};
 use crate::message::Message;
@@ -40,8 +40,8 @@ const FIND_EXTENSION: &str = "SELECT
         WHERE pg_catalog.current_setting(setting) <> safe)
     FROM pg_catalog.pg_extension WHERE extname = 'pg_mask'";
 
-// A single statement is its own transaction, so this works behind poolers, too, and the setting holds at its
-// commit: a message is deleted only once its row is on disk.
+/// Takes a batch in. A single statement is its own transaction, so this works behind poolers, too, and the
+/// setting holds at its commit: a message is deleted only once its row is on disk.
 const INGEST: &str = "SELECT inserted, duplicate, quarantined,
     pg_catalog.set_config('synchronous_commit', 'on', true)
     FROM pgmask.ingest_login_batch($1, $2, $3, $4)";
@@ -154,20 +154,14 @@ impl Database {
         })?;
         let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
         let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
-        counts().ok_or_else(|| {
-            let text = "the database gave no counts for a batch";
-            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
-        })
+        counts().ok_or_else(|| refusal::no_answer("the database gave no counts for a batch"))
     }
 
     /// Empties what the ledger need not remember: how many slots, and how many rows besides.
     pub(crate) async fn maintain(&self) -> Result<(i32, i64), Error> {
         let sql = "SELECT slots_emptied, rows_deleted FROM pgmask.maintain()";
         let rows = self.client().query_typed(sql, &[]).await?;
-        let row = rows.first().ok_or_else(|| {
-            let text = "pgmask.maintain() gave no answer";
-            Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
-        })?;
+        let row = rows.first().ok_or_else(|| refusal::no_answer("pgmask.maintain() gave no answer"))?;
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 }

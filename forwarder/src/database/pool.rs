@@ -13,12 +13,13 @@ pub(crate) type Pool = connection_pool::Pool<Opener>;
 /// A writer whose last attempt failed, until this is dropped.
 pub(crate) type Failing = connection_pool::Failing<Opener>;
 
-/// Opens connections.
-pub(crate) struct Opener(Settings);
+/// Opens connections with these settings.
+pub(crate) struct Opener(pub(crate) Settings);
 
 impl Manager for Opener {
     type Connection = Database;
     type Error = Error;
+    /// Of an error, which is kept elsewhere.
     type Reason = (Kind, String);
 
     async fn open(&self) -> Result<Database, Error> {
@@ -28,16 +29,6 @@ impl Manager for Opener {
     fn is_closed(database: &Database) -> bool {
         database.is_closed()
     }
-}
-
-/// A pool with a connection for each writer, of which one is open.
-pub(crate) fn pool(settings: Settings, writers: usize, first: Database) -> Arc<Pool> {
-    Arc::new(Pool::new(Opener(settings), writers, first))
-}
-
-/// A writer's attempt failed with this error.
-pub(crate) fn failing(pool: &Arc<Pool>, error: &Error) -> Failing {
-    pool.failing((error.kind, error.to_string()))
 }
 
 /// Whether batches are taken in: what writers found, else tried with an empty one.

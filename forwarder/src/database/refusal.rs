@@ -21,7 +21,7 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-pub(super) const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
+const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
 
 /// An error that a batch met. pg_mask says what to do about its own errors; these are PostgreSQL's, and what
 /// the forwarder's flags have to do with.
@@ -33,6 +33,11 @@ pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
         _ => return error.into(),
     };
     Error::from(error).with_hint(hint)
+}
+
+/// The extension answered otherwise than this forwarder expects.
+pub(super) fn no_answer(text: &str) -> Error {
+    Error::new(Kind::SetUp, Some(End::Database), text).with_hint(OTHER_VERSION)
 }
 
 /// A connection could not be made.

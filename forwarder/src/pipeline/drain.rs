@@ -45,10 +45,9 @@ impl Drain {
                     if !nothing_here || seen_empty > 0 {
                         log_wait_at = None;
                     } else if now >= *log_wait_at.get_or_insert(now + LOG_WAIT_AFTER) {
-                        let (in_flight, delayed) = (depth.in_flight, depth.delayed);
                         tracing::info!(
-                            in_flight,
-                            delayed,
+                            in_flight = depth.in_flight,
+                            delayed = depth.delayed,
                             "waiting for messages that are in flight at other consumers, or delayed"
                         );
                         log_wait_at = Some(now + LOG_WAIT_AGAIN_AFTER);

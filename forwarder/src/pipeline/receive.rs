@@ -26,6 +26,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 enum Received {
     /// So many messages, after so long.
     Messages(usize, Duration),
+    /// It failed, or the queue has too many messages in flight.
     Error,
     /// This receiver stops.
     Stopped,
@@ -114,11 +115,11 @@ impl Receiver {
                 // Not with the channel to the writers, which ends with the last receiver.
                 let (in_flight, tally) = (self.in_flight.clone(), self.tally.clone());
                 let releases = self.releases.clone();
-                self.releases.abandoned.spawn(async move {
+                self.releases.abandoned.spawn(self.outages.clone().watched(async move {
                     if let Ok(messages) = call.await {
                         releases.add(hold(messages, reservation, requested_at, &in_flight, &tally));
                     }
-                });
+                }));
                 return Received::Stopped;
             }
         };

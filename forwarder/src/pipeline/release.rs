@@ -24,12 +24,12 @@ pub(super) struct Releases {
     pub(super) outages: Arc<Outages>,
     pub(super) tally: Arc<Tally>,
     pub(super) messages: Mutex<Vec<HeldMessage>>,
-    /// Receives that are not waited for any more. They add what they bring nevertheless.
+    /// Receives that their receivers do not wait for any more. They add what they bring nevertheless.
     pub(super) abandoned: TaskTracker,
 }
 
 impl Releases {
-    /// These messages can't be settled.
+    /// These messages are to be made visible again.
     pub(super) fn add(&self, messages: Vec<HeldMessage>) {
         self.messages().extend(messages);
     }

@@ -38,7 +38,7 @@ impl Stop {
     }
 }
 
-/// Listens for SIGTERM and SIGINT. Settling may last for `grace` after receiving has stopped.
+/// Listens for SIGTERM and SIGINT. Storing and deleting may last for `grace` after receiving has stopped.
 pub(crate) fn on_signal(grace: Duration) -> Result<Stop, Error> {
     let stop = Stop::default();
     let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());

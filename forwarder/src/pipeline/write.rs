@@ -5,7 +5,7 @@ use super::delete::Deletes;
 use super::outage::Outages;
 use super::release::Releases;
 use super::shutdown::Stop;
-use crate::database::{self, Counts, Failing, Pool};
+use crate::database::{Counts, Failing, Pool};
 use crate::error::{End, Error};
 use crate::message::Message;
 use crate::telemetry::tally::Tally;
@@ -53,6 +53,7 @@ impl Writer {
     /// Tries until the batch is committed; `false` if everything ends before that.
     async fn commit(&self, batch: &[&Message]) -> bool {
         let mut backoff = Backoff::default();
+        // Until the batch is committed, the pool knows that this writer fails.
         let mut failing: Option<Failing> = None;
         loop {
             let start = Instant::now();
@@ -71,7 +72,7 @@ impl Writer {
                 }
                 Err(error) => {
                     self.tally.database_error(&error);
-                    failing = Some(database::failing(&self.pool, &error));
+                    failing = Some(self.pool.failing((error.kind, error.to_string())));
                     if self.outages.ends_on(error) {
                         return false;
                     }
@@ -81,8 +82,9 @@ impl Writer {
         }
     }
 
-    /// After an error the connection's state is not known, so it is closed. A statement that takes too long is
-    /// given up: the server may be gone. If it was committed nevertheless, the next try finds duplicates.
+    /// Hands the batch in once. After an error the connection's state is not known, so it is closed. A statement
+    /// that takes too long is given up: the server may be gone. If it was committed nevertheless, the next try
+    /// finds duplicates.
     async fn try_once(&self, batch: &[&Message], failing: bool) -> Result<Counts, Error> {
         let tell = |error: &Error| {
             self.tally.database_error(error);

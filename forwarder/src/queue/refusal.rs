@@ -1,5 +1,6 @@
 //! What an error of the SDK means: its kind, by the error code of SQS or by the type of its cause.
 
+use super::gate::Endpoint;
 use crate::error::{End, Error, Kind, causes};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
@@ -15,12 +16,12 @@ const SETTINGS: &str =
     "Check the AWS settings: credentials, AWS_REGION, and AWS_ENDPOINT_URL, which looks like https://host.";
 
 /// Gives an error of a call its kind. The endpoint is the one that was asked, if it is known.
-pub(super) fn classify<E, R>(error: SdkError<E, R>, call: &str, endpoint: Option<&str>) -> Error
+pub(super) fn classify<E, R>(error: SdkError<E, R>, call: &str, endpoint: &Endpoint) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    let call = match endpoint {
+    let call = match endpoint.get() {
         None => call.to_owned(),
         Some(endpoint) => format!("{call} at {endpoint}"),
     };

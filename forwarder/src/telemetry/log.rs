@@ -14,11 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// written, whatever level is asked for.
 pub(crate) fn start(config: &Config, progress: &Progress) {
     let ansi = std::io::stderr().is_terminal();
-    let format = match config.log_format {
-        Some(Format::Text) => log::Format::Text { ansi },
-        None if ansi => log::Format::Text { ansi },
-        Some(Format::Json) | None => log::Format::Json,
-    };
+    let is_text = config.log_format.map_or(ansi, |format| matches!(format, Format::Text));
+    let format = if is_text { log::Format::Text { ansi } } else { log::Format::Json };
     let own = ["forwarder", "pg_settings", "sqs_query"].map(|name| (name, config.log_level));
     let of_others = LevelFilter::from_level(config.log_level).min(LevelFilter::from_level(Level::WARN));
     let levels = Targets::new().with_default(of_others).with_targets(own);
