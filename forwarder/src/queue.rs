@@ -8,6 +8,7 @@ mod endpoint;
 mod gate;
 mod http;
 mod refusal;
+mod sdk_settings;
 
 pub(crate) use refusal::{is_answered, is_over_limit};
 
@@ -95,8 +96,7 @@ impl Queue {
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         endpoint::check()?;
         let http = http::client();
-        let behavior = aws_sdk_sqs::config::BehaviorVersion::latest();
-        let settings = aws_config::defaults(behavior).http_client(http.clone()).load().await;
+        let settings = sdk_settings::load(http.clone()).await?;
         let endpoint = Endpoint::default();
         let settings = settings.into_builder().http_client(gate::gated(http, endpoint.clone())).build();
         let negotiation = Arc::new(Negotiation::new(config.sqs_protocol));

@@ -83,10 +83,11 @@ impl Server {
             let element = if list.len() == 1 { list.first() } else { list.get(place) };
             element.filter(|element| !element.is_empty()).cloned()
         };
-        let wrong = |name| move || Error::Setting(format!("the database's {name} can't be read"));
+        let wrong = |what: &'static str| move || Error::Setting(format!("the database's {what}"));
         let server = |place| {
-            let address =
-                element(&addresses, place).map(|address| address.parse().map_err(|_| wrong("hostaddr")()));
+            let address = element(&addresses, place).map(|address| {
+                address.parse().map_err(|_| wrong("hostaddr (PGHOSTADDR) is no IP address")())
+            });
             let address: Option<IpAddr> = address.transpose()?;
             // Without a name, TLS has the address to compare with.
             let named = element(&hosts, place).or_else(|| address.map(|address| address.to_string()));
@@ -95,7 +96,12 @@ impl Server {
                 return Err(Error::Setting("sockets in the abstract namespace are not supported".to_owned()));
             }
             let port = match element(&ports, place) {
-                Some(port) => port.trim().parse().ok().filter(|port| *port > 0).ok_or_else(wrong("port"))?,
+                Some(port) => port
+                    .trim()
+                    .parse()
+                    .ok()
+                    .filter(|port| *port > 0)
+                    .ok_or_else(wrong("port (PGPORT, or in the URL) is no number from 1 to 65535"))?,
                 None => 5432,
             };
             let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };

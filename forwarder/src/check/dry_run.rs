@@ -1,7 +1,7 @@
 //! A dry run: an empty batch in a transaction that is rolled back. It tells everything that can be wrong
 //! with rights, keys and the login table.
 
-use crate::database::{Database, sqlstate};
+use crate::database::{Database, lacks_right, sqlstate};
 use crate::error::Error;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -32,7 +32,7 @@ pub(super) async fn dry_run(database: &Database) -> Result<Option<u64>, Error> {
 pub(super) fn failed_check(error: &Error) -> Option<&'static str> {
     match sqlstate(error)?.code() {
         code if code == SqlState::UNDEFINED_FUNCTION.code() => Some("extension"),
-        code if code == SqlState::INSUFFICIENT_PRIVILEGE.code() => Some("role"),
+        _ if lacks_right(error) => Some("role"),
         code if code.starts_with("F0") => Some("keys"),
         code if code.starts_with("42") => Some("table"),
         _ => None,

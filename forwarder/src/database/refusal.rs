@@ -27,12 +27,24 @@ const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask 
 /// the forwarder's flags have to do with.
 pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
     let hint = match error.code().map(SqlState::code) {
-        Some("42501") => "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role.",
+        Some("42501") if !has_hint(&error) => {
+            "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role."
+        }
         Some("42883") => OTHER_VERSION,
         Some(code) if code.starts_with("54") => "Lower --batch-messages or --batch-bytes.",
         _ => return error.into(),
     };
     Error::from(error).with_hint(hint)
+}
+
+fn has_hint(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|refused| refused.hint().is_some())
+}
+
+/// Whether it is PostgreSQL that refuses the role a right, and not pg_mask, which says what else is missing.
+pub(crate) fn lacks_right(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    sqlstate(error) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !source.is_some_and(has_hint)
 }
 
 /// The extension answered otherwise than this forwarder expects.

@@ -111,6 +111,7 @@ async fn nobody_opens_a_message_in_the_name_of_another() {
              GRANT ALL ON mallory.t TO PUBLIC;
              CREATE FUNCTION mallory.triggered() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.steal(); RETURN NULL; END $$;
              CREATE CONSTRAINT TRIGGER late AFTER INSERT ON mallory.t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mallory.triggered();
+             CREATE FUNCTION mallory.loud_number() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN PERFORM pgmask.audit_unseal(2, 'not hers'); RETURN 1; END $$;
              CREATE FUNCTION mallory.quiet_number() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN PERFORM mallory.steal(); RETURN 1; END'",
         )
         .await
@@ -136,6 +137,10 @@ async fn nobody_opens_a_message_in_the_name_of_another() {
         .await
         .unwrap();
     assert_eq!(body.get::<_, &str>(0), "canary one");
+    let named = admin.batch_execute("CALL pgmask.unseal_quarantine(mallory.loud_number(), 'my own')").await;
+    assert!(
+        message(&named.unwrap_err()).starts_with("55000 pgmask.unseal_quarantine has to be called by itself")
+    );
     assert_eq!(audited(&admin).await, before + 1, "mallory's function has left no row in her name");
     admin.batch_execute("SELECT mallory.steal()").await.unwrap();
     let kept = "SELECT login_role || ' ' || quarantine_id || ' ' || reason FROM pgmask.audit WHERE reason = 'my own'";

@@ -78,12 +78,53 @@ async fn a_queue_or_a_database_that_is_not_there_ends_with_78() {
     ends_with(command, 78, "credentials").await;
     let mut command = way.drain().await;
     command.env("DATABASE_URL", "postgresql://u:secret-word@:::/");
-    let ended = ends_with(command, 78, "the database's port can't be read").await;
+    let ended =
+        ends_with(command, 78, "the database's port (PGPORT, or in the URL) is no number from 1 to 65535")
+            .await;
     assert!(!ended.log.contains("secret-word"), "{}", ended.log);
     let mut command = way.drain().await;
     command.env("DATABASE_URL", "postgres:u:secret-word@host");
     let ended = ends_with(command, 78, "the database URL can't be read").await;
     assert!(!ended.log.contains("secret-word"), "{}", ended.log);
+}
+
+/// The SDK panics over these. They ended the forwarder with 101, and a text of the SDK's insides.
+#[tokio::test]
+async fn settings_that_the_sdk_can_not_use_are_named() {
+    let way = Way::new("sdk_settings").await;
+    for (name, value) in
+        [("AWS_MAX_ATTEMPTS", "0"), ("AWS_MAX_ATTEMPTS", "secret-word"), ("AWS_RETRY_MODE", "secret-word")]
+    {
+        let mut command = way.drain().await;
+        command.env(name, value);
+        let ended = ends_with(command, 78, &format!("{name} has a value that the AWS SDK can't use")).await;
+        assert!(!ended.log.contains("secret-word") && !ended.log.contains("panicked"), "{}", ended.log);
+    }
+    let profile = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(profile.path(), "[default]\nmax_attempts = 0\n").unwrap();
+    let mut command = way.drain().await;
+    command.env("AWS_CONFIG_FILE", profile.path());
+    ends_with(command, 78, "the AWS profile has a setting that the AWS SDK can't use").await;
+    let mut command = way.drain().await;
+    command.env("AWS_CA_BUNDLE", "/nowhere");
+    ends_with(command, 0, "AWS_CA_BUNDLE is not read").await;
+}
+
+/// What the role that inserts lacks was shown as a right that the forwarder's own role lacks.
+#[tokio::test]
+async fn what_the_writer_lacks_is_of_the_table() {
+    let way = Way::new("writer_lacks_of_table").await;
+    way.database.batch_execute("REVOKE INSERT ON user_logins FROM pgmask_writer").await.unwrap();
+    let saying = "it needs INSERT ON TABLE public.user_logins (SQLSTATE 42501). GRANT that TO pgmask_writer.";
+    let ended = ends_with(way.drain().await, 78, saying).await;
+    assert!(!ended.log.contains("pgmask_ingester"), "{}", ended.log);
+    let mut command = way.forwarder().await;
+    command.arg("check");
+    let checked = forwarder::run(command).await.unwrap();
+    assert_eq!(checked.code, Some(78));
+    let table = checked.printed.lines().find(|line| line.starts_with("✗ table")).unwrap();
+    assert!(table.contains(saying), "{}", checked.printed);
+    assert!(checked.printed.contains("✓ role"), "{}", checked.printed);
 }
 
 #[tokio::test]
