@@ -5,7 +5,7 @@ use crate::error::Error;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiTupleTable};
+use pgrx::spi::{self, OwnedPreparedStatement, Query, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -30,13 +30,13 @@ pub(crate) fn run<'a, R>(
         let arguments = arguments();
         let kept = KEPT.with_borrow(|plans| plans.get(sql).cloned());
         let result = match kept {
-            Some(plan) => client.update(&*plan, None, &arguments),
+            Some(plan) => execute(client, &*plan, &arguments),
             None => {
                 let types: Vec<PgOid> = arguments.iter().map(|argument| argument.oid().into()).collect();
                 client.prepare_mut(sql, &types).and_then(|plan| {
                     let plan = Rc::new(plan.keep());
                     KEPT.with_borrow_mut(|plans| plans.insert(sql.to_owned(), plan.clone()));
-                    client.update(&*plan, None, &arguments)
+                    execute(client, &*plan, &arguments)
                 })
             }
         };
@@ -105,7 +105,22 @@ fn once<'a, R>(
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
 ) -> Result<R, Error> {
-    Spi::connect_mut(|client| read(client.update(sql, None, &arguments()).map_err(|_| Error::Unreadable)?))
+    Spi::connect_mut(|client| read(execute(client, sql, &arguments()).map_err(|_| Error::Unreadable)?))
+}
+
+/// Executes a statement as one that may write, but for a standby: there, pgrx can't give the transaction the id
+/// that it has for such a one.
+fn execute<'conn, 'mcx>(
+    client: &mut SpiClient<'conn>,
+    query: impl Query<'conn>,
+    arguments: &[DatumWithOid<'mcx>],
+) -> spi::Result<SpiTupleTable<'conn>> {
+    // SAFETY: a look-up.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        client.select(query, None, arguments)
+    } else {
+        client.update(query, None, arguments)
+    }
 }
 
 /// Inserts with `sql`, in the server's encoding, into `table`.

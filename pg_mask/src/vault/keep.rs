@@ -6,7 +6,7 @@ use crate::arrays::ArrayBuilder;
 use crate::database_id;
 use crate::error::Error;
 use crate::keys::Keys;
-use crate::{plan, settings};
+use crate::{memory, plan, settings};
 use pg_mask_core::canonical::{SCRATCH, canonical};
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::mask::Masker;
@@ -55,6 +55,14 @@ impl Raw<'_> {
         match self {
             Self::Text(text) => masker.hash(text),
             Self::Network(network) => Some(masker.hash_network(*network)),
+        }
+    }
+
+    /// Its length in bytes, at most.
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Network(_) => SCRATCH.len(),
         }
     }
 
@@ -117,6 +125,8 @@ impl Vault {
         if unknown.is_empty() {
             return Ok(());
         }
+        let bytes = unknown.iter().map(|value| value.value.len()).sum();
+        memory::for_stored(unknown.len(), bytes)?;
         known::writes();
         let database = database_id::own()?;
         let mut tokens = ArrayBuilder::text();

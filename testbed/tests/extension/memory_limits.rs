@@ -56,6 +56,11 @@ const OTHERS: &[(&str, &str)] = &[
         "CREATE TEMP TABLE mine (masked_x text); SELECT pgmask.remask_blocks('mine'::regclass, array_fill('c'::text, ARRAY[$size / 8]), NULL, 0, 1)",
     ),
     ("pgmask_recoverer", "CALL pgmask.unseal_quarantine(1, repeat('r', $size))"),
+    ("pgmask_recoverer", "CALL pgmask.recover_pii(repeat('m', $size), 'x')"),
+    ("pgmask_recoverer", "CALL pgmask.recover_pii('m1_' || repeat('0', 64), repeat('r', $size))"),
+    ("pgmask_recoverer", "CALL pgmask.forget(repeat('m', $size), 'x')"),
+    ("postgres", "SELECT * FROM pgmask.verify_audit(1, repeat('m', $size))"),
+    ("postgres", "CALL pgmask.remask('pgmask.vault')"),
     ("pgmask_operator", "SELECT pgmask.replay_quarantine()"),
     ("pgmask_recoverer", "CALL pgmask.unseal_quarantine(1, 'what was kept')"),
 ];
@@ -81,7 +86,8 @@ async fn survives(client: &Client, statement: &str) -> bool {
 async fn the_server_outlives_every_size() {
     let mut refused = 0;
     // Enough for the first sizes, not for the last.
-    let cluster = Cluster::start_with_memory(320, &["shared_buffers = 16MB"]).await.unwrap();
+    let cluster =
+        Cluster::start_with_memory(320, &["shared_buffers = 16MB", "pgmask.vault = on"]).await.unwrap();
     let admin = cluster.database("memory").await.unwrap();
     let started = "SELECT pg_postmaster_start_time()::text || ' ' || pg_backend_pid()";
     let before = texts(&admin, started).await;
@@ -103,7 +109,7 @@ async fn the_server_outlives_every_size() {
             refused += i32::from(!survives(&client, &of(statement)).await);
         }
         client
-            .batch_execute("RESET ROLE; TRUNCATE pgmask.quarantine, user_logins, pgmask.ledger")
+            .batch_execute("RESET ROLE; TRUNCATE pgmask.quarantine, user_logins, pgmask.ledger, pgmask.vault")
             .await
             .unwrap();
         assert_eq!(texts(&admin, started).await, before, "the server started anew after {mebibytes} MiB");

@@ -21,6 +21,8 @@ const TELL_ALL: &[&str] = &[
     "debug_print_plan = on",
     "wal_level = logical",
     "track_activity_query_size = 100000",
+    // Values are kept, and they are nowhere in the clear nevertheless.
+    "pgmask.vault = on",
 ];
 /// What Debian's packages add.
 const CONTRIB: &[&str] = &[
@@ -126,6 +128,15 @@ async fn not_in_the_log_nor_in_views_nor_in_files() {
     let from_inet = "SELECT mask_pii($1::text::inet)";
     client.query_one(from_inet, &[&CANARY_IP]).await.unwrap();
     assert!(client.query_one("SELECT mask_pii($1::text)::int", &[&CANARY_DEVICE]).await.is_err());
+
+    // Values that are given back are shown to who asks, and nowhere else.
+    let tokens = "SELECT DISTINCT unnest(ARRAY[masked_ip, masked_device_id]) FROM user_logins";
+    for token in admin.query(tokens, &[]).await.unwrap() {
+        let token: &str = token.get(0);
+        let row = admin.query_one("CALL pgmask.recover_pii($1, 'a test')", &[&token]).await.unwrap();
+        assert!([CANARY_IP, CANARY_DEVICE].contains(&row.get::<_, &str>(0)));
+        admin.execute("CALL pgmask.forget($1, 'a test')", &[&token]).await.unwrap();
+    }
 
     // Views that show statements.
     let activity = format!(

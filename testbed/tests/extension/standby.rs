@@ -20,6 +20,18 @@ async fn a_hot_standby_masks_like_its_primary() {
         "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY[now()], '{1}')";
     let error = reader.query(sql, &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25006");
+    // Nor does it give values back, since it could not write that down; the audit can be looked at.
+    for sql in ["CALL pgmask.recover_pii($1, 'x')", "CALL pgmask.forget($1, 'x')"] {
+        let error = reader.query(sql, &[&token]).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "25006", "{sql}");
+    }
+    let error = reader.batch_execute("CALL pgmask.remask('pgmask.vault')").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "25006");
+    assert_eq!(count(&reader, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
+    assert_eq!(
+        texts(&reader, "SELECT item || value FROM pgmask.health WHERE state = 'failed'").await,
+        [""; 0]
+    );
 }
 
 /// A standby changes over where its replay comes to the rotation, and masks nothing without the key.
