@@ -35,7 +35,7 @@ GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint,
 GRANT EXECUTE ON FUNCTION
     pgmask.remask_parts(regclass), pgmask.remask_wait(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
     pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
-    pgmask.remask_vault(integer)
+    pgmask.remask_vault(integer, integer)
     TO pgmask_operator; -- the steps of remask, which acts as its caller
 GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
 GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;

@@ -148,7 +148,7 @@ COMMENT ON FUNCTION pgmask.audit_recover(text, text) IS 'the first step of pgmas
 COMMENT ON FUNCTION pgmask.recovered(text) IS 'the second step of pgmask.recover_pii, and of no use alone';
 COMMENT ON FUNCTION pgmask.audit_forget(text, text) IS 'the first step of pgmask.forget, and of no use alone';
 COMMENT ON FUNCTION pgmask.forgotten(text) IS 'the second step of pgmask.forget, and of no use alone';
-COMMENT ON FUNCTION pgmask.remask_vault(integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
+COMMENT ON FUNCTION pgmask.remask_vault(integer, integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS

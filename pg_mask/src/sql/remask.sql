@@ -87,7 +87,13 @@ DECLARE
     said pg_catalog.timestamptz := began;
     moved pg_catalog.timestamptz;
     lifted_here pg_catalog.int8;
-    vault_parts CONSTANT pg_catalog.int4 := 4096;
+    -- So many digits of a token say which part of the vault it is in. A part has a few thousand values.
+    digits CONSTANT pg_catalog.int4 := CASE
+        WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 1000000 THEN 0
+        WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 16000000 THEN 1
+        WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 256000000 THEN 2
+        ELSE 3 END;
+    vault_parts CONSTANT pg_catalog.int4 := 1 OPERATOR(pg_catalog.<<) (4 OPERATOR(pg_catalog.*) digits);
 BEGIN
     lifted := 0;
     left_alone := 0;
@@ -99,7 +105,7 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave the arguments columns and domain out.';
         END IF;
         FOR vault_part IN 0..vault_parts OPERATOR(pg_catalog.-) 1 LOOP
-            SELECT s.lifted, s.left_alone INTO step FROM pgmask.remask_vault(vault_part) AS s;
+            SELECT s.lifted, s.left_alone INTO step FROM pgmask.remask_vault(vault_part, digits) AS s;
             COMMIT;
             lifted := lifted OPERATOR(pg_catalog.+) step.lifted;
             left_alone := left_alone OPERATOR(pg_catalog.+) step.left_alone;

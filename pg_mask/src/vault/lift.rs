@@ -15,8 +15,8 @@ use pg_mask_core::token::Token;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-/// So many parts the vault has: one for each way in which three hexadecimal digits can be set.
-const PARTS: i32 = 0x1000;
+/// Parts are told apart by so many hexadecimal digits at most.
+const MOST_DIGITS: i32 = 3;
 
 /// Rows of a part that have an older token or an older seal: for tokens in use, those that were sealed under
 /// another key than the one whose id the four bytes $3 are (seal.rs has the layout).
@@ -42,18 +42,26 @@ struct Lifted {
     kept_at: Micros,
 }
 
-/// Lifts a part of the vault, of the 4096 from 0 on. `left_alone` counts rows that don't open.
+/// Lifts a part of the vault: that of the tokens which begin with the number `part`, written with so many
+/// hexadecimal digits. `left_alone` counts rows that don't open.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn remask_vault(part: i32) -> TableIterator<'static, (name!(lifted, i64), name!(left_alone, i64))> {
+fn remask_vault(
+    part: i32,
+    digits: i32,
+) -> TableIterator<'static, (name!(lifted, i64), name!(left_alone, i64))> {
     must_write(c"remask()");
-    TableIterator::once(lift(part).or_raise())
+    TableIterator::once(lift(part, digits).or_raise())
 }
 
-fn lift(part: i32) -> Result<(i64, i64), Error> {
-    if !(0..PARTS).contains(&part) {
+fn lift(part: i32, digits: i32) -> Result<(i64, i64), Error> {
+    let digits = digits.clamp(0, MOST_DIGITS);
+    if !(0..1 << (4 * digits)).contains(&part) {
         return Ok((0, 0));
     }
+    // No digit at all is the whole vault.
+    let digits =
+        if digits == 0 { String::new() } else { format!("{part:0width$x}", width = digits as usize) };
     let keys = keys::for_ingest()?;
     let databases = database_id::all()?;
     let here = database_id::own()?;
@@ -61,7 +69,7 @@ fn lift(part: i32) -> Result<(i64, i64), Error> {
     for generation in 1..=keys.generation() {
         let is_in_use = generation == keys.generation();
         let sealed_now = is_in_use.then(|| keys.seal_id()).transpose()?.map(|id| Vec::from(id.to_be_bytes()));
-        let (first, end) = find::bounds(generation, &format!("{part:03x}"));
+        let (first, end) = find::bounds(generation, &digits);
         let arguments = || vec![first.as_str().into(), end.as_str().into(), sealed_now.into()];
         let read = |row: &plan::Row<'_>| {
             let kept_at = row.get::<TimestampWithTimeZone>(4)?.into();

@@ -66,7 +66,7 @@ async fn nobody_gets_at_tables_keys_or_internals() {
             "DELETE FROM pgmask.audit",
             "SELECT * FROM pgmask.audit_end FOR UPDATE",
             "SELECT * FROM pgmask.verify_audit()",
-            "SELECT * FROM pgmask.remask_vault(0)",
+            "SELECT * FROM pgmask.remask_vault(0, 0)",
             "CALL pgmask.remask('pgmask.vault')",
             "INSERT INTO pgmask.key_check VALUES (1, 'x', now())",
             "DELETE FROM pgmask.ledger",

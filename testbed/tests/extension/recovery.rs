@@ -620,6 +620,32 @@ async fn sessions_at_once_keep_each_value_once() {
     assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
 }
 
+/// A vault of any size is lifted whole, in one part or in many, and a part that there is not holds nothing.
+#[tokio::test]
+async fn every_size_is_lifted_whole() {
+    let (_cluster, admin, recoverer) = server("vault_sizes", &["fsync = off"]).await;
+    let sql = "SELECT count(*) FROM (SELECT ingest_login(jsonb_build_object('user_id', 1, 'ip', '10.0.0.0'::inet + n)) FROM generate_series($1::int, $2::int) n) s";
+    let lift = "CALL pgmask.remask('pgmask.vault')";
+    let (mut there, mut sizes) = (0, Vec::new());
+    for values in [0, 1, 300, 9_000, 90_000] {
+        admin.query_one(sql, &[&(there + 1), &values]).await.unwrap();
+        there = values;
+        admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+        let row = admin.query_one(lift, &[]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (values.into(), 0));
+        let size = count(&admin, "SELECT pg_relation_size('pgmask.vault')").await;
+        sizes.push(size);
+        assert_eq!(kept(&admin).await, i64::from(values));
+    }
+    assert!(sizes[2] < 1_000_000 && sizes[3] > 1_000_000 && sizes[4] > 16_000_000, "{sizes:?}");
+    for (part, digits) in
+        [(-1, 0), (1, 0), (16, 1), (4096, 3), (4096, 9), (i32::MAX, i32::MAX), (0, i32::MIN)]
+    {
+        admin.query_one("SELECT * FROM pgmask.remask_vault($1, $2)", &[&part, &digits]).await.unwrap();
+    }
+    assert_eq!(recover(&recoverer, &token_of(&admin, "10.0.0.77").await, "x").await.unwrap(), "10.0.0.77");
+}
+
 /// What is known already is neither sealed nor written again.
 #[tokio::test]
 async fn known_values_are_not_written() {
