@@ -13,6 +13,11 @@ use pgrx::prelude::*;
 const ERASE: &str =
     "UPDATE pgmask.vault SET sealed_value = NULL WHERE token = ANY ($1) AND sealed_value IS NOT NULL";
 
+/// The row that keeps ingestion from putting the value in again, under its token in use.
+const MARK: &str = "INSERT INTO pgmask.vault (token, domain, sealed_value)
+    SELECT unnest($1), unnest($2), NULL
+    ON CONFLICT (token) DO UPDATE SET sealed_value = NULL";
+
 /// Erases the value, and writes down who did it and why.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -45,14 +50,25 @@ fn erase(token: &Token) -> Result<(), Error> {
     let mut is_any = false;
     // Again, until there is nothing left: a row may have been lifted to another generation meanwhile.
     loop {
-        let mut tokens = ArrayBuilder::text();
-        for row in find::rows_of(&keys, token)?.iter().filter(|row| row.sealed.is_some()) {
-            tokens.push_bytes(Some(&row.token.0));
+        let rows = find::rows_of(&keys, token)?;
+        let (mut kept, mut in_use) = (ArrayBuilder::text(), Vec::new());
+        for row in rows.iter().filter(|row| row.sealed.is_some()) {
+            kept.push_bytes(Some(&row.token.0));
+            let masker = keys.masker(row.domain.as_text())?;
+            in_use.extend(masker.lift(token).map(|hash| (masker.token_of(&hash), &row.domain.0)));
         }
-        if tokens.is_empty() {
+        if kept.is_empty() {
             return if is_any { Ok(()) } else { Err(Error::NotInVault) };
         }
         is_any = true;
-        plan::run(ERASE, || vec![tokens.finish()], |_| ());
+        plan::run(ERASE, || vec![kept.finish()], |_| ());
+        in_use.sort();
+        in_use.dedup_by(|b, a| a.0 == b.0);
+        let (mut tokens, mut domains) = (ArrayBuilder::text(), ArrayBuilder::text());
+        for (token, domain) in in_use {
+            tokens.push_bytes(Some(&token));
+            domains.push_bytes(Some(domain));
+        }
+        plan::run(MARK, || vec![tokens.finish(), domains.finish()], |_| ());
     }
 }

@@ -167,13 +167,17 @@ fn unknown<'v>(
 }
 
 fn older_generations(keys: &Keys) -> Result<Vec<u32>, Error> {
-    if keys.generation() == 1 {
+    let generation = keys.generation();
+    if generation == 1 || known::has_none_before(generation) {
         return Ok(Vec::new());
     }
-    let generation = keys.generation() as i32;
-    plan::rows(
+    let older = plan::rows(
         OLDER,
-        || vec![generation.into()],
+        || vec![(generation as i32).into()],
         |row| u32::try_from(row.get::<i32>(1)?).map_err(|_| Error::Unreadable),
-    )
+    )?;
+    if older.is_empty() {
+        known::note_none_before(generation);
+    }
+    Ok(older)
 }

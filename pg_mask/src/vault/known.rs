@@ -25,6 +25,7 @@ thread_local! {
             table: pg_sys::InvalidOid,
             since: 0,
             written_by: pg_sys::InvalidTransactionId,
+            first_generation: 0,
             slots: Vec::new(),
         })
     };
@@ -36,6 +37,8 @@ struct Known {
     since: Micros,
     /// The last transaction of this session that put values in.
     written_by: pg_sys::TransactionId,
+    /// No token of a generation before this one was there.
+    first_generation: u32,
     /// Parts of values' hashes, in groups that another part of the hash says; 0 is none.
     slots: Vec<[u64; WAYS]>,
 }
@@ -55,6 +58,7 @@ pub(super) fn begin(table: pg_sys::Oid) {
         known.slots.resize(SLOTS / WAYS, [0; WAYS]);
         known.table = table;
         known.since = now;
+        known.first_generation = 0;
     });
 }
 
@@ -80,6 +84,17 @@ pub(super) fn note<'a>(tokens: impl Iterator<Item = &'a [u8]>) {
             }
         }
     });
+}
+
+/// Whether the vault was seen to have no token of a generation before that one. (There may be a few later on, of
+/// transactions that began before a rotation. `remask` waits for these, and makes one row of two.)
+pub(super) fn has_none_before(generation: u32) -> bool {
+    KNOWN.with_borrow(|known| known.first_generation == generation)
+}
+
+/// The vault was seen to have none.
+pub(super) fn note_none_before(generation: u32) {
+    KNOWN.with_borrow_mut(|known| known.first_generation = generation);
 }
 
 /// This transaction puts values in.
