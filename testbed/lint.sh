@@ -20,6 +20,8 @@ lint Kubernetes manifests
 # Schemas of KEDA and of the Prometheus operator are not among those that it has.
 "$cache/lint-tools-2/bin/python" "$cache/lint-tools-2/bin/kubernetes-validate" --quiet --no-warn --strict --kubernetes-version 1.30 \
     deploy/kubernetes/base/[!k]*.yaml deploy/kubernetes/drain/[!k]*.yaml
+lint alerts
+testbed/alerts.sh
 lint SQL, for what an attacker could make of it
 testbed/pgspot.sh
 lint licences and sources of dependencies
