@@ -5,7 +5,7 @@
 
 use crate::error::{Error, OrRaise};
 use crate::ingest::target::look_up;
-use crate::{plan, run_as, settings};
+use crate::{older_tokens, plan, run_as, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -35,19 +35,18 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     if !is_table {
         return Err(Error::NotATable(shown()));
     }
+    let generation = u32::try_from(generation).unwrap_or_default();
     let is_older = |column: &str| {
-        format!(
-            "pg_catalog.substring(t.{column}, '^m([0-9]{{1,9}})_[0-9a-f]{{64}}$')::pg_catalog.int4 OPERATOR(pg_catalog.<) $1
-             OR t.{column} OPERATOR(pg_catalog.~) '^[0-9a-f]{{64}}$'"
-        )
+        older_tokens::condition(&format!("(t.{column} COLLATE \"C\")"), generation, true)
+            .unwrap_or_else(|| "false".to_owned())
     };
     let sql = format!(
         "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {} OR {})
-         FROM (SELECT masked_ip::pg_catalog.text, masked_device_id::pg_catalog.text FROM {name} LIMIT $2) AS t",
+         FROM (SELECT masked_ip::pg_catalog.text, masked_device_id::pg_catalog.text FROM {name} LIMIT $1) AS t",
         is_older("masked_ip"),
         is_older("masked_device_id"),
     );
-    let arguments = || vec![generation.into(), i64::from(most).into()];
+    let arguments = || vec![i64::from(most).into()];
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
     let counts = run_as::restricted(owner, || plan::rows_once(&sql, arguments, read))?.pop();
     counts.ok_or(Error::Unreadable)

@@ -40,6 +40,7 @@ mod keys;
 mod mask_pii;
 mod memory;
 mod no_prepare;
+mod older_tokens;
 mod plan;
 mod remask;
 mod rotation;

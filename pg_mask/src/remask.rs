@@ -72,11 +72,11 @@ fn lift_rows<'a>(
     part: &Part,
     statements: &Statements,
     lock_older: &str,
-    range: impl FnOnce() -> Vec<pgrx::datum::DatumWithOid<'a>>,
+    range: impl Fn() -> Vec<pgrx::datum::DatumWithOid<'a>>,
 ) -> Result<i64, Error> {
     let mut rows = ArrayBuilder::tid();
     let mut columns: Vec<_> = part.columns.iter().map(|_| ArrayBuilder::text()).collect();
-    plan::rows_once(lock_older, range, |row| {
+    plan::rows_once(lock_older, &range, |row| {
         rows.push_fixed(Some(row_address(row)?));
         for (at, (column, lifted)) in part.columns.iter().zip(&mut columns).enumerate() {
             let value = row.get_or_null::<OwnedText>(at + 2)?;
@@ -91,7 +91,8 @@ fn lift_rows<'a>(
     if rows.is_empty() {
         return Ok(0);
     }
-    let arguments = || std::iter::once(rows).chain(columns).map(ArrayBuilder::finish).collect();
+    let arrays = std::iter::once(rows).chain(columns).map(ArrayBuilder::finish);
+    let arguments = || range().into_iter().chain(arrays).collect();
     let written = plan::write_once(&statements.write, arguments)?;
     // Deferred by a trigger that just ran, and not to be left for the commit, where the caller is the user.
     plan::write_once(statements::CHECK_NOW, Vec::new)?;

@@ -129,6 +129,12 @@ pub(crate) async fn ends_with(command: Command, code: i32, saying: &str) -> Ende
     ended
 }
 
+/// Kills a server process as the kernel does that has no memory left: all sessions end.
+pub(crate) fn kill_backend(pid: i64) {
+    let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
 /// Puts a keyring's text in place as a DBA would: owned by the server's user, mode 600.
 pub(crate) fn write_keyring(path: &std::path::Path, text: &[u8]) {
     use std::os::unix::fs::{PermissionsExt, chown};

@@ -3,6 +3,7 @@
 
 use super::part::Part;
 use crate::keys::Keys;
+use crate::older_tokens;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
@@ -17,7 +18,8 @@ pub(super) struct Statements {
     /// Gives address and tokens of the rows of a range that hold older tokens, and locks them. Rows that
     /// others have locked are left out: so nobody waits for whom. `None` if no token can be older.
     pub(super) lock_older: Option<String>,
-    /// Writes lifted tokens: addresses, and an array for each column.
+    /// Writes lifted tokens: the range, addresses, and an array for each column. The range is there for the
+    /// planner, which would read the whole table to find many addresses.
     pub(super) write: String,
     /// Counts the values of a range that are neither tokens in use nor to be lifted.
     pub(super) count_left_alone: String,
@@ -30,13 +32,13 @@ impl Statements {
         const RANGE: &str = "t.ctid OPERATOR(pg_catalog.>=) $1 AND t.ctid OPERATOR(pg_catalog.<) $2";
         let table = &part.name;
         let text = |name: &str| format!("(t.{name})::pg_catalog.text COLLATE \"C\"");
-        let older = older(keys.generation(), part.lifts_generation_0);
+        let older =
+            |name: &str| older_tokens::condition(&text(name), keys.generation(), part.lifts_generation_0);
+        let can_be_older = keys.generation() > 1 || part.lifts_generation_0;
         let is_current =
             |name: &str| format!("pg_catalog.starts_with({}, 'm{}_')", text(name), keys.generation());
-        let is_older = |name: &str| match &older {
-            Some(older) => {
-                format!("(NOT {} AND {} OPERATOR(pg_catalog.~) '{older}')", is_current(name), text(name))
-            }
+        let is_older = |name: &str| match older(name) {
+            Some(older) => format!("(NOT {} AND {older})", is_current(name)),
             None => "false".to_owned(),
         };
         let each = |of: &dyn Fn(&str) -> String, between: &str| {
@@ -47,7 +49,7 @@ impl Statements {
         let set: Vec<String> =
             (1..).zip(&part.columns).map(|(n, column)| format!("{} = u.c{n}", column.name)).collect();
         let (names, arrays): (Vec<String>, Vec<String>) = (1..=part.columns.len())
-            .map(|n| (format!("c{n}"), format!("pg_catalog.unnest(${}::pg_catalog.text[])", n + 1)))
+            .map(|n| (format!("c{n}"), format!("pg_catalog.unnest(${}::pg_catalog.text[])", n + 3)))
             .unzip();
         let target = match &part.root {
             Some(root) => format!("{root} AS t"),
@@ -70,21 +72,21 @@ impl Statements {
             " OPERATOR(pg_catalog.+) ",
         );
         Self {
-            lock_older: older.is_some().then(|| {
+            lock_older: can_be_older.then(|| {
                 format!(
                     "SELECT t.ctid, {texts} FROM ONLY {table} AS t WHERE {RANGE} AND ({any_older})
                      FOR NO KEY UPDATE SKIP LOCKED"
                 )
             }),
             write: format!(
-                "UPDATE {target} SET {} FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.tid[]), {}) AS u(row, {})
-                 WHERE t.ctid OPERATOR(pg_catalog.=) u.row{only_here}",
+                "UPDATE {target} SET {} FROM ROWS FROM (pg_catalog.unnest($3::pg_catalog.tid[]), {}) AS u(row, {})
+                 WHERE t.ctid OPERATOR(pg_catalog.=) u.row AND {RANGE}{only_here}",
                 set.join(", "),
                 arrays.join(", "),
                 names.join(", ")
             ),
             count_left_alone: format!("SELECT {left_alone} FROM ONLY {table} AS t WHERE {RANGE}"),
-            find_blocks: older.is_some().then(|| {
+            find_blocks: can_be_older.then(|| {
                 format!(
                     "SELECT DISTINCT ((t.ctid::pg_catalog.text::pg_catalog.point)[0])::bigint
                      FROM ONLY {table} AS t WHERE {any_older} ORDER BY 1"
@@ -92,19 +94,6 @@ impl Statements {
             }),
         }
     }
-}
-
-/// What older tokens look like, as a regular expression; `None` if there can't be any.
-fn older(generation: u32, with_generation_0: bool) -> Option<String> {
-    let numbers: Vec<String> = (1..generation).map(|number| number.to_string()).collect();
-    let mut forms = Vec::new();
-    if !numbers.is_empty() {
-        forms.push(format!("m({})_[0-9a-f]{{64}}", numbers.join("|")));
-    }
-    if with_generation_0 {
-        forms.push("[0-9A-Fa-f]{64}".to_owned());
-    }
-    (!forms.is_empty()).then(|| format!("^({})$", forms.join("|")))
 }
 
 /// The address before every row of a block, as an argument: places in a block are counted from 1.

@@ -1,8 +1,9 @@
 //! `CALL pgmask.remask(…)` lifts what a table holds, whatever the table is like and whatever goes on beside it.
 
-use crate::common::{cluster, count, ingest, message, texts};
+use crate::common::{cluster, count, ingest, kill_backend, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 /// A cluster of its own, whose database has a table of plain hashes and one with their plain values:
@@ -171,26 +172,59 @@ async fn what_can_not_be_lifted_is_said() {
     }
 }
 
+/// Lifts the table after a rotation until some rows are lifted, and gives the call that goes on meanwhile, with
+/// its backend.
+async fn in_the_midst(cluster: &Cluster, client: &Client, database: &str) -> (JoinHandle<bool>, i64) {
+    let generation = count(client, "SELECT pgmask.rotate_key()::bigint").await;
+    let worker = cluster.connect(database).await.unwrap();
+    let pid = count(&worker, "SELECT pg_backend_pid()::bigint").await;
+    let call = "CALL pgmask.remask('legacy', batch_blocks => 2)";
+    let working = tokio::spawn(async move { worker.simple_query(call).await.is_ok() });
+    let lifted =
+        format!("SELECT count(*) FROM legacy WHERE pgmask.mask_generation(masked_ip) = {generation}");
+    wait_until("some rows are lifted", || async { count(client, &lifted).await > 0 }).await.unwrap();
+    (working, pid)
+}
+
 /// It is stopped in the midst, by a cancel and by the backend's death, and goes on where it was.
 #[tokio::test]
 async fn it_may_be_stopped_and_called_again() {
-    let (cluster, client) = legacy("stopped", 40_000).await;
-    for (round, how) in (1..).zip(["pg_cancel_backend", "pg_terminate_backend", "pg_cancel_backend"]) {
-        let worker = cluster.connect("stopped").await.unwrap();
-        let pid = count(&worker, "SELECT pg_backend_pid()::bigint").await;
-        let working = tokio::spawn(async move {
-            worker.simple_query("CALL pgmask.remask('legacy', batch_blocks => 4)").await.map(|_| ())
-        });
-        let some = || async { right(&client, "legacy").await > 1000 * round };
-        wait_until("some rows are lifted", some).await.unwrap();
+    const ROWS: i64 = 40_000;
+    let (cluster, client) = legacy("stopped", ROWS as usize).await;
+    for how in ["pg_cancel_backend", "pg_terminate_backend", "pg_cancel_backend"] {
+        let (working, pid) = in_the_midst(&cluster, &client, "stopped").await;
         client.batch_execute(&format!("SELECT {how}({pid}::int)")).await.unwrap();
-        assert!(working.await.unwrap().is_err(), "it was stopped");
-        let done = right(&client, "legacy").await;
-        assert!(done < 40_000, "in the midst");
+        assert!(!working.await.unwrap(), "it was stopped");
+        assert!(right(&client, "legacy").await < ROWS, "in the midst");
     }
     let before = right(&client, "legacy").await;
-    assert_eq!(remask(&client, "'legacy'").await, [40_000 - before, 0], "each row is written once");
-    assert_eq!(right(&client, "legacy").await, 40_000);
+    assert_eq!(remask(&client, "'legacy'").await, [ROWS - before, 0], "each row is written once");
+    assert_eq!(right(&client, "legacy").await, ROWS);
+}
+
+/// The server is killed in the midst, many times: each token is whole, lifted or as it was, and the next call
+/// goes on.
+#[tokio::test]
+async fn the_server_may_be_killed_meanwhile() {
+    const ROWS: i64 = 40_000;
+    const ROUNDS: usize = 12;
+    let (mut cluster, mut client) = legacy("killed", ROWS as usize).await;
+    let whole = "SELECT count(*) FROM legacy JOIN plain USING (id)
+        WHERE pgmask.current_mask(masked_ip) = mask_pii(ip)
+          AND pgmask.current_mask(masked_device_id) = mask_pii(device)";
+    for round in 0..ROUNDS {
+        let (working, pid) = in_the_midst(&cluster, &client, "killed").await;
+        kill_backend(pid);
+        cluster.stop("KILL").unwrap();
+        assert!(!working.await.unwrap(), "killed in the midst, in round {round}");
+        cluster.restart().await.unwrap();
+        client = cluster.connect("killed").await.unwrap();
+        assert_eq!(count(&client, whole).await, ROWS, "in round {round}");
+    }
+    let before = right(&client, "legacy").await;
+    assert!(before > 0 && before < ROWS, "{before} rows were lifted in the last round");
+    assert_eq!(remask(&client, "'legacy'").await, [ROWS - before, 0], "each row is written once");
+    assert_eq!(right(&client, "legacy").await, ROWS);
 }
 
 /// Others change and delete the same rows meanwhile: nothing of theirs is lost, and all is lifted in the end.
