@@ -5,18 +5,20 @@ SET search_path = pg_catalog, pg_temp;
 
 CREATE EXTENSION IF NOT EXISTS pg_mask SCHEMA public;
 
--- Whoever made a table of that name in advance would get all logins.
+-- Whoever made a table of that name in advance would get all logins; a view would stay that role's to change.
 DO $$
 DECLARE
-    owner text;
+    taken record;
 BEGIN
-    SELECT c.relowner::regrole INTO owner
+    SELECT c.relname, c.relowner::regrole AS owner, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
+    INTO taken
     FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
-    WHERE c.oid = to_regclass('public.user_logins') AND NOT r.rolsuper AND c.relowner <> current_user::regrole
+    WHERE c.oid IN (to_regclass('public.user_logins'), to_regclass('public.quarantined_logins'))
+      AND NOT r.rolsuper AND c.relowner <> current_user::regrole
       AND c.relowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database());
     IF FOUND THEN
-        RAISE EXCEPTION 'public.user_logins is there already and belongs to %', owner
-            USING HINT = 'If it is the table that you want: ALTER TABLE public.user_logins OWNER TO a superuser or the database''s owner, and give it back afterwards.';
+        RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner
+            USING HINT = format('If it is the one that you want: ALTER %s public.%s OWNER TO a superuser or the database''s owner, and give it back afterwards.', taken.kind, taken.relname);
     END IF;
 END
 $$;
@@ -36,5 +38,13 @@ COMMENT ON COLUMN public.user_logins.masked_ip IS 'token of the address: equal a
 COMMENT ON COLUMN public.user_logins.masked_device_id IS 'token of the device: equal devices, equal tokens';
 COMMENT ON COLUMN public.user_logins.app_version IS 'M.m.p as M * 1000000 + m * 1000 + p; app_version_text() turns it back';
 COMMENT ON COLUMN public.user_logins.create_date IS 'UTC date the message was sent';
+
+-- No member of the extension: so DROP EXTENSION refuses and names it, where quarantine and ledger would
+-- silently be gone otherwise. It shows nothing to whom pgmask.quarantine is not shown.
+CREATE OR REPLACE VIEW public.quarantined_logins WITH (security_invoker = true) AS
+    SELECT id, message_id, sent_at, receive_count, reason, quarantined_at FROM pgmask.quarantine;
+
+COMMENT ON VIEW public.quarantined_logins IS
+    'messages that are no logins, without their bodies; while this view is there, the extension is not dropped by accident';
 
 RESET search_path;

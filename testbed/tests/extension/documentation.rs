@@ -1,16 +1,21 @@
 //! The SQL in the documentation is run, and gives what the page shows.
 //!
-//! A page's blocks run from top to bottom in one session of psql, as a superuser, in a database to which sql/
-//! was applied. A `text` block right after an `sql` block is what psql prints; tokens, days of this test's run
-//! and measured times differ from run to run and are left out of the comparison.
+//! A page's blocks run from top to bottom, as a superuser, in a database to which sql/ was applied. A `text`
+//! block right after an `sql` block is what psql prints; tokens, days of this test's run and measured times
+//! differ from run to run and are left out of the comparison.
 
+use crate::common::{count, ingest, texts, write_keyring};
 use std::io::Write;
 use std::process::Stdio;
 use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
+use testbed::sample;
 
 /// An SQL block, and the output that the page shows for it.
 struct Example {
     line: usize,
+    /// What the page says and shows between the block before and this one.
+    before: String,
     sql: String,
     shown: Option<String>,
 }
@@ -19,20 +24,25 @@ struct Example {
 fn examples(page: &str) -> Vec<Example> {
     let mut found: Vec<Example> = Vec::new();
     let mut lines = (1..).zip(page.lines());
+    let mut before = String::new();
     // Whether nothing but empty lines came since the last SQL block.
     let mut follows = false;
     while let Some((line, text)) = lines.next() {
         let Some(language) = text.strip_prefix("```") else {
             follows &= text.is_empty();
+            before += text;
+            before.push('\n');
             continue;
         };
         let block: Vec<&str> =
             lines.by_ref().map(|(_, text)| text).take_while(|text| *text != "```").collect();
         let block = block.join("\n");
         match language {
-            "sql" => found.push(Example { line, sql: block, shown: None }),
+            "sql" => {
+                found.push(Example { line, before: std::mem::take(&mut before), sql: block, shown: None })
+            }
             "text" if follows => found.last_mut().unwrap().shown = Some(block),
-            _ => {}
+            _ => before += &block,
         }
         follows = language == "sql";
     }
@@ -66,47 +76,81 @@ fn is_of_the_run(word: &str) -> bool {
     is_token || is_day || word.ends_with('…')
 }
 
-/// Runs a page's examples in a database of their own, and compares.
-async fn run(cluster: &Cluster, database: &str, page: &str, text: &str) {
-    drop(cluster.database(database).await.unwrap());
-    let examples = examples(text);
-    let mut script = String::from("\\pset footer off\n");
-    for example in &examples {
-        script += &format!("\\echo @@{}\n{}\n", example.line, example.sql);
+impl Example {
+    fn compare(&self, page: &str, printed: &str) {
+        if let Some(shown) = &self.shown {
+            assert_eq!(comparable(printed), comparable(shown), "{page}, line {}:\n{printed}", self.line);
+        }
     }
+}
+
+/// What psql prints for a script.
+fn printed(cluster: &Cluster, database: &str, page: &str, script: &str) -> String {
     let mut psql = cluster.psql(database);
     psql.arg("--quiet").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = psql.spawn().unwrap();
+    let script = format!("\\pset footer off\n{script}\n");
     running.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let ended = running.wait_with_output().unwrap();
     let printed = String::from_utf8(ended.stdout).unwrap();
     assert!(ended.status.success(), "{page}: {}\n{printed}", String::from_utf8_lossy(&ended.stderr));
+    printed
+}
+
+/// Runs a page's examples, at least `least` of which show what is printed, in a database of their own, and compares.
+async fn run(database: &str, page: &str, text: &str, least: usize) {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    drop(cluster.database(database).await.unwrap());
+    let examples = examples(text);
+    assert!(examples.iter().filter(|example| example.shown.is_some()).count() >= least);
+    // In one session, whose temporary objects later blocks use.
+    let script: String =
+        examples.iter().map(|example| format!("\\echo @@{}\n{}\n", example.line, example.sql)).collect();
+    let printed = printed(&cluster, database, page, &script);
     let mut outputs = printed.split("@@").skip(1);
     for example in &examples {
-        let output = outputs.next().unwrap();
-        let (line, output) = output.split_once('\n').unwrap();
+        let (line, output) = outputs.next().unwrap().split_once('\n').unwrap();
         assert_eq!(line, example.line.to_string());
-        if let Some(shown) = &example.shown {
-            assert_eq!(comparable(output), comparable(shown), "{page}, line {}:\n{output}", example.line);
-        }
+        example.compare(page, output);
     }
 }
 
 #[tokio::test]
 async fn taking_over_a_table_goes_as_the_guide_says() {
-    let cluster = Cluster::start(&[]).await.unwrap();
-    let text = include_str!("../../../docs/adoption.md");
-    assert!(
-        examples(text).len() >= 7
-            && examples(text).iter().filter(|example| example.shown.is_some()).count() >= 4
-    );
-    run(&cluster, "adoption", "docs/adoption.md", text).await;
+    run("adoption", "docs/adoption.md", include_str!("../../../docs/adoption.md"), 4).await;
 }
 
 #[tokio::test]
 async fn the_reference_shows_what_is_so() {
-    let cluster = Cluster::start(&[]).await.unwrap();
-    let text = include_str!("../../../docs/sql.md");
-    assert!(examples(text).iter().filter(|example| example.shown.is_some()).count() >= 10);
-    run(&cluster, "reference", "docs/sql.md", text).await;
+    run("reference", "docs/sql.md", include_str!("../../../docs/sql.md"), 10).await;
+}
+
+/// The blocks of the section run on the server that the page names, and the keyring is copied where it says so.
+#[tokio::test]
+async fn a_rotation_with_a_standby_goes_as_the_page_says() {
+    const PAGE: &str = "docs/operations.md";
+    let primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
+    let client = primary.database("rotated").await.unwrap();
+    let messages: Vec<(String, String)> =
+        (0..).map(|n: u32| format!("message {n}")).zip(sample::bodies()).collect();
+    ingest(&client, &messages).await;
+    let standby = primary.standby().await.unwrap();
+    let reader = standby.connect("rotated").await.unwrap();
+    let page = include_str!("../../../docs/operations.md");
+    let section = page.split("### With standbys").nth(1).unwrap().split("\n### ").next().unwrap();
+    let examples = examples(section);
+    assert_eq!(examples.iter().filter(|example| example.shown.is_some()).count(), 4);
+    for example in &examples {
+        if example.before.contains("$ scp ") {
+            let keyring = std::fs::read(primary.data().join("pg_mask.keyring")).unwrap();
+            write_keyring(&standby.data().join("pg_mask.keyring"), &keyring);
+        }
+        let on = if example.before.contains("On each standby") { &standby } else { &primary };
+        example.compare(PAGE, &printed(on, "rotated", PAGE, &example.sql));
+        let written = &texts(&client, "SELECT pg_current_wal_lsn()::text").await[0];
+        let replayed = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::int::bigint");
+        wait_until("the standby has replayed", || async { count(&reader, &replayed).await == 1 })
+            .await
+            .unwrap();
+    }
 }

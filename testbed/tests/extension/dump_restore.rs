@@ -299,13 +299,16 @@ async fn a_second_dump_over_a_first_one_is_refused_unless_they_agree() {
     assert!(error.starts_with("F0000 generation 1 of the server's keyring is not the key"), "{error}");
 }
 
+/// What is in quarantine and ledger does not go by accident: a view of sql/01 is in the way.
 #[tokio::test]
 async fn the_extension_goes_and_comes_back() {
     let client = crate::common::cluster().await.database("goes_and_comes").await.unwrap();
     let token: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
-    // The analysts' views use it, so it does not go by accident.
-    let error = message(&client.batch_execute("DROP EXTENSION pg_mask").await.unwrap_err());
-    assert!(error.starts_with("2BP01 cannot drop extension pg_mask because other objects depend"), "{error}");
+    client.batch_execute("DROP VIEW shared_ips, shared_devices").await.unwrap();
+    let error = client.batch_execute("DROP EXTENSION pg_mask").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.severity()), ("2BP01", "ERROR"));
+    assert!(error.detail().unwrap().contains("view quarantined_logins depends on"), "{error:?}");
     client.batch_execute("DROP EXTENSION pg_mask CASCADE; CREATE EXTENSION pg_mask").await.unwrap();
     let again: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert_eq!(again, token);
