@@ -367,6 +367,7 @@ async fn a_row_that_was_changed_or_moved_does_not_open() {
         "sealed_value = substr(sealed_value, 1, 20)",
         "sealed_value = ''",
         "domain = 'network'",
+        "domain = 'ipi'",
         "domain = ''",
         "sealed_value = (SELECT s.sealed_value FROM saved s WHERE s.token <> vault.token)",
     ] {
@@ -619,6 +620,63 @@ async fn sessions_at_once_keep_each_value_once() {
     let left = "SELECT count(*) FROM pgmask.vault WHERE sealed_value IS NOT NULL AND token LIKE 'm2\\_%'";
     assert_eq!(count(&admin, left).await, 200, "the addresses");
     assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
+}
+
+/// A transaction that began before a rotation, or a restore, may leave two rows of one value.
+#[tokio::test]
+async fn where_two_rows_of_a_value_meet_the_forgotten_one_counts() {
+    let (cluster, admin, recoverer) = server("vault_two_rows", &[]).await;
+    let bodies = [login("192.0.2.1", "a"), login("192.0.2.2", "b"), login("192.0.2.3", "c")];
+    take_in(&admin, &bodies).await;
+    let first = [
+        token_of(&admin, "192.0.2.1").await,
+        token_of(&admin, "192.0.2.2").await,
+        token_of(&admin, "192.0.2.3").await,
+    ];
+    admin
+        .batch_execute(
+            "CREATE TABLE older AS TABLE pgmask.vault; SELECT pgmask.rotate_key(); TRUNCATE pgmask.vault",
+        )
+        .await
+        .unwrap();
+    let fresh = cluster.connect("vault_two_rows").await.unwrap();
+    take_in(&fresh, &bodies).await;
+    // The first is forgotten in its newer row, the second in its older one, the third in neither.
+    let meet = format!(
+        "INSERT INTO pgmask.vault TABLE older; UPDATE pgmask.vault SET sealed_value = NULL WHERE token IN (mask_pii('192.0.2.1'), '{}')",
+        first[1]
+    );
+    admin.batch_execute(&meet).await.unwrap();
+    assert_eq!(kept(&admin).await, 12);
+    let row = admin.query_one("CALL pgmask.remask('pgmask.vault')", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (6, 0));
+    assert_eq!(kept(&admin).await, 6);
+    for (token, is_there) in first.iter().zip([false, false, true]) {
+        assert_eq!(recover(&recoverer, token, "x").await.is_ok(), is_there, "{token}");
+    }
+    // Two older rows of one value: the same, where both are lifted at once.
+    admin
+        .batch_execute("CREATE TABLE newer AS TABLE pgmask.vault; SELECT pgmask.rotate_key()")
+        .await
+        .unwrap();
+    let live = "UPDATE older SET sealed_value = NULL WHERE token = $1";
+    admin.execute(live, &[&first[2]]).await.unwrap();
+    admin.batch_execute("TRUNCATE pgmask.vault; INSERT INTO pgmask.vault TABLE newer; INSERT INTO pgmask.vault TABLE older").await.unwrap();
+    admin.query_one("CALL pgmask.remask('pgmask.vault')", &[]).await.unwrap();
+    assert_eq!(kept(&admin).await, 6);
+    for token in &first {
+        assert!(
+            message(&recover(&recoverer, token, "x").await.unwrap_err()).starts_with("P0002 "),
+            "{token}"
+        );
+    }
+    assert_eq!(recover(&recoverer, &token_of(&admin, "a").await, "x").await.unwrap(), "a");
+    // To forget erases all rows of a value.
+    admin.batch_execute("SELECT pgmask.rotate_key(); TRUNCATE pgmask.vault; INSERT INTO pgmask.vault TABLE newer; INSERT INTO pgmask.vault TABLE older").await.unwrap();
+    forget(&recoverer, &token_of(&admin, "b").await, "all of it").await.unwrap();
+    let left = "SELECT count(*) FROM pgmask.vault WHERE sealed_value IS NOT NULL AND pgmask.current_mask(token) = mask_pii('b')";
+    assert_eq!(count(&admin, left).await, 0);
+    assert_eq!(count(&admin, &left.replace("IS NOT NULL", "IS NULL")).await, 3);
 }
 
 /// A vault of any size is lifted whole, in one part or in many, and a part that there is not holds nothing.
