@@ -79,7 +79,7 @@ fn dead_letters(findings: &mut Findings, policy: Option<&String>) {
     let policy = policy.and_then(|policy| serde_json::from_str::<serde_json::Value>(policy).ok());
     let arn = policy.as_ref().and_then(|policy| policy["deadLetterTargetArn"].as_str());
     let Some((policy, arn)) = policy.as_ref().zip(arn) else {
-        return findings.warning(CHECK, "no queue for them: a message that can't be settled comes again until it expires. Give the queue a RedrivePolicy.");
+        return findings.warning(CHECK, "no queue for them: a message that can't be stored comes again until it expires. Give the queue a RedrivePolicy.");
     };
     let to = arn.rsplit(':').next().unwrap_or(arn);
     let receives = &policy["maxReceiveCount"];

@@ -19,7 +19,7 @@ pub(crate) struct Opener(pub(crate) Settings);
 impl Manager for Opener {
     type Connection = Database;
     type Error = Error;
-    /// Of an error, which is kept elsewhere.
+    /// Kind and text of the error of an attempt.
     type Reason = (Kind, String);
 
     async fn open(&self) -> Result<Database, Error> {

@@ -23,8 +23,8 @@ impl From<tokio_postgres::Error> for Error {
 
 const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
 
-/// An error that a batch met. pg_mask says what to do about its own errors; these are PostgreSQL's, and what
-/// the forwarder's flags have to do with.
+/// The error of a batch. pg_mask's own errors bring a hint; here are hints for PostgreSQL's, and for what the
+/// forwarder's flags decide.
 pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
     let hint = match error.code().map(SqlState::code) {
         Some("42501") if !has_hint(&error) => {
