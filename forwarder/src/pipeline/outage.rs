@@ -91,9 +91,13 @@ impl Outages {
     }
 
     /// Runs a task. A panic in it, or in what it calls, is a defect that ends everything.
-    pub(super) async fn watched<T>(self: Arc<Self>, task: impl Future<Output = T>) -> T {
-        let _watch = Watch(self);
-        task.await
+    pub(super) fn watched<T>(self: Arc<Self>, task: impl Future<Output = T>) -> impl Future<Output = T> {
+        // In a box: a future that has another in it takes the memory of both.
+        let task = Box::pin(task);
+        async move {
+            let _watch = Watch(self);
+            task.await
+        }
     }
 
     /// Whether an end has been out, and nothing has moved, for longer than a drain waits.
