@@ -11,6 +11,8 @@ lint() { echo "lint: $*"; }
 
 lint formatting
 cargo fmt --all --check
+lint versions
+testbed/versions.py
 lint shell scripts
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
 "$cache/lint-tools-2/bin/shellcheck" "${scripts[@]}"
