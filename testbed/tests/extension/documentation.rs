@@ -39,7 +39,7 @@ fn examples(page: &str) -> Vec<Example> {
         let block = block.join("\n");
         match language {
             "sql" => {
-                found.push(Example { line, before: std::mem::take(&mut before), sql: block, shown: None })
+                found.push(Example { line, before: std::mem::take(&mut before), sql: block, shown: None });
             }
             "text" if follows => found.last_mut().unwrap().shown = Some(block),
             _ => before += &block,
