@@ -5,6 +5,7 @@ mod database;
 mod dry_run;
 mod findings;
 mod queue;
+mod standbys;
 
 use crate::config::{Check, Config, Format};
 use findings::Findings;

@@ -2,6 +2,7 @@
 
 use super::dry_run::{dry_run, failed_check};
 use super::findings::Findings;
+use super::standbys;
 use crate::config::Config;
 use crate::database::{self, Database};
 use crate::error::{End, Error};
@@ -49,7 +50,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
             findings.failed("database", &error);
             findings.skipped(&["connections"]);
             findings.skipped(&OF_A_BATCH);
-            findings.skipped(&["log"]);
+            findings.skipped(&["log", "standbys"]);
             return None;
         }
     };
@@ -59,6 +60,8 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
         findings.passed("settings", ignored.join("; "));
     }
     connections(findings, &settings, config.writers).await;
+    let mut of_standbys = Findings::default();
+    standbys::check(&mut of_standbys, &connection.client).await;
     let excess_rights = in_time(excess_rights(&connection.client, &about)).await;
     let (may_log, tried) = match in_time(Database::find(connection)).await {
         Ok((database, may_log)) => {
@@ -73,6 +76,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
         Some(Some(text)) => findings.warning("log", text),
         Some(None) => findings.passed("log", "the server logs no message that this role hands in"),
     }
+    findings.append(of_standbys);
     tried.ok().flatten()
 }
 
@@ -95,7 +99,7 @@ async fn connections(findings: &mut Findings, settings: &Settings, writers: usiz
 }
 
 /// Waits for an answer for a while. A server may take the connection and then say nothing more.
-async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     const PATIENCE: Duration = Duration::from_secs(20);
     tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(Error::silent_database(PATIENCE)))
 }

@@ -1,14 +1,15 @@
 //! `forwarder check` tells what is good and what is not, with the cure, and leaves no trace.
 
-use crate::common::{Way, cluster, localstack};
+use crate::common::{Way, cluster, count, localstack};
 use aws_sdk_sqs::types::QueueAttributeName;
 use std::process::Command;
+use testbed::cluster::Cluster;
 use testbed::forbid::Forbid;
 use testbed::forwarder::{self, Ended};
-use testbed::guardian::free_port;
+use testbed::guardian::{free_port, wait_until};
 use testbed::queue::Queue;
 
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "credentials",
     "queue",
     "dead letters",
@@ -22,6 +23,7 @@ const ALL: [&str; 13] = [
     "keys",
     "table",
     "log",
+    "standbys",
 ];
 
 /// A set-up that is good, and what breaks it.
@@ -248,6 +250,83 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "ALTER EXTENSION pg_mask UPDATE");
     checked.sql("DROP EXTENSION pg_mask CASCADE").await;
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "CREATE EXTENSION pg_mask");
+}
+
+/// A message is deleted once the primary has committed it: with an asynchronous standby, a failover can lose it.
+#[tokio::test]
+async fn a_failover_that_could_lose_logins_is_warned_of() {
+    let checked = Checked::new("check_standbys").await;
+    let primary = Cluster::start(&["wal_level = logical", "max_wal_senders = 8"]).await.unwrap();
+    let client = primary.database("check_standbys").await.unwrap();
+    let check = async || {
+        let url = primary.url("pgmask_forwarder", "check_standbys");
+        checked
+            .with(|c| {
+                c.env("DATABASE_URL", url);
+            })
+            .await
+    };
+    // Waits until the server is as that expression says.
+    let until = async |expression: &str| {
+        let sql = format!("SELECT count(*) WHERE {expression}");
+        wait_until(expression, || async { count(&client, &sql).await == 1 }).await.unwrap();
+    };
+    let state = "(SELECT sync_state FROM pg_stat_replication WHERE application_name = 'walreceiver')";
+    // A commit that waits for a standby in vain would hold up the test's own.
+    let set = async |names: &str| {
+        client.batch_execute("SET synchronous_commit = local").await.unwrap();
+        let sql = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        client.batch_execute(&sql).await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        until(&format!("current_setting('synchronous_standby_names') = '{names}'")).await;
+    };
+
+    says(&check().await, 0, "standbys", "passed", "none is attached");
+    set("walreceiver").await;
+    says(&check().await, 0, "standbys", "warning", "no commit returns until one of these is there");
+    set("").await;
+
+    let mut standby = primary.standby().await.unwrap();
+    until(&format!("{state} = 'async'")).await;
+    // The role may not see which state the standby is in. What it is told to run is what mends it.
+    let cure =
+        r#"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 ("walreceiver")'; SELECT pg_reload_conf();"#;
+    let ended = check().await;
+    says(&ended, 0, "standbys", "warning", cure);
+    says(&ended, 0, "standbys", "warning", "a standby is attached, and no commit waits for one");
+    set(r#"ANY 1 ("walreceiver")"#).await;
+    until(&format!("{state} = 'quorum'")).await;
+    says(&check().await, 0, "standbys", "passed", "commits wait for ANY 1 (\"walreceiver\")");
+
+    // A role that sees their state is told more.
+    client.batch_execute("GRANT pg_read_all_stats TO pgmask_forwarder").await.unwrap();
+    says(&check().await, 0, "standbys", "passed", "synchronous are walreceiver");
+    set("another").await;
+    until(&format!("{state} = 'async'")).await;
+    says(&check().await, 0, "standbys", "warning", "a standby is attached, and none of those in");
+    set("").await;
+    says(&check().await, 0, "standbys", "warning", cure);
+
+    // A subscriber is no standby.
+    standby.stop("INT").unwrap();
+    until("NOT EXISTS (SELECT FROM pg_stat_replication)").await;
+    client
+        .batch_execute(
+            "REVOKE pg_read_all_stats FROM pgmask_forwarder; CREATE PUBLICATION logins FOR TABLE user_logins",
+        )
+        .await
+        .unwrap();
+    let subscriber = Cluster::start(&[]).await.unwrap();
+    let reader = subscriber.connect("postgres").await.unwrap();
+    let definition = "user_id text, device_type text, masked_ip text, masked_device_id text, locale text, app_version int, create_date date";
+    reader.batch_execute(&format!("CREATE TABLE public.user_logins ({definition})")).await.unwrap();
+    let url = primary.url("postgres", "check_standbys");
+    reader
+        .batch_execute(&format!("CREATE SUBSCRIPTION logins CONNECTION '{url}' PUBLICATION logins"))
+        .await
+        .unwrap();
+    until("EXISTS (SELECT FROM pg_stat_replication WHERE application_name = 'logins')").await;
+    says(&check().await, 0, "standbys", "passed", "none is attached");
 }
 
 /// It listed --drain, which it has no use for.

@@ -1,0 +1,80 @@
+//! Whether a failover could lose logins. The forwarder deletes a message once the primary has committed it; an
+//! asynchronous standby may not have it yet, and is the only one to have anything once the primary is gone.
+
+use super::findings::Findings;
+use crate::error::Error;
+use tokio_postgres::Client;
+
+/// The standbys that receive WAL now. A role without `pg_read_all_stats` sees that they are there, and their
+/// names, but not in which state they are. What receives WAL for one database is a subscriber of logical
+/// replication, which is no standby; nor is a base backup, as far as that shows.
+const STANDBYS: &str = r#"SELECT pg_catalog.current_setting('synchronous_standby_names'),
+    pg_catalog.count(*),
+    pg_catalog.bool_or(r.sync_state IS NULL),
+    pg_catalog.string_agg(r.application_name, ', ' ORDER BY r.pid) FILTER (WHERE r.sync_state IN ('sync', 'quorum')),
+    pg_catalog.string_agg(r.application_name, ', ' ORDER BY r.pid) FILTER (WHERE r.sync_state NOT IN ('sync', 'quorum')),
+    pg_catalog.format('ALTER SYSTEM SET synchronous_standby_names = %L; SELECT pg_reload_conf();',
+        pg_catalog.format('ANY 1 (%s)', pg_catalog.string_agg(DISTINCT
+            pg_catalog.format('"%s"', pg_catalog.replace(r.application_name, '"', '""')), ', ')))
+    FROM pg_catalog.pg_stat_replication r JOIN pg_catalog.pg_stat_activity a ON a.pid = r.pid
+    WHERE a.datid IS NULL AND r.state IS DISTINCT FROM 'backup'"#;
+
+/// What the server says of its standbys.
+struct Standbys {
+    /// `synchronous_standby_names`: without it no commit waits for a standby.
+    waits_for: String,
+    attached: i64,
+    /// The role may not see which of them are synchronous.
+    hidden: bool,
+    synchronous: Option<String>,
+    others: Option<String>,
+    cure: String,
+}
+
+/// Warns where no commit waits for a standby that is there, and where it waits for one that is not.
+pub(super) async fn check(findings: &mut Findings, client: &Client) {
+    const CHECK: &str = "standbys";
+    let standbys = match super::database::in_time(ask(client)).await {
+        Ok(standbys) => standbys,
+        Err(error) => return findings.failed(CHECK, &error),
+    };
+    let Standbys { waits_for, attached, hidden, synchronous, others, cure } = standbys;
+    let are_attached = match attached {
+        1 => "a standby is attached".to_owned(),
+        _ => format!("{attached} standbys are attached"),
+    };
+    match (waits_for.as_str(), attached, synchronous, others) {
+        ("", 0, ..) => findings.passed(CHECK, "none is attached, as far as the server shows"),
+        ("", ..) => findings.warning(CHECK, format!(
+            "{are_attached}, and no commit waits for one: a failover can lose logins whose messages are deleted already. If you would promote one, run as a superuser: {cure}"
+        )),
+        (_, 0, ..) => findings.warning(CHECK, format!(
+            "none is attached, and synchronous_standby_names is {waits_for}: no commit returns until one of these is there. Start it."
+        )),
+        _ if hidden => findings.passed(CHECK, format!("{are_attached}; commits wait for {waits_for}")),
+        (.., None, _) => findings.warning(CHECK, format!(
+            "{are_attached}, and none of those in synchronous_standby_names, {waits_for}: no commit returns until one of these is there. Start it, or run as a superuser: {cure}"
+        )),
+        (.., Some(synchronous), None) => {
+            findings.passed(CHECK, format!("commits wait for {waits_for}; synchronous are {synchronous}"));
+        }
+        (.., Some(synchronous), Some(others)) => findings.passed(CHECK, format!(
+            "commits wait for {waits_for}; synchronous are {synchronous}. Don't promote the others, {others}: they may lack logins."
+        )),
+    }
+}
+
+async fn ask(client: &Client) -> Result<Standbys, Error> {
+    let row = client.query_typed(STANDBYS, &[]).await?;
+    let row = row.first().ok_or_else(|| {
+        Error::transient(crate::error::End::Database, "the database says nothing of its standbys")
+    })?;
+    Ok(Standbys {
+        waits_for: row.try_get(0)?,
+        attached: row.try_get(1)?,
+        hidden: row.try_get::<_, Option<bool>>(2)?.unwrap_or_default(),
+        synchronous: row.try_get(3)?,
+        others: row.try_get(4)?,
+        cure: row.try_get(5)?,
+    })
+}
