@@ -17,6 +17,11 @@ pub(crate) enum Error {
     KeyFile { path: PathBuf, error: KeyFileError },
     #[error("pg_mask can't use its keyring{}: {error}", shown(path))]
     Keyring { path: PathBuf, error: KeyringError },
+    #[error(
+        "this node is a worker of a Citus cluster and has no keyring{}: one of its own would mask equal values differently",
+        shown(path)
+    )]
+    CitusWorker { path: PathBuf },
     #[error("the server's keyring has no {0}, which this database was {use} with", use = used(*.0))]
     KeyMissing(Which),
     #[error("{0} of the server's keyring is not the key that this database was {use} with", use = used(*.0))]
@@ -144,6 +149,7 @@ impl Error {
             | Self::Unseal { error: SealError::Memory, .. } => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
             Self::KeyFile { .. }
             | Self::Keyring { .. }
+            | Self::CitusWorker { .. }
             | Self::KeyMissing(_)
             | Self::KeyDiffers(_)
             | Self::NoNextKey
@@ -217,6 +223,9 @@ impl Error {
             Self::KeyFile { error: KeyFileError::Locked, .. } | Self::Exchanged => "Try again.",
             Self::KeyFile { .. } => {
                 "pgmask.keyring_file has to name a regular file that belongs to the server's user, with mode 600, or to root, with mode 640."
+            }
+            Self::CitusWorker { .. } => {
+                "Copy the coordinator's keyring to this place first, for the server's user alone (chmod 600), then create the extension. SHOW pgmask.keyring_file tells on each node where its keyring belongs."
             }
             Self::Keyring { .. } => "Put the keyring back from your backup of it.",
             Self::KeyMissing(_) | Self::KeyDiffers(_) => {

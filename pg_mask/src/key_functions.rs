@@ -3,7 +3,7 @@
 use crate::error::{Error, OrRaise};
 use crate::key_check::{self, KeyCheck, State};
 use crate::snapshot::Snapshot;
-use crate::{clock, keys, settings};
+use crate::{clock, keys, plan, settings};
 use pg_mask_core::key_file;
 use pg_mask_core::keyring::{self, Keyring, Which};
 use pgrx::iter::TableIterator;
@@ -23,6 +23,9 @@ fn make_and_record() -> Result<(), Error> {
     let at = |error| Error::KeyFile { path: path.clone(), error };
     match key_file::read(&path) {
         Err(key_file::KeyFileError::Missing) => {
+            if is_citus_worker()? {
+                return Err(Error::CitusWorker { path });
+            }
             let made = keyring::now().and_then(|now| Keyring::generate(&now));
             let (_, text) = made.map_err(|error| Error::Keyring { path: path.clone(), error })?;
             let is_ours = key_file::create(&path, &text).map_err(at)?;
@@ -33,6 +36,17 @@ fn make_and_record() -> Result<(), Error> {
     }
     key_check::begin_with(&keys::server()?.keyring);
     Ok(())
+}
+
+/// Whether this database is a worker's of a Citus cluster. Citus passes CREATE EXTENSION on to its workers, and
+/// with a keyring of its own each would mask equal values differently. Citus numbers the groups of workers from 1
+/// on; the coordinator, and a server that is not part of a cluster yet, are of group 0.
+fn is_citus_worker() -> Result<bool, Error> {
+    const HAS_GROUPS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')
+        AND pg_catalog.to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL";
+    const IS_WORKER: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_local_group WHERE groupid > 0)";
+    let ask = |sql| plan::one_row(sql, Vec::new, |row| row.get::<bool>(1));
+    Ok(ask(HAS_GROUPS)? && ask(IS_WORKER)?)
 }
 
 /// Whether the keyring lies where every base backup takes it along, and where it is deleted with the old

@@ -13,6 +13,7 @@ mod extension {
     mod audit;
     mod audit_chain;
     mod bad_input;
+    mod citus;
     mod concurrency;
     mod documentation;
     mod dump_restore;
