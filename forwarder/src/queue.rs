@@ -1,14 +1,11 @@
 //! The queue: the few calls of SQS that the forwarder makes, and what their answers mean.
 //!
 //! The calls go through the SDK. Between it and the network are [`gate`], which lets an answer be read once
-//! the budget has room for it, and [`sqs_query`], for servers that don't know AWS JSON. [`refusal`] says
-//! what an error means, [`http`] is the SDK's HTTP client, and [`endpoint`] looks at where it is sent.
+//! the budget has room for it, and [`sqs_query`], for servers that don't know AWS JSON. [`aws_settings`] reads
+//! the SDK's settings, and [`refusal`] says what an error means.
 
-mod endpoint;
 mod gate;
-mod http;
 mod refusal;
-mod sdk_settings;
 
 pub(crate) use refusal::{is_answered, is_over_limit};
 
@@ -94,11 +91,14 @@ impl Depth {
 impl Queue {
     /// Finds the queue and asks it for its attributes, so that what is wrong shows at once.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
-        endpoint::check()?;
-        let http = http::client();
-        let settings = sdk_settings::load(http.clone()).await?;
+        let settings = aws_settings::load()
+            .await
+            .map_err(|error| Error::new(Kind::SetUp, Some(End::Queue), error.to_string()).caused_by(error))?;
         let endpoint = Endpoint::default();
-        let settings = settings.into_builder().http_client(gate::gated(http, endpoint.clone())).build();
+        let http = settings.http_client().map(|http| gate::gated(http, endpoint.clone()));
+        let mut settings = settings.into_builder();
+        settings.set_http_client(http);
+        let settings = settings.build();
         let negotiation = Arc::new(Negotiation::new(config.sqs_protocol));
         let client = Client::from_conf(answers_within(&settings, &negotiation, ANSWER));
         let receiver = Client::from_conf(answers_within(&settings, &negotiation, LONG_POLL + ANSWER));

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// sent would fail.
 const IDLE: Duration = Duration::from_secs(10);
 
-pub(super) fn client() -> SharedHttpClient {
+pub(crate) fn client() -> SharedHttpClient {
     Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector =
             Connector::builder().pool_idle_timeout(IDLE).proxy_config(ProxyConfig::from_env());

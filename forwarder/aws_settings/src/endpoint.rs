@@ -1,12 +1,12 @@
 //! The endpoint that the environment gives. The SDK passes over one that it can't read, asks AWS instead, and
 //! logs what was given, which may hold a password.
 
-use crate::error::{End, Error, Kind};
+use crate::Error;
 
 const VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"];
 
 /// Whether the variables that give an endpoint can be read.
-pub(super) fn check() -> Result<(), Error> {
+pub(crate) fn check() -> Result<(), Error> {
     for name in VARIABLES {
         let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { continue };
         let value = value.to_str().unwrap_or_default();
@@ -17,7 +17,7 @@ pub(super) fn check() -> Result<(), Error> {
         } else {
             continue;
         };
-        return Err(Error::new(Kind::SetUp, Some(End::Queue), format!("{name} {wrong}")));
+        return Err(Error::Endpoint { name, wrong });
     }
     Ok(())
 }
