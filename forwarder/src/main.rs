@@ -19,8 +19,8 @@ mod telemetry;
 
 use config::{Command, Config};
 use error::{Error, Kind};
+use safe_output::Progress;
 use std::process::ExitCode;
-use telemetry::progress::Progress;
 
 /// The SDK allocates much, and frees on other threads than it allocated on: with glibc's allocator they wait for
 /// each other.

@@ -1,7 +1,6 @@
-//! What people see of a running forwarder: [`log`] lines, a [`progress`] bar, [`metrics`] over HTTP, and at
+//! What people see of a running forwarder: [`log`] lines, [`metrics`] over HTTP, and at
 //! the end the [`tally`].
 
 pub(crate) mod log;
 pub(crate) mod metrics;
-pub(crate) mod progress;
 pub(crate) mod tally;

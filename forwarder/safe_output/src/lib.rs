@@ -7,6 +7,7 @@
 //!   a line of its own or move a terminal's cursor.
 //! - [`Throttle`]: the same text once in a while, and a bound on how many different ones, so that an outage
 //!   does not fill the log.
+//! - [`Progress`]: a progress bar that log lines are written above, and not into.
 //!
 //! ```
 //! use clap::Parser;
@@ -30,7 +31,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod log;
+mod progress;
 mod throttle;
 pub mod usage;
 
+pub use progress::Progress;
 pub use throttle::Throttle;

@@ -4,8 +4,8 @@ use super::outage::Outages;
 use super::shutdown::Stop;
 use crate::error::{End, Error, Kind};
 use crate::queue::Queue;
-use crate::telemetry::progress::Progress;
 use flow_control::{Backoff, InFlight};
+use safe_output::Progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

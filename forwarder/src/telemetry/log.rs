@@ -1,7 +1,7 @@
 //! Log lines, on stderr, never with a value from a message. [`safe_output`] escapes control characters in them.
 
-use super::progress::Progress;
 use crate::config::{Config, Format};
+use safe_output::Progress;
 use safe_output::log;
 use std::io::IsTerminal;
 use tracing::Level;

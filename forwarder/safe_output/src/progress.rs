@@ -7,14 +7,16 @@ use tracing_subscriber::fmt::MakeWriter;
 const TEMPLATE: &str = "{bar:40.cyan/blue} {pos}/{len} messages  {rate}  {eta} left";
 
 /// How far a drain has come.
-#[derive(Clone)]
-pub(crate) struct Progress {
+#[derive(Debug, Clone)]
+pub struct Progress {
     bar: ProgressBar,
     shown: bool,
 }
 
 impl Progress {
-    pub(crate) fn new(draining: bool) -> Self {
+    /// Shown while draining, if stderr is a terminal.
+    #[must_use]
+    pub fn new(draining: bool) -> Self {
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let _ = write!(out, "{:.0}/s", state.per_sec());
@@ -24,7 +26,7 @@ impl Progress {
     }
 
     /// So many messages are left. The bar appears with the first of them.
-    pub(crate) fn left(&self, messages: u64) {
+    pub fn left(&self, messages: u64) {
         if self.shown && self.bar.is_hidden() && messages > 0 {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
@@ -32,7 +34,7 @@ impl Progress {
     }
 
     /// So many more are done.
-    pub(crate) fn done(&self, messages: usize) {
+    pub fn done(&self, messages: usize) {
         let position = self.bar.position() + messages as u64;
         if self.bar.length().is_some_and(|length| length < position) {
             self.bar.set_length(position);
@@ -40,7 +42,8 @@ impl Progress {
         self.bar.inc(messages as u64);
     }
 
-    pub(crate) fn finish(&self) {
+    /// The bar stays as it is.
+    pub fn finish(&self) {
         let drawn = !self.bar.is_hidden();
         self.bar.finish();
         if drawn {
@@ -49,7 +52,7 @@ impl Progress {
     }
 
     /// Where log lines go: above the bar.
-    pub(crate) fn writer(&self) -> impl for<'w> MakeWriter<'w> + Send + Sync + 'static {
+    pub fn writer(&self) -> impl for<'w> MakeWriter<'w> + Send + Sync + 'static {
         let bar = self.bar.clone();
         move || LogWriter(bar.clone())
     }
