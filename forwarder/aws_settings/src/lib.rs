@@ -1,7 +1,7 @@
 //! The AWS SDK's settings, as the environment and profiles give them.
 //!
 //! The SDK passes over an endpoint that it can't read and asks AWS instead, panics on some values of other
-//! settings, and by itself knows no proxy. [`load`] refuses the former with an [`Error`] that names the
+//! settings, and by itself knows no proxy. [`load()`] refuses the former with an [`Error`] that names the
 //! setting and never shows its value, and gives an HTTP client that goes through the proxies that
 //! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name:
 //!
