@@ -61,7 +61,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
     }
     connections(findings, &settings, config.writers).await;
     let mut of_standbys = Findings::default();
-    standbys::check(&mut of_standbys, &connection.client).await;
+    standbys::check(&mut of_standbys, in_time(standbys::ask(&connection.client)).await);
     let excess_rights = in_time(excess_rights(&connection.client, &about)).await;
     let (may_log, tried) = match in_time(Database::find(connection)).await {
         Ok((database, may_log)) => {
@@ -99,7 +99,7 @@ async fn connections(findings: &mut Findings, settings: &Settings, writers: usiz
 }
 
 /// Waits for an answer for a while. A server may take the connection and then say nothing more.
-pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     const PATIENCE: Duration = Duration::from_secs(20);
     tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(Error::silent_database(PATIENCE)))
 }

@@ -20,7 +20,7 @@ const STANDBYS: &str = r#"SELECT pg_catalog.current_setting('synchronous_standby
     WHERE a.datid IS NULL AND r.state IS DISTINCT FROM 'backup'"#;
 
 /// What the server says of its standbys.
-struct Standbys {
+pub(super) struct Standbys {
     /// `synchronous_standby_names`: without it no commit waits for a standby.
     waits_for: String,
     attached: i64,
@@ -32,9 +32,9 @@ struct Standbys {
 }
 
 /// Warns where no commit waits for a standby that is there, and where it waits for one that is not.
-pub(super) async fn check(findings: &mut Findings, client: &Client) {
+pub(super) fn check(findings: &mut Findings, standbys: Result<Standbys, Error>) {
     const CHECK: &str = "standbys";
-    let standbys = match super::database::in_time(ask(client)).await {
+    let standbys = match standbys {
         Ok(standbys) => standbys,
         Err(error) => return findings.failed(CHECK, &error),
     };
@@ -64,7 +64,8 @@ pub(super) async fn check(findings: &mut Findings, client: &Client) {
     }
 }
 
-async fn ask(client: &Client) -> Result<Standbys, Error> {
+/// Asks the server.
+pub(super) async fn ask(client: &Client) -> Result<Standbys, Error> {
     let row = client.query_typed(STANDBYS, &[]).await?;
     let row = row.first().ok_or_else(|| {
         Error::transient(crate::error::End::Database, "the database says nothing of its standbys")
