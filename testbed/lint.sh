@@ -15,13 +15,13 @@ lint versions
 testbed/versions.py
 lint shell scripts
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
-"$cache/lint-tools-2/bin/shellcheck" "${scripts[@]}"
+"$cache/lint-tools-3/bin/shellcheck" "${scripts[@]}"
 lint the systemd unit
 testbed/systemd.sh
 lint Kubernetes manifests
-# Schemas of KEDA and of the Prometheus operator are not among those that it has.
-"$cache/lint-tools-2/bin/python" "$cache/lint-tools-2/bin/kubernetes-validate" --quiet --no-warn --strict --kubernetes-version 1.30 \
+"$cache/lint-tools-3/bin/python" "$cache/lint-tools-3/bin/kubernetes-validate" --quiet --no-warn --strict --kubernetes-version 1.30 \
     deploy/kubernetes/base/[!k]*.yaml deploy/kubernetes/drain/[!k]*.yaml
+"$cache/lint-tools-3/bin/python" testbed/manifests.py
 lint alerts
 testbed/alerts.sh
 lint SQL, for what an attacker could make of it

@@ -8,7 +8,7 @@ found=0
 check() {
     local file=$1 remarks
     shift
-    remarks=$(sed 's/^\\echo .*//' "$file" | "$cache/lint-tools-2/bin/python" -m pgspot "$@" 2>&1 || true)
+    remarks=$(sed 's/^\\echo .*//' "$file" | "$cache/lint-tools-3/bin/python" -m pgspot "$@" 2>&1 || true)
     if ! grep -q 'Errors: 0 Warnings: 0 Unknown: 0' <<<"$remarks"; then
         printf '%s\n%s\n' "$file:" "$remarks" >&2
         found=1

