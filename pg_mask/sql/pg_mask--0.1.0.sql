@@ -344,6 +344,7 @@ DECLARE
     said pg_catalog.timestamptz := began;
     moved pg_catalog.timestamptz;
     lifted_here pg_catalog.int8;
+    limited_by pg_catalog.oid;
     -- So many digits of a token say which part of the vault it is in. A part has a few thousand values.
     digits CONSTANT pg_catalog.int4 := CASE
         WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 1000000 THEN 0
@@ -378,10 +379,11 @@ BEGIN
         lifted_here := 0;
         block := 0;
         WHILE block IS NOT NULL LOOP
-            SELECT s.next, s.lifted, s.left_alone INTO step
+            SELECT s.next, s.lifted, s.left_alone, s.limited_by INTO step
             FROM pgmask.remask_blocks(part, columns, domain, block, batch_blocks) AS s;
             COMMIT;
             block := step.next;
+            limited_by := coalesce(step.limited_by, limited_by);
             lifted_here := lifted_here OPERATOR(pg_catalog.+) step.lifted;
             left_alone := left_alone OPERATOR(pg_catalog.+) step.left_alone;
             IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) say_every)
@@ -413,6 +415,11 @@ BEGIN
         END LOOP;
         lifted := lifted OPERATOR(pg_catalog.+) lifted_here;
     END LOOP;
+    -- A hash that such a role has put in is a guess of its own.
+    IF limited_by IS NOT NULL THEN
+        RAISE WARNING 'hashes without a key were left alone: role % may write them into % and read the tokens, and has had as many as pgmask.guess_limit allows in this hour', limited_by::pg_catalog.regrole, relation
+            USING HINT = 'Call remask again in another hour. Or, if all of these hashes come from an older pipeline: GRANT pgmask_unlimited to the role, call remask, and REVOKE it.';
+    END IF;
 END
 $$;
 
@@ -819,7 +826,8 @@ CREATE FUNCTION pgmask."remask_blocks"(
 ) RETURNS TABLE (
     "next" bigint,
     "lifted" bigint,
-    "left_alone" bigint
+    "left_alone" bigint,
+    "limited_by" oid
 )
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c

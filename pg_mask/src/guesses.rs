@@ -9,21 +9,22 @@
 //! A value counts for the role that the session authenticated as, for the session's user and for the role
 //! that it acts as, unless that role is exempt: so neither SET ROLE nor a SECURITY DEFINER function begins a
 //! new budget. Roles are told apart by their names: a role that is dropped and made again has no new one.
+//! [`roles`] finds them, and [`limits`] the limit that each has of its own.
 
 mod budgets;
+mod limits;
+mod roles;
 
+use crate::clock::{self, Micros};
 use crate::error::Error;
-use crate::{clock, settings, unguarded};
-use budgets::{Budgets, RoleName, Taken, What};
+use budgets::{Budget, Budgets, MOST_ROLES, Taken, What};
 use pg_mask_core::hmac_key::Hash;
 use pgrx::prelude::*;
+use roles::{Counted, Roles, roles};
 use std::cell::RefCell;
-use std::ffi::CStr;
 
 pub(crate) use budgets::reserve_at_start;
-
-/// Its members mask without a limit.
-const UNLIMITED: &CStr = c"pgmask_unlimited";
+pub(crate) use roles::is_unlimited;
 
 /// What a session draws at a time is this part of the limit,
 const PART: u32 = 100;
@@ -32,20 +33,23 @@ const LARGEST_PORTION: u32 = 100;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
+/// No transaction began then.
+const NO_TRANSACTION: Micros = Micros::MIN;
+
 thread_local! {
     static SESSION: RefCell<Session> = const { RefCell::new(Session::NEW) };
 }
 
-/// The authenticated user, the session's user, and the current one.
-type Roles = [pg_sys::Oid; 3];
-
 /// What this session has drawn and not used.
 struct Session {
     roles: Roles,
+    /// Which of them are counted, as it was found in the transaction that began then.
+    counted: Vec<Counted>,
+    transaction: Micros,
     /// Values that may be masked without asking again.
     left: u32,
-    /// From which roles' budgets they were drawn; none if all are exempt.
-    drawn_from: Vec<RoleName>,
+    /// From which budgets they were drawn; none if no role has one.
+    drawn_from: Vec<Budget>,
     /// In which hour they were drawn.
     hour: i64,
     /// The hash of the value that was counted last: it is not counted again.
@@ -74,19 +78,55 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
 /// Counts a value that is recovered (`pgmask.recover_limit`), or says that the budget is used up. Only
 /// superusers are exempt.
 pub(crate) fn count_recovery() -> Result<(), Error> {
-    let Some(limit) = settings::recover_limit() else { return Ok(()) };
-    // SAFETY: a catalog look-up.
-    let names = limited(roles(), |role| unsafe { pg_sys::superuser_arg(role) });
-    if names.is_empty() {
+    let budgets = roles::budgets(What::Recoveries, &roles::counted(What::Recoveries, &roles()));
+    if budgets.is_empty() {
         return Ok(());
     }
     let hour = hour();
-    match Budgets::find().take(What::Recoveries, &names, hour, limit, 1) {
+    match Budgets::find().take(What::Recoveries, &budgets, hour, 1) {
         Taken::Some(_) => Ok(()),
-        Taken::UsedUp(role) => {
-            Err(Error::RecoverLimit { role: role.shown(), limit, again_at: next_hour(hour) })
+        Taken::UsedUp(at) => {
+            let Budget { name, limit, .. } = budgets[at];
+            Err(Error::RecoverLimit { role: name.shown(), limit, again_at: next_hour(hour) })
         }
         Taken::Full => Err(Error::GuessTable { again_at: next_hour(hour) }),
+    }
+}
+
+/// The budgets of several roles, whoever the session's is: what is masked counts in each of them.
+pub(crate) struct BudgetsOf(Vec<Budget>);
+
+impl BudgetsOf {
+    pub(crate) fn roles(roles: &[pg_sys::Oid]) -> Self {
+        Self(roles::budgets(What::Guesses, &roles::counted(What::Guesses, roles)))
+    }
+
+    /// Whether no role has one.
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Counts a value, or gives a role that can't have one more.
+    pub(crate) fn count(&self) -> Result<(), pg_sys::Oid> {
+        self.take(1)
+    }
+
+    /// Gives a role that can't have one more value, if there is any.
+    pub(crate) fn have_more(&self) -> Result<(), pg_sys::Oid> {
+        self.take(0)
+    }
+
+    fn take(&self, values: u32) -> Result<(), pg_sys::Oid> {
+        let Self(budgets) = self;
+        let Some(first) = budgets.first() else { return Ok(()) };
+        if budgets.len() > MOST_ROLES {
+            return Err(first.role);
+        }
+        match Budgets::find().take(What::Guesses, budgets, hour(), values) {
+            Taken::Some(_) => Ok(()),
+            Taken::UsedUp(at) => Err(budgets[at].role),
+            Taken::Full => Err(first.role),
+        }
     }
 }
 
@@ -97,15 +137,11 @@ fn guess_limit_is_shared() -> bool {
     Budgets::find().is_shared
 }
 
-#[inline]
-fn roles() -> Roles {
-    // SAFETY: these return static variables.
-    unsafe { [unguarded::GetAuthenticatedUserId(), unguarded::GetSessionUserId(), unguarded::GetUserId()] }
-}
-
 impl Session {
     const NEW: Self = Self {
         roles: [pg_sys::InvalidOid; 3],
+        counted: Vec::new(),
+        transaction: NO_TRANSACTION,
         left: 0,
         drawn_from: Vec::new(),
         hour: 0,
@@ -116,13 +152,15 @@ impl Session {
     #[cold]
     fn draw(&mut self, roles: Roles) -> Result<(), Error> {
         self.give_back();
-        self.roles = roles;
-        let limit = settings::guess_limit();
-        let names = match limit {
-            Some(_) => limited(roles, is_exempt),
-            None => Vec::new(),
-        };
-        let (Some(limit), false) = (limit, names.is_empty()) else {
+        let transaction = clock::now();
+        if self.roles != roles || self.transaction != transaction {
+            self.transaction = NO_TRANSACTION; // in case of an error on the way
+            self.counted = roles::counted(What::Guesses, &roles);
+            self.roles = roles;
+            self.transaction = transaction;
+        }
+        let budgets = roles::budgets(What::Guesses, &self.counted);
+        let Some(limit) = budgets.iter().map(|budget| budget.limit).min() else {
             self.left = LARGEST_PORTION; // whether it is still so is looked at again after these
             return Ok(());
         };
@@ -133,15 +171,16 @@ impl Session {
             unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
             self.gives_back_at_exit = true;
         }
-        match Budgets::find().take(What::Guesses, &names, hour, limit, portion) {
+        match Budgets::find().take(What::Guesses, &budgets, hour, portion) {
             Taken::Some(values) => {
                 self.left = values;
-                self.drawn_from = names;
+                self.drawn_from = budgets;
                 self.hour = hour;
                 Ok(())
             }
-            Taken::UsedUp(role) => {
-                Err(Error::GuessLimit { role: role.shown(), limit, again_at: next_hour(hour) })
+            Taken::UsedUp(at) => {
+                let Budget { name, limit, .. } = budgets[at];
+                Err(Error::GuessLimit { role: name.shown(), limit, again_at: next_hour(hour) })
             }
             Taken::Full => Err(Error::GuessTable { again_at: next_hour(hour) }),
         }
@@ -155,39 +194,6 @@ impl Session {
         self.left = 0;
         self.drawn_from.clear();
     }
-}
-
-/// The names of those of `roles` that have a limit, each once.
-fn limited(roles: Roles, is_exempt: impl Fn(pg_sys::Oid) -> bool) -> Vec<RoleName> {
-    let mut names = Vec::new();
-    for (at, role) in roles.into_iter().enumerate() {
-        if roles[..at].contains(&role) || is_exempt(role) {
-            continue;
-        }
-        // SAFETY: a catalog look-up; the name is copied. A role that was dropped meanwhile has none, and
-        // its OID stands for it.
-        let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
-        names.push(match name.is_null() {
-            true => RoleName::new(role.to_u32().to_string().as_bytes()),
-            // SAFETY: it is a C string.
-            false => RoleName::new(unsafe { CStr::from_ptr(name) }.to_bytes()),
-        });
-    }
-    names
-}
-
-fn is_exempt(role: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        let unlimited = pg_sys::get_role_oid(UNLIMITED.as_ptr(), true);
-        pg_sys::superuser_arg(role)
-            || (unlimited != pg_sys::InvalidOid && pg_sys::is_member_of_role(role, unlimited))
-    }
-}
-
-/// Whether what `role` masks has no limit: lifting a hash without a key is a way to try guesses, too.
-pub(crate) fn is_unlimited(role: pg_sys::Oid) -> bool {
-    is_exempt(role)
 }
 
 /// The hour that it is now, counted from 2000-01-01 UTC.

@@ -2,32 +2,47 @@
 //!
 //! The procedure (remask.sql) goes through a table range by range and commits each; the functions here do
 //! one range. They see the role that called and check its rights themselves, and then act as the table's
-//! owner. [`part`] is the table and what may be done to it, [`statements`] the SQL that does it.
+//! owner. [`part`] is the table and what may be done to it, [`writers`] in whose budgets hashes without a key
+//! count, [`statements`] the SQL that lifts.
 
 mod part;
 mod statements;
+mod writers;
 
 use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
+use crate::guesses::BudgetsOf;
 use crate::text::{OwnedText, Text};
 use crate::{keys, plan, run_as};
 use part::Part;
+use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::token::Token;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use statements::Statements;
+use std::collections::HashSet;
 
 /// Lifts the tokens in `count` blocks of a table, from block `first` on, but for rows that other
 /// transactions have locked. `next` is the block to go on with, NULL at the end of the table; `left_alone`
-/// counts values that are no tokens, and hashes that the caller may not lift.
+/// counts values that are no tokens, and hashes that are not lifted; `limited_by` is a role whose budget was too
+/// small for them.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)] // the columns of the result
 fn remask_blocks(
     part: pg_sys::Oid,
     columns: Option<Array<'_, Text<'_>>>,
     domain: Option<Text<'_>>,
     first: i64,
     count: i64,
-) -> TableIterator<'static, (name!(next, Option<i64>), name!(lifted, i64), name!(left_alone, i64))> {
+) -> TableIterator<
+    'static,
+    (
+        name!(next, Option<i64>),
+        name!(lifted, i64),
+        name!(left_alone, i64),
+        name!(limited_by, Option<pg_sys::Oid>),
+    ),
+> {
     // SAFETY: a plain call with a static string.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"remask()".as_ptr()) };
     TableIterator::once(lift_blocks(part, columns, domain, first, count).or_raise())
@@ -49,22 +64,54 @@ fn lift_blocks(
     domain: Option<Text<'_>>,
     first: i64,
     count: i64,
-) -> Result<(Option<i64>, i64, i64), Error> {
+) -> Result<(Option<i64>, i64, i64, Option<pg_sys::Oid>), Error> {
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
     let statements = Statements::of(&part, &keys);
     let end = first.saturating_add(count.max(1));
     let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];
+    let mut hashes = Hashes::of(&part);
     let (lifted, left_alone) = run_as::restricted(part.owner, || {
         plan::write_once(statements::CHECK_NOW, Vec::new)?;
         let lifted = match statements.lock_older {
-            Some(ref lock_older) => lift_rows(&part, &statements, lock_older, range)?,
+            Some(ref lock_older) => lift_rows(&part, &statements, lock_older, &mut hashes, range)?,
             None => 0,
         };
         let left_alone = plan::rows_once(&statements.count_left_alone, range, |row| row.get::<i64>(1))?;
-        Ok::<_, Error>((lifted, left_alone.into_iter().sum()))
+        Ok::<_, Error>((lifted, left_alone.into_iter().sum::<i64>()))
     })?;
-    Ok(((end < part.blocks).then_some(end), lifted, left_alone))
+    let next = (end < part.blocks).then_some(end);
+    Ok((next, lifted, left_alone + hashes.left_alone, hashes.limited_by))
+}
+
+/// The hashes without a key of a range, which are lifted as long as there is a budget for them.
+struct Hashes<'a> {
+    budgets: &'a BudgetsOf,
+    counted: HashSet<Hash>,
+    left_alone: i64,
+    limited_by: Option<pg_sys::Oid>,
+}
+
+impl<'a> Hashes<'a> {
+    fn of(part: &'a Part) -> Self {
+        let limited_by = part.limited_by;
+        Self { budgets: &part.budgets, counted: HashSet::new(), left_alone: 0, limited_by }
+    }
+
+    /// Counts a hash, and each but once.
+    fn may_be_lifted(&mut self, hash: &Hash) -> bool {
+        if self.budgets.are_none() || self.counted.contains(hash) {
+            return true;
+        }
+        if self.limited_by.is_none() {
+            self.limited_by = self.budgets.count().err();
+        }
+        if self.limited_by.is_some() {
+            self.left_alone += 1;
+            return false;
+        }
+        self.counted.insert(*hash)
+    }
 }
 
 /// Locks the rows of a range that hold older tokens, and writes the lifted ones.
@@ -72,19 +119,29 @@ fn lift_rows<'a>(
     part: &Part,
     statements: &Statements,
     lock_older: &str,
+    hashes: &mut Hashes<'_>,
     range: impl Fn() -> Vec<pgrx::datum::DatumWithOid<'a>>,
 ) -> Result<i64, Error> {
     let mut rows = ArrayBuilder::tid();
     let mut columns: Vec<_> = part.columns.iter().map(|_| ArrayBuilder::text()).collect();
     plan::rows_once(lock_older, &range, |row| {
-        rows.push_fixed(Some(row_address(row)?));
-        for (at, (column, lifted)) in part.columns.iter().zip(&mut columns).enumerate() {
-            let value = row.get_or_null::<OwnedText>(at + 2)?;
-            let token = value.as_ref().and_then(|value| Token::parse(&value.0));
-            match token.and_then(|token| column.masker.lift(&token)) {
-                Some(hash) => lifted.push_bytes(Some(&column.masker.token_of(&hash))),
-                None => lifted.push_bytes(value.as_ref().map(|value| value.0.as_slice())),
-            }
+        let mut values = Vec::new();
+        let mut changes = false;
+        for (at, column) in part.columns.iter().enumerate() {
+            let value = row.get_or_null::<OwnedText>(at + 2)?.map(|value| value.0);
+            let token =
+                value.as_deref().and_then(|value| Token::parse_older(value, column.masker.generation()));
+            let may_be_lifted = |token: &Token| {
+                token.generation > 0 || (part.lifts_generation_0 && hashes.may_be_lifted(&token.hash))
+            };
+            let token = token.filter(may_be_lifted);
+            let lifted = token.and_then(|token| column.masker.lift(&token));
+            changes |= lifted.is_some();
+            values.push(lifted.map(|hash| column.masker.token_of(&hash)).or(value));
+        }
+        if changes {
+            rows.push_fixed(Some(row_address(row)?));
+            columns.iter_mut().zip(&values).for_each(|(column, value)| column.push_bytes(value.as_deref()));
         }
         Ok(())
     })?;

@@ -17,6 +17,9 @@ static LOGIN_TABLE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"public.user_logins"));
 static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
 
+/// The highest limit of values an hour that can be set.
+pub(crate) const HIGHEST_LIMIT: i32 = 1_000_000_000;
+
 static INVALID_OPTIONAL: GucSetting<InvalidOptional> =
     GucSetting::<InvalidOptional>::new(InvalidOptional::Quarantine);
 static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -114,7 +117,7 @@ pub(crate) fn define() {
         c"-1 is no limit. Superusers, members of pgmask_unlimited and ingestion are exempt.",
         &GUESS_LIMIT,
         -1,
-        1_000_000_000,
+        HIGHEST_LIMIT,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -132,7 +135,7 @@ pub(crate) fn define() {
         c"-1 is no limit. Superusers are exempt.",
         &RECOVER_LIMIT,
         -1,
-        1_000_000_000,
+        HIGHEST_LIMIT,
         GucContext::Suset,
         GucFlags::default(),
     );

@@ -16,7 +16,7 @@ const NAME: &CStr = c"pg_mask guesses";
 const SLOTS: usize = 1024;
 
 /// A value counts for so many roles at most.
-const MOST_ROLES: usize = 3;
+pub(super) const MOST_ROLES: usize = 16;
 
 /// The longest name of a role, with its end (NAMEDATALEN).
 const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize;
@@ -50,12 +50,30 @@ pub(super) enum What {
     Recoveries = 1,
 }
 
+impl What {
+    /// The setting that limits it.
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::Guesses => "pgmask.guess_limit",
+            Self::Recoveries => "pgmask.recover_limit",
+        }
+    }
+}
+
+/// How many values a role may have in an hour.
+#[derive(Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) role: pg_sys::Oid,
+    pub(super) name: RoleName,
+    pub(super) limit: u32,
+}
+
 /// What became of a wish for values.
 pub(super) enum Taken {
     /// So many were taken from each budget.
     Some(u32),
-    /// This role's budget is used up.
-    UsedUp(RoleName),
+    /// The budget at this place is used up.
+    UsedUp(usize),
     /// There is no room for another role in this hour.
     Full,
 }
@@ -110,25 +128,25 @@ impl Budgets {
         Self { table, is_shared }
     }
 
-    /// Takes up to `portion` values from the budget of each of `roles`, one to [`MOST_ROLES`]: as many as the
-    /// one that has the least left allows.
-    pub(super) fn take(&self, what: What, roles: &[RoleName], hour: i64, limit: u32, portion: u32) -> Taken {
+    /// Takes up to `portion` values from each of one to [`MOST_ROLES`] budgets: as many as the one that has the
+    /// least left allows. With 0 it tells whether each has something left.
+    pub(super) fn take(&self, what: What, budgets: &[Budget], hour: i64, portion: u32) -> Taken {
         self.table.with_slots(|slots| {
             let mut places = [0; MOST_ROLES];
-            let places = &mut places[..roles.len()];
-            for (role, claimed) in roles.iter().zip(places.iter_mut()) {
-                let Some(place) = place_of(slots, what, role, hour) else { return Taken::Full };
+            let places = &mut places[..budgets.len()];
+            for (Budget { name, .. }, claimed) in budgets.iter().zip(places.iter_mut()) {
+                let Some(place) = place_of(slots, what, name, hour) else { return Taken::Full };
                 // Claimed at once, so that the next role does not get the same.
-                if !slots[place].is_of(what, role, hour) {
-                    slots[place] = Slot { role: *role, hour, used: 0, what };
+                if !slots[place].is_of(what, name, hour) {
+                    slots[place] = Slot { role: *name, hour, used: 0, what };
                 }
                 *claimed = place;
             }
             let mut values = portion;
-            for place in &*places {
-                let left = limit.saturating_sub(slots[*place].used);
+            for (at, (place, budget)) in places.iter().zip(budgets).enumerate() {
+                let left = budget.limit.saturating_sub(slots[*place].used);
                 if left == 0 {
-                    return Taken::UsedUp(slots[*place].role);
+                    return Taken::UsedUp(at);
                 }
                 values = values.min(left);
             }
@@ -140,9 +158,9 @@ impl Budgets {
     }
 
     /// Gives back values that were taken in `hour` and not used.
-    pub(super) fn give_back(&self, what: What, roles: &[RoleName], hour: i64, values: u32) {
+    pub(super) fn give_back(&self, what: What, budgets: &[Budget], hour: i64, values: u32) {
         self.table.with_slots(|slots| {
-            let is_given = |slot: &Slot| roles.iter().any(|role| slot.is_of(what, role, hour));
+            let is_given = |slot: &Slot| budgets.iter().any(|budget| slot.is_of(what, &budget.name, hour));
             for slot in slots.iter_mut().filter(|slot| is_given(slot)) {
                 slot.used = slot.used.saturating_sub(values);
             }

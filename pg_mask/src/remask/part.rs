@@ -1,11 +1,13 @@
 //! A table whose tokens are lifted: whose it is, which of its columns hold tokens, and what the caller may
 //! do to it.
 
+use super::writers;
 use crate::error::Error;
+use crate::guesses::{self, BudgetsOf};
 use crate::ingest::{columns, target};
 use crate::keys::Keys;
 use crate::text::Text;
-use crate::{guesses, plan, settings};
+use crate::{plan, settings};
 use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
@@ -28,8 +30,12 @@ pub(super) struct Part {
     pub(super) columns: Vec<Column>,
     /// How many blocks it has now.
     pub(super) blocks: i64,
-    /// Whether the caller may have hashes without a key lifted.
+    /// Whether hashes without a key are lifted.
     pub(super) lifts_generation_0: bool,
+    /// In whose budgets they count.
+    pub(super) budgets: BudgetsOf,
+    /// A role whose budget is used up, so that they are left alone.
+    pub(super) limited_by: Option<pg_sys::Oid>,
     /// The table to update where new tokens may move a row to another partition.
     pub(super) root: Option<String>,
     pub(super) oid: pg_sys::Oid,
@@ -144,13 +150,22 @@ impl Part {
                 return Err(Error::NoTokenColumns(name));
             }
             let root = if class.relispartition { root(oid, &plain_names)? } else { None };
+            let may_lift_generation_0 = is_login_table || guesses::is_unlimited(caller);
+            let writers = match may_lift_generation_0 {
+                true => writers::find(oid, class.relowner, &plain_names)?,
+                false => Vec::new(),
+            };
+            let budgets = BudgetsOf::roles(&writers);
+            let limited_by = budgets.have_more().err();
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
             Ok(Self {
                 name,
                 owner: class.relowner,
                 columns,
                 blocks: blocks.into(),
-                lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
+                lifts_generation_0: may_lift_generation_0 && limited_by.is_none(),
+                budgets,
+                limited_by,
                 root,
                 oid,
             })

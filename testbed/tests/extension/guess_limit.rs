@@ -189,6 +189,139 @@ async fn no_way_around_it() {
     is_stopped(&analyst, "SELECT mask_pii('10.0.0.82')").await;
 }
 
+/// Who may write into the login table puts in hashes of guesses, and somebody else's `remask` would lift them: they
+/// count in the writer's budget. It lifted 10,000 of 10,000.
+#[tokio::test]
+async fn remask_lifts_no_guesses_for_who_may_write() {
+    let (cluster, admin) = server(&[PRELOADED, "pgmask.guess_limit = 100"]).await;
+    admin
+        .batch_execute(
+            "CREATE ROLE ops LOGIN; GRANT pgmask_operator TO ops; CREATE ROLE writers; GRANT INSERT, SELECT ON user_logins TO writers;
+             CREATE ROLE third LOGIN NOINHERIT; GRANT pgmask_analyst TO third; GRANT writers TO third",
+        )
+        .await
+        .unwrap();
+    let ops = cluster.connect_as("ops", "guesses").await.unwrap();
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    assert_eq!(count(&analyst, &masking(0, 100)).await, 100);
+    let third = cluster.connect_as("third", "guesses").await.unwrap();
+    third.batch_execute("SET ROLE pgmask_analyst").await.unwrap();
+    assert_eq!(count(&third, &masking(0, 100)).await, 100);
+    let put = "INSERT INTO user_logins (masked_ip) SELECT encode(sha256(host('10.0.0.0'::inet + n)::bytea), 'hex') FROM generate_series(1, 50) n";
+    for (client, give, put, take) in [
+        (&analyst, "GRANT INSERT ON user_logins TO analyst", put, "REVOKE INSERT ON user_logins FROM analyst"),
+        (
+            &analyst,
+            "GRANT INSERT (masked_ip) ON user_logins TO analyst",
+            put,
+            "REVOKE INSERT (masked_ip) ON user_logins FROM analyst",
+        ),
+        (&analyst, "GRANT pg_write_all_data TO analyst", put, "REVOKE pg_write_all_data FROM analyst"),
+        (
+            &analyst,
+            "INSERT INTO user_logins (user_id) SELECT n FROM generate_series(1, 50) n; GRANT UPDATE (masked_device_id) ON user_logins TO analyst",
+            "UPDATE user_logins SET masked_device_id = encode(sha256(user_id::bytea), 'hex')",
+            "REVOKE UPDATE (masked_device_id) ON user_logins FROM analyst",
+        ),
+        (
+            &analyst,
+            "CREATE VIEW in_front AS SELECT masked_ip FROM user_logins; GRANT INSERT ON in_front TO analyst",
+            "INSERT INTO in_front SELECT encode(sha256(host('10.0.0.0'::inet + n)::bytea), 'hex') FROM generate_series(1, 50) n",
+            "DROP VIEW in_front",
+        ),
+        (&third, "", "SET ROLE writers", ""),
+        (&third, "", put, "DROP OWNED BY writers"),
+        (
+            &analyst,
+            "ALTER TABLE user_logins RENAME TO before; CREATE TABLE user_logins (LIKE before) PARTITION BY LIST (locale);
+             CREATE TABLE one PARTITION OF user_logins DEFAULT; GRANT SELECT, INSERT ON user_logins TO analyst",
+            put,
+            "DROP TABLE user_logins; ALTER TABLE before RENAME TO user_logins",
+        ),
+    ] {
+        admin.batch_execute(give).await.unwrap();
+        client.batch_execute(put).await.unwrap_or_else(|error| panic!("{put}: {error:?}"));
+        let rows = count(&admin, "SELECT count(*) FROM user_logins").await;
+        for caller in [&admin, &ops] {
+            assert_eq!(super::remask::remask(caller, "'user_logins'").await, [0, rows], "{give}; {put}");
+        }
+        admin.batch_execute("TRUNCATE user_logins").await.unwrap();
+        admin.batch_execute(take).await.unwrap();
+    }
+    // What a budget has left is lifted, each value counts once, and it is used up then.
+    admin.batch_execute("GRANT INSERT ON user_logins TO second").await.unwrap();
+    let second = cluster.connect_as("second", "guesses").await.unwrap();
+    for _ in 0..2 {
+        second.batch_execute(put).await.unwrap();
+    }
+    second.batch_execute(&put.replace("10.0.0.0", "10.1.0.0").replace("50", "80")).await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [150, 30]);
+    is_stopped(&second, &masking(5000, 1)).await;
+    // What the DBA vouches for is one plain command; and so it is where no one else may write.
+    admin.batch_execute("GRANT pgmask_unlimited TO second").await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [30, 0]);
+    admin
+        .batch_execute("REVOKE pgmask_unlimited FROM second; REVOKE INSERT ON user_logins FROM second")
+        .await
+        .unwrap();
+    admin.batch_execute(&put.replace("50", "500")).await.unwrap();
+    assert_eq!(super::remask::remask(&admin, "'user_logins'").await, [500, 0]);
+    admin.batch_execute(&put.replace("50", "500")).await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [500, 0]);
+    // Any other table is its owner's to write.
+    admin
+        .batch_execute("CREATE TABLE of_second (masked_ip text); ALTER TABLE of_second OWNER TO second")
+        .await
+        .unwrap();
+    second.batch_execute(&put.replace("user_logins", "of_second")).await.unwrap();
+    assert_eq!(super::remask::remask(&admin, "'of_second'").await, [0, 50]);
+}
+
+/// A role's own limit held in its own sessions alone: an expression of its index that somebody's ANALYZE computed,
+/// or a function of its that somebody else called, had the limit of that session.
+#[tokio::test]
+async fn a_role_s_own_limit_holds_wherever_its_code_runs() {
+    let (cluster, admin) = server(&[PRELOADED]).await;
+    admin
+        .batch_execute(
+            "ALTER ROLE analyst SET pgmask.guess_limit = 5; ALTER ROLE analyst IN DATABASE guesses SET pgmask.guess_limit = 20;
+             ALTER ROLE bulk IN DATABASE guesses SET pgmask.guess_limit = 7",
+        )
+        .await
+        .unwrap();
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    analyst
+        .batch_execute(
+            "SET application_name = 'mine';
+             CREATE TABLE tried (ip text); ALTER TABLE tried ALTER ip SET STATISTICS 10000;
+             CREATE FUNCTION try(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+                 IF current_setting('application_name') = 'mine' THEN RETURN ''; END IF;
+                 RETURN $1 || ' ' || pgmask.mask_pii($1); EXCEPTION WHEN OTHERS THEN RETURN $1 || ' none'; END $$;
+             CREATE INDEX tried_x ON tried (try(ip)); ALTER INDEX tried_x ALTER COLUMN 1 SET STATISTICS 10000;
+             INSERT INTO tried SELECT '10.0.0.' || n FROM generate_series(1, 200) n;
+             CREATE FUNCTION mine(v text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$ SELECT pgmask.mask_pii(v) $$",
+        )
+        .await
+        .unwrap();
+    let shown = "SELECT count(*) FROM pg_stats, unnest(histogram_bounds::text::text[]) v WHERE tablename = 'tried_x' AND v LIKE '% m1%'";
+    for seen in [20, 0] {
+        let analyzing = cluster.connect("guesses").await.unwrap();
+        analyzing.batch_execute("ANALYZE tried").await.unwrap();
+        assert_eq!(count(&admin, shown).await, seen);
+    }
+    assert_eq!(masked_one_by_one(&analyst, 0, 50).await, 0);
+    let second = cluster.connect_as("second", "guesses").await.unwrap();
+    is_stopped(&second, "SELECT mine('x')").await;
+    assert_eq!(masked_one_by_one(&second, 0, 50).await, 50);
+    // Lowered, it holds in the next transaction of a session that is open.
+    admin.batch_execute("ALTER ROLE second SET pgmask.guess_limit = 60").await.unwrap();
+    let masked = masked_one_by_one(&second, 100, 1000).await;
+    assert!(masked <= 50, "{masked} of the portion that was drawn before");
+    // Who is exempt has no limit of its own, either.
+    let bulk = cluster.connect_as("bulk", "guesses").await.unwrap();
+    assert_eq!(count(&bulk, &masking(0, 1000)).await, 1000);
+}
+
 /// The workers of a parallel query draw from the one budget, and give back what they don't use.
 #[tokio::test]
 async fn a_parallel_query_has_no_more() {

@@ -31,7 +31,7 @@ async fn right(client: &Client, table: &str) -> i64 {
 }
 
 /// `lifted` and `left_alone` of a call.
-async fn remask(client: &Client, arguments: &str) -> [i64; 2] {
+pub(super) async fn remask(client: &Client, arguments: &str) -> [i64; 2] {
     let rows = client.simple_query(&format!("CALL pgmask.remask({arguments})")).await;
     let rows = rows.unwrap_or_else(|error| panic!("{arguments}: {error:?}"));
     let row = rows.iter().find_map(|row| match row {
@@ -343,4 +343,26 @@ async fn it_is_no_way_to_guess_and_gives_no_rights() {
         .unwrap();
     assert_eq!(remask(&admin, "'trap'").await, [1, 0]);
     assert_eq!(texts(&admin, "SELECT role::text FROM caught").await, ["remask_guesser"; 2]);
+}
+
+/// A hash was lifted for anybody, where another column of its row held an older token.
+#[tokio::test]
+async fn a_hash_beside_an_older_token_is_left_alone() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("beside").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE guesser LOGIN; GRANT pgmask_analyst, pgmask_operator TO guesser; GRANT CREATE ON SCHEMA public TO guesser",
+        )
+        .await
+        .unwrap();
+    let guesser = cluster.connect_as("guesser", "beside").await.unwrap();
+    guesser
+        .batch_execute("CREATE TABLE guesses AS SELECT encode(sha256('10.0.0.1'), 'hex') AS masked_ip, mask_pii('x') AS masked_device_id")
+        .await
+        .unwrap();
+    admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    assert_eq!(remask(&guesser, "'guesses'").await, [1, 1]);
+    let generations = "SELECT pgmask.mask_generation(masked_ip) || ' ' || pgmask.mask_generation(masked_device_id) FROM guesses";
+    assert_eq!(texts(&guesser, generations).await, ["0 2"]);
 }

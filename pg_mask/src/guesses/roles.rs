@@ -1,0 +1,81 @@
+//! For which roles a value counts, and how large their budgets are.
+
+use super::budgets::{Budget, RoleName, What};
+use super::limits;
+use crate::settings;
+use crate::unguarded;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// Its members mask without a limit.
+const UNLIMITED: &CStr = c"pgmask_unlimited";
+
+/// The authenticated user, the session's user, and the current one.
+pub(super) type Roles = [pg_sys::Oid; 3];
+
+#[inline]
+pub(super) fn roles() -> Roles {
+    // SAFETY: these return static variables.
+    unsafe { [unguarded::GetAuthenticatedUserId(), unguarded::GetSessionUserId(), unguarded::GetUserId()] }
+}
+
+/// A role that values count for.
+pub(super) struct Counted {
+    role: pg_sys::Oid,
+    name: RoleName,
+    /// The limit that it has of its own.
+    limit: Option<u32>,
+}
+
+/// Those of `roles` that are not exempt, each once.
+pub(super) fn counted(what: What, roles: &[pg_sys::Oid]) -> Vec<Counted> {
+    let mut counted = Vec::new();
+    for (at, role) in roles.iter().enumerate() {
+        if !roles[..at].contains(role) && !is_exempt(what, *role) {
+            let limit = limits::of(*role, what.setting());
+            counted.push(Counted { role: *role, name: name_of(*role), limit });
+        }
+    }
+    counted
+}
+
+/// The budgets of those roles: each has the smaller one of its own limit and the session's. One that has neither
+/// has no budget.
+pub(super) fn budgets(what: What, counted: &[Counted]) -> Vec<Budget> {
+    let of_session = match what {
+        What::Guesses => settings::guess_limit(),
+        What::Recoveries => settings::recover_limit(),
+    };
+    let budget = |counted: &Counted| {
+        let limit = counted.limit.into_iter().chain(of_session).min()?;
+        Some(Budget { role: counted.role, name: counted.name, limit })
+    };
+    counted.iter().filter_map(budget).collect()
+}
+
+/// A role that was dropped meanwhile has no name, and its OID stands for it.
+fn name_of(role: pg_sys::Oid) -> RoleName {
+    // SAFETY: a catalog look-up; the name is copied.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    match name.is_null() {
+        true => RoleName::new(role.to_u32().to_string().as_bytes()),
+        // SAFETY: it is a C string.
+        false => RoleName::new(unsafe { CStr::from_ptr(name) }.to_bytes()),
+    }
+}
+
+fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        if pg_sys::superuser_arg(role) {
+            return true;
+        }
+        let unlimited = pg_sys::get_role_oid(UNLIMITED.as_ptr(), true);
+        what == What::Guesses && unlimited != pg_sys::InvalidOid && pg_sys::is_member_of_role(role, unlimited)
+    }
+}
+
+/// Whether what `role` masks has no limit: lifting a hash without a key is a way to try guesses, too.
+pub(crate) fn is_unlimited(role: pg_sys::Oid) -> bool {
+    is_exempt(What::Guesses, role)
+}
