@@ -13,6 +13,7 @@ PGRX_PG_CONFIG_PATH=$(cat "$testbed/$major/pg_config")
 PGRX_HOME=$root/target/pgrx
 export PGRX_PG_CONFIG_PATH PGRX_HOME
 cd "$root"
+echo "building pg_mask with the headers of $("$PGRX_PG_CONFIG_PATH" --version)" >&2
 cargo build --profile "$profile" -p pg_mask --no-default-features --features "pg$major"
 mkdir -p "$testbed/$major/$folder"
 # Under another name first: servers may run with the file that is there.

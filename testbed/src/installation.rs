@@ -5,9 +5,10 @@
 
 use crate::guardian::Guardian;
 use crate::{Result, root};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 const NOT_BUILT: &str =
     "pg_mask is not built for this PostgreSQL; run: testbed/setup.sh test && testbed/build.sh all";
@@ -25,26 +26,42 @@ pub struct Installation {
     pub user: Option<User>,
 }
 
-/// The installation that this process shares.
+/// The installation that this process shares: of the version that `PG_MASK_TEST_PG` names, or else of the machine's.
 pub fn shared() -> Result<&'static Installation> {
-    static SHARED: OnceLock<std::result::Result<Installation, String>> = OnceLock::new();
-    let made = SHARED.get_or_init(|| Installation::copy().map_err(|error| error.to_string()));
-    made.as_ref().map_err(|error| error.clone().into())
+    let major = match std::env::var("PG_MASK_TEST_PG") {
+        Ok(major) => major,
+        Err(_) => read(&built().join("major"))?,
+    };
+    of(major.parse()?)
+}
+
+/// The installation of a major version, which this process shares.
+pub fn of(major: u32) -> Result<&'static Installation> {
+    static COPIES: Mutex<BTreeMap<u32, &'static Installation>> = Mutex::new(BTreeMap::new());
+    let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(copy) = copies.get(&major) {
+        return Ok(copy);
+    }
+    let copy = Box::leak(Box::new(Installation::copy(major)?));
+    copies.insert(major, copy);
+    Ok(copy)
+}
+
+/// Where `testbed/setup.sh` and `testbed/build.sh` note what they made, a folder a major version.
+fn built() -> PathBuf {
+    root().join("target/testbed")
+}
+
+fn read(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|_| NOT_BUILT)?;
+    Ok(text.trim().to_owned())
 }
 
 impl Installation {
-    fn copy() -> Result<Self> {
+    fn copy(major: u32) -> Result<Self> {
         let user = server_user()?;
-        let built = root().join("target/testbed");
-        let read = |path: PathBuf| {
-            let text = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
-            text.map_err(|_| NOT_BUILT)
-        };
-        let major = match std::env::var("PG_MASK_TEST_PG") {
-            Ok(major) => major,
-            Err(_) => read(built.join("major"))?,
-        };
-        let pg_config = read(built.join(&major).join("pg_config"))?;
+        let built = built().join(major.to_string());
+        let pg_config = read(&built.join("pg_config"))?;
         let folder = Guardian::folder("postgresql")?;
         let guardian = Guardian::new(&folder, "TERM", &["true".to_owned()])?;
         let path_of = |what| output(Command::new(&pg_config).arg(what)).map(|path| path.trim().to_owned());
@@ -55,7 +72,7 @@ impl Installation {
             run(Command::new("cp").arg("-a").arg(format!("{path}/.")).arg(copy_of(&path)))?;
         }
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-        let library = built.join(&major).join(profile).join("pg_mask.so");
+        let library = built.join(profile).join("pg_mask.so");
         let libraries = copy_of(&path_of("--pkglibdir")?);
         std::fs::copy(&library, libraries.join("pg_mask.so")).map_err(|_| NOT_BUILT)?;
         let extensions = copy_of(&path_of("--sharedir")?).join("extension");
@@ -69,7 +86,21 @@ impl Installation {
             std::fs::create_dir_all(&copy)?;
             run(Command::new("cp").arg("-a").arg(libraries.join(".")).arg(copy))?;
         }
-        Ok(Self { guardian, bin: copy_of(&bin), extensions, major: major.parse()?, user })
+        // Debian 13's programs bring their C library along, by its path.
+        let server = Path::new(&bin).ancestors().nth(5).unwrap_or(Path::new("/"));
+        if server.join("libraries").exists() {
+            let copy = folder.join(server.strip_prefix("/")?);
+            for name in ["libraries", "patchelf"] {
+                run(Command::new("cp").arg("-a").arg(server.join(name)).arg(&copy))?;
+            }
+            run(Command::new(root().join("testbed/take_libraries_along.sh")).args([&copy, &copy]))?;
+        }
+        Ok(Self { guardian, bin: copy_of(&bin), extensions, major, user })
+    }
+
+    /// Where its programs are.
+    pub fn bin(&self) -> &Path {
+        &self.bin
     }
 
     /// The path of a PostgreSQL program.

@@ -73,11 +73,7 @@ fn search(folder: &Path) {
 
 #[tokio::test]
 async fn not_in_the_log_nor_in_views_nor_in_files() {
-    let contrib = installation::shared()
-        .unwrap()
-        .program("../share/postgresql/extension/pg_stat_statements.control")
-        .exists()
-        || installation::shared().unwrap().major == 15;
+    let contrib = installation::shared().unwrap().extensions.join("pg_stat_statements.control").exists();
     let mut settings = TELL_ALL.to_vec();
     if contrib {
         settings.extend(CONTRIB);
