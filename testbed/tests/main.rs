@@ -31,7 +31,9 @@ mod extension {
     mod neighbours;
     mod no_raw_value;
     mod numbers;
+    mod objects;
     mod optional_fields;
+    mod pg_upgrade;
     mod poison;
     mod privileges;
     mod properties;
@@ -43,6 +45,7 @@ mod extension {
     mod sql_files;
     mod standby;
     mod table_shapes;
+    mod upgrade;
 }
 
 /// From a queue to rows.
