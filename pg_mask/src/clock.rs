@@ -28,6 +28,13 @@ pub(crate) fn exactly() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// The second that it is now, counted from 1970, in the midst of a transaction, too. On Linux this is the clock that
+/// costs least to read: a tenth of [`exactly`], which it may follow by some milliseconds.
+pub(crate) fn second() -> i64 {
+    // SAFETY: a plain call that writes nothing.
+    unsafe { libc::time(std::ptr::null_mut()) }
+}
+
 /// The UTC day of a time.
 pub(crate) fn day_of(time: Micros) -> Day {
     time.div_euclid(DAY).clamp(FIRST_DAY, LAST_DAY) as Day

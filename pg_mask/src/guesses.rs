@@ -4,7 +4,7 @@
 //!
 //! [`budgets`] holds what each role has used, for all sessions of the server. A session draws from it in
 //! portions, so that counting a value costs next to nothing, and gives back what is left when it ends or
-//! changes its role. Nothing of this is part of a transaction: a rollback brings no guess back.
+//! changes its role, and when the hour ends. Nothing of this is part of a transaction: a rollback brings no guess back.
 //!
 //! A value counts for the role that the session authenticated as, for the session's user and for the role
 //! that it acts as, unless that role is exempt: so neither SET ROLE nor a SECURITY DEFINER function begins a
@@ -19,9 +19,10 @@ use crate::clock::{self, Micros};
 use crate::error::Error;
 use budgets::{Budget, Budgets, MOST_ROLES, Taken, What};
 use pg_mask_core::hmac_key::Hash;
+use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use roles::{Counted, Roles, roles};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 pub(crate) use budgets::reserve_at_start;
 pub(crate) use roles::is_unlimited;
@@ -31,13 +32,15 @@ const PART: u32 = 100;
 /// and no more than so many values.
 const LARGEST_PORTION: u32 = 100;
 
-const MICROS_PER_HOUR: i64 = 3_600_000_000;
+const SECONDS_PER_HOUR: i64 = 3600;
 
 /// No transaction began then.
 const NO_TRANSACTION: Micros = Micros::MIN;
 
 thread_local! {
     static SESSION: RefCell<Session> = const { RefCell::new(Session::NEW) };
+    /// Whether roles or memberships have changed since a portion was drawn.
+    static ROLES_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What this session has drawn and not used.
@@ -52,9 +55,12 @@ struct Session {
     drawn_from: Vec<Budget>,
     /// In which hour they were drawn.
     hour: i64,
+    /// The second at which that hour ends, and the portion with it; `None` if no role has a budget.
+    until: Option<i64>,
     /// The hash of the value that was counted last: it is not counted again.
     last: Option<Hash>,
-    gives_back_at_exit: bool,
+    /// Whether the session's end and changes of roles are waited for.
+    is_watching: bool,
 }
 
 /// Counts a value with that hash, or says that the budget is used up. It comes after the hashing, and
@@ -66,7 +72,7 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
             return Ok(());
         }
         let roles = roles();
-        if session.left == 0 || session.roles != roles {
+        if session.left == 0 || session.roles != roles || session.is_over() || ROLES_CHANGED.get() {
             session.draw(roles)?;
         }
         session.left -= 1;
@@ -145,15 +151,24 @@ impl Session {
         left: 0,
         drawn_from: Vec::new(),
         hour: 0,
+        until: None,
         last: None,
-        gives_back_at_exit: false,
+        is_watching: false,
     };
+
+    /// Whether the hour has ended in which the portion was drawn. A value counts in the hour in which it is
+    /// masked.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| clock::second() >= until)
+    }
 
     #[cold]
     fn draw(&mut self, roles: Roles) -> Result<(), Error> {
         self.give_back();
+        self.watch();
         let transaction = clock::now();
-        if self.roles != roles || self.transaction != transaction {
+        if ROLES_CHANGED.replace(false) || self.roles != roles || self.transaction != transaction {
             self.transaction = NO_TRANSACTION; // in case of an error on the way
             self.counted = roles::counted(What::Guesses, &roles);
             self.roles = roles;
@@ -166,16 +181,12 @@ impl Session {
         };
         let portion = (limit / PART).clamp(1, LARGEST_PORTION);
         let hour = hour();
-        if !self.gives_back_at_exit {
-            // SAFETY: a plain call; the callback raises no error.
-            unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
-            self.gives_back_at_exit = true;
-        }
         match Budgets::find().take(What::Guesses, &budgets, hour, portion) {
             Taken::Some(values) => {
                 self.left = values;
                 self.drawn_from = budgets;
                 self.hour = hour;
+                self.until = Some((hour + 1) * SECONDS_PER_HOUR);
                 Ok(())
             }
             Taken::UsedUp(at) => {
@@ -193,12 +204,36 @@ impl Session {
         }
         self.left = 0;
         self.drawn_from.clear();
+        self.until = None;
+    }
+
+    /// Has unused values given back when the session ends, and exemptions looked at anew when roles change.
+    fn watch(&mut self) {
+        if self.is_watching {
+            return;
+        }
+        // SAFETY: plain calls; neither callback raises an error.
+        unsafe {
+            pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0));
+            for cache in [Cache::AUTHOID, Cache::AUTHMEMROLEMEM] {
+                pg_sys::CacheRegisterSyscacheCallback(
+                    cache as i32,
+                    Some(roles_changed),
+                    pg_sys::Datum::from(0),
+                );
+            }
+        }
+        self.is_watching = true;
     }
 }
 
-/// The hour that it is now, counted from 2000-01-01 UTC.
+unsafe extern "C-unwind" fn roles_changed(_: pg_sys::Datum, _: std::ffi::c_int, _: u32) {
+    ROLES_CHANGED.set(true);
+}
+
+/// The hour that it is now, counted from 1970-01-01 UTC.
 fn hour() -> i64 {
-    clock::exactly().div_euclid(MICROS_PER_HOUR)
+    clock::second().div_euclid(SECONDS_PER_HOUR)
 }
 
 /// When the hour after `hour` begins, as `15:00 UTC`.

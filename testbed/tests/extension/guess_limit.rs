@@ -500,3 +500,67 @@ async fn an_hour_ends_when_it_was_said_to() {
         assert_eq!(masked_one_by_one(&analyst, 200, 50).await, 4, "one budget for both, in hour {hour}");
     }
 }
+
+/// What sessions had drawn before an hour's end they used in the next one, beside its whole budget: 16,930 values in one
+/// hour.
+#[tokio::test]
+async fn a_portion_ends_with_its_hour() {
+    let clock = ServerClock::new();
+    let [library, file] = clock.variables();
+    let settings = [PRELOADED, "pgmask.guess_limit = 1000"];
+    let cluster = Cluster::start_with_variables(&[&library, &file], &settings).await.unwrap();
+    let admin = cluster.database("guesses").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE analyst LOGIN; GRANT pgmask_analyst TO analyst; SELECT pg_advisory_lock(1)",
+        )
+        .await
+        .unwrap();
+    let mut idle = Vec::new();
+    for n in 0..10 {
+        let client = cluster.connect_as("analyst", "guesses").await.unwrap();
+        assert_eq!(masked_one_by_one(&client, n, 1).await, 1);
+        idle.push(client);
+    }
+    // One is in the midst of a statement when the hour ends.
+    let midst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    let working = tokio::spawn(async move {
+        let sql = "DO $$ DECLARE masked int := 0; BEGIN
+            PERFORM mask_pii('10.9.0.0'); PERFORM pg_advisory_lock_shared(1);
+            FOR n IN 1..20 LOOP
+                BEGIN
+                    PERFORM mask_pii('10.9.0.' || n);
+                    masked := masked + 1;
+                EXCEPTION WHEN configuration_limit_exceeded THEN NULL;
+                END;
+            END LOOP;
+            PERFORM set_config('mine.masked', masked::text, false); END $$";
+        midst.batch_execute(sql).await.unwrap();
+        count(&midst, "SELECT current_setting('mine.masked')::bigint").await
+    });
+    let waits = || async { count(&admin, "SELECT count(*) FROM pg_locks WHERE NOT granted").await == 1 };
+    testbed::guardian::wait_until("the statement waits", waits).await.unwrap();
+    clock.set(3601);
+    let fresh = cluster.connect_as("analyst", "guesses").await.unwrap();
+    assert_eq!(masked_one_by_one(&fresh, 1000, 1010).await, 1000);
+    for client in &idle {
+        assert_eq!(masked_one_by_one(client, 100, 20).await, 0);
+    }
+    admin.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    assert_eq!(working.await.unwrap(), 0);
+}
+
+/// A session masked up to a hundred values more when its role had lost the exemption.
+#[tokio::test]
+async fn who_is_exempt_no_longer_has_a_budget_at_once() {
+    let (cluster, admin) = server(&[PRELOADED, "pgmask.guess_limit = 10"]).await;
+    admin.batch_execute("CREATE ROLE chief LOGIN SUPERUSER; GRANT pgmask_analyst TO chief").await.unwrap();
+    for (role, revoke) in
+        [("bulk", "REVOKE pgmask_unlimited FROM bulk"), ("chief", "ALTER ROLE chief NOSUPERUSER")]
+    {
+        let client = cluster.connect_as(role, "guesses").await.unwrap();
+        assert_eq!(masked_one_by_one(&client, 0, 50).await, 50);
+        admin.batch_execute(revoke).await.unwrap();
+        assert_eq!(masked_one_by_one(&client, 100, 50).await, 10, "{revoke}");
+    }
+}
