@@ -9,6 +9,7 @@ run() {
     said=$("$@" 2>&1) || { echo "$said" >&2 && exit 1; }
 }
 run promtool check config deploy/prometheus/prometheus.yaml
+run promtool check config deploy/prometheus/compose.yaml
 run promtool test rules $cases
 
 found=0

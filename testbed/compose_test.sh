@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 export COMPOSE_PROJECT_NAME=pg_mask_test_$$
 export COMPOSE_PROFILES=localstack
 # Any free ports; messages of a killed forwarder come again soon.
-export POSTGRES_PORT=0 LOCALSTACK_PORT=0 METRICS_PORT=0 FORWARDER_VISIBILITY_TIMEOUT=5s
+export POSTGRES_PORT=0 LOCALSTACK_PORT=0 METRICS_PORT=0 PROMETHEUS_PORT=0 GRAFANA_PORT=0 FORWARDER_VISIBILITY_TIMEOUT=5s
 readonly POSTGRES_IMAGE=$COMPOSE_PROJECT_NAME-postgres:${PG_MAJOR:-17}
 readonly FORWARDER_IMAGE=$COMPOSE_PROJECT_NAME-forwarder
 readonly SAMPLES=300 BAD_SAMPLES=3
@@ -189,7 +189,7 @@ trap 'exit 143' TERM
 
 # --- it comes up -----------------------------------------------------------------------------------
 step "docker compose config has nothing to warn of"
-for profile in localstack original; do
+for profile in localstack original monitoring; do
     warnings=$(compose --profile "$profile" config --quiet 2>&1)
     equal "warnings with the profile $profile" "$warnings" ""
 done
@@ -368,6 +368,24 @@ quietly compose restart forwarder
 quietly send load-password 100
 SENT=$((SENT + 100))
 all_is_there_once
+
+# --- monitoring ---------------------------------------------------------------------------------------
+# page HOST PORT PATH: what a page of a container says, asked from another.
+page() {
+    compose exec -T postgres bash -c "exec 3<>/dev/tcp/$1/$2 && printf 'GET $3 HTTP/1.0\r\n\r\n' >&3 && cat <&3"
+}
+forwarder_is_scraped() { page prometheus 9090 '/api/v1/query?query=pg_mask_forwarder_queue_up' 2>/dev/null | grep -q '"1"\]'; }
+dashboard_is_there() { page grafana 3000 /api/dashboards/uid/pg-mask-forwarder 2>/dev/null | grep -q '"title":"pg_mask forwarder"'; }
+if compose --profile monitoring pull --quiet prometheus grafana >"$work/output" 2>&1; then
+    step "Prometheus scrapes the forwarder, and Grafana has the dashboard"
+    quietly compose --profile monitoring up --detach --no-recreate prometheus grafana
+    wait_until "the forwarder is scraped" forwarder_is_scraped
+    page prometheus 9090 /api/v1/rules | grep -q PgMaskForwarderStalled || fail "Prometheus has no alerts"
+    wait_until "the dashboard is there" dashboard_is_there
+    quietly compose --profile monitoring rm --stop --force prometheus grafana
+else
+    step "the images of Prometheus and Grafana can't be had: the profile monitoring is not tried"
+fi
 
 # --- set up wrong ------------------------------------------------------------------------------------
 step "a wrong password, a missing secret: one line, and it says what to do"

@@ -17,7 +17,7 @@ if [ "$what" != build ] && ! python3 -c 'import sys, ensurepip, venv; sys.exit(s
     echo python3-venv
 fi
 if [ "$what" = lint ] && ! have systemd-analyze; then echo systemd; fi
-if [ "$what" = lint ] && ! have promtool; then echo prometheus; fi
+case $what in lint | test) have promtool || echo prometheus ;; esac
 if [ "$what" = test ] && ! PATH=$PATH:/usr/sbin have pgbouncer; then echo pgbouncer; fi
 if ! ./find_postgresql.sh >/dev/null; then
     # Debian's own newest, by its number where the package lists are there.

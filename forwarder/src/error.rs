@@ -95,17 +95,3 @@ impl Error {
         self
     }
 }
-
-/// The texts of an error and of its causes, from the top down.
-pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
-}
-
-/// An error and its causes in one line. A cause that the text above it has already is left out.
-pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let add = |text: String, cause: String| match text.contains(&cause) {
-        true => text,
-        false => format!("{text}: {cause}"),
-    };
-    causes(error).into_iter().reduce(add).unwrap_or_default()
-}

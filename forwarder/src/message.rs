@@ -1,7 +1,7 @@
 //! A message as SQS gives it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What SQS gave. The body is untouched; times and numbers are read.
 #[derive(Debug)]
@@ -9,6 +9,8 @@ pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) receipt_handle: Arc<str>,
     pub(crate) body: Body,
+    /// The ledger takes the times of a fixed range for believable, so that every delivery of a message meets the
+    /// entry of the first; only for the date of the row does the database compare the time with its own clock.
     pub(crate) sent_at: Option<SystemTime>,
     pub(crate) receive_count: Option<i32>,
 }
@@ -30,36 +32,9 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// The time that a SentTimestamp means: milliseconds since 1970, or seconds or microseconds, which old
-/// emulators give; from 2001 to 5138, no number has two meanings. `None` for any other. The ledger takes the
-/// times of a fixed range for believable, so that every delivery of a message meets the entry of the first;
-/// only for the date of the row does the database compare the time with its own clock.
-pub(crate) fn sent_at(timestamp: &str) -> Option<SystemTime> {
-    let number = timestamp.trim().parse::<f64>().ok()? as u64; // saturates; no number becomes 0
-    let since_1970 = match number {
-        1_000_000_000..100_000_000_000 => Duration::from_secs(number),
-        1_000_000_000_000..100_000_000_000_000 => Duration::from_millis(number),
-        1_000_000_000_000_000..100_000_000_000_000_000 => Duration::from_micros(number),
-        _ => return None,
-    };
-    SystemTime::UNIX_EPOCH.checked_add(since_1970)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sent_times_are_of_a_known_unit_or_nothing() {
-        let at = |millis| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
-        assert_eq!(sent_at("1795248000123"), at(1_795_248_000_123));
-        assert_eq!(sent_at("1795248000"), at(1_795_248_000_000));
-        assert_eq!(sent_at("1795248000.5"), at(1_795_248_000_000));
-        assert_eq!(sent_at("1795248000123000"), at(1_795_248_000_123));
-        for nonsense in ["", "x", "0", "-1", "-1795248000123", "NaN", "inf", "1795248000123000000", "12345"] {
-            assert_eq!(sent_at(nonsense), None, "{nonsense}");
-        }
-    }
 
     #[test]
     fn bodies_are_not_printed() {

@@ -72,7 +72,11 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
     let in_flight = Arc::new(InFlight::new(config.visibility_timeout, LONGEST_HIDDEN));
     let outages = Arc::new(Outages::new(config.drain, stop.clone(), tally.clone()));
     let stopping = stop.stop_receiving.clone();
-    let metrics = metrics::serve(config.metrics_listen, tally, in_flight.clone(), stopping).await?;
+    let limiter = Arc::new(receive::limiter(config.receivers));
+    let metrics = match config.metrics_listen {
+        Some(at) => Some(metrics::serve(at, tally, in_flight.clone(), limiter.clone(), stopping).await?),
+        None => None,
+    };
     // What never ends by itself: it ends when this is dropped.
     let mut background = JoinSet::new();
     if let Some(after) = config.drain_timeout.filter(|_| config.drain) {
@@ -83,13 +87,12 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
     };
     tracing::info!(drain = config.drain, protocol = %queue.protocol(), "connected to the queue and the database");
     let pool = Arc::new(Pool::new(Opener(settings), config.writers, database));
-    metrics.connected(queue.clone(), pool.clone());
+    let _looks = metrics.as_ref().map(|metrics| metrics.connected(queue.clone(), pool.clone()));
 
     let limits =
         Limits { messages: config.batch_messages, bytes: config.batch_bytes, linger: config.batch_linger };
     let max_in_flight = config.max_in_flight.get();
     let budget = Arc::new(Budget::new(max_in_flight, config.max_in_flight_bytes, LARGEST_ANSWER));
-    let limiter = Arc::new(receive::limiter(config.receivers));
     let (to_writers, from_receivers) = mpsc::channel(limiter.most());
     let batches = Arc::new(Mutex::new(Batches::new(from_receivers, limits)));
     let releases = Arc::new(Releases {
@@ -134,8 +137,12 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
         tally: tally.clone(),
         stop: stop.clone(),
     };
-    let maintenance =
-        Maintenance { pool, statement_timeout: config.statement_timeout, outages: outages.clone() };
+    let maintenance = Maintenance {
+        pool,
+        statement_timeout: config.statement_timeout,
+        outages: outages.clone(),
+        tally: tally.clone(),
+    };
     let renewing = Renewing {
         queue: queue.clone(),
         visibility_timeout: config.visibility_timeout,

@@ -11,7 +11,7 @@ pub(crate) use refusal::{is_answered, is_over_limit};
 
 use crate::config::Config;
 use crate::error::{End, Error, Kind};
-use crate::message::{self, Body, Message};
+use crate::message::{Body, Message};
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
@@ -32,6 +32,12 @@ pub(crate) const CALL_MESSAGES: usize = 10;
 /// What a receive asks for beside a message's id, receipt handle and body.
 const ATTRIBUTES: [MessageSystemAttributeName; 2] =
     [MessageSystemAttributeName::SentTimestamp, MessageSystemAttributeName::ApproximateReceiveCount];
+/// The states that a message in a queue can be in, and what says how many are.
+pub(crate) const STATES: [(&str, QueueAttributeName); 3] = [
+    ("visible", QueueAttributeName::ApproximateNumberOfMessages),
+    ("in_flight", QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+    ("delayed", QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+];
 /// SQS: the longest wait of a long poll.
 pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
 /// SQS: a message is hidden for 12 hours at most, counted from its receive.
@@ -112,7 +118,7 @@ impl Queue {
         };
         let visibility_timeout = config.visibility_timeout.as_secs() as i32;
         let queue = Self { client, receiver, negotiation, endpoint, url, visibility_timeout };
-        queue.answers().await?;
+        queue.counts().await?;
         if let (Some(_), Some(warning)) = (&config.queue.queue_url, queue.other_host()) {
             tracing::warn!("{warning}");
         }
@@ -240,32 +246,23 @@ impl Queue {
         Ok(attributes.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
     }
 
-    /// Whether the queue answers.
-    pub(crate) async fn answers(&self) -> Result<(), Error> {
-        self.attributes(&[QueueAttributeName::ApproximateNumberOfMessages]).await.map(drop)
+    /// How many messages the queue has in each state, as far as it says.
+    pub(crate) async fn counts(&self) -> Result<[Option<u64>; 3], Error> {
+        let attributes = self.attributes(&STATES.map(|(_, name)| name)).await?;
+        Ok(STATES.map(|(_, name)| attributes.get(name.as_str()).and_then(|number| number.parse().ok())))
     }
 
-    /// How many messages the queue has.
+    /// How many messages the queue has. A count that is missing is not 0: a drain would take the queue for empty.
     pub(crate) async fn depth(&self) -> Result<Depth, Error> {
-        use QueueAttributeName as Name;
-        let names = [
-            Name::ApproximateNumberOfMessages,
-            Name::ApproximateNumberOfMessagesNotVisible,
-            Name::ApproximateNumberOfMessagesDelayed,
-        ];
-        let attributes = self.attributes(&names).await?;
-        // A count that is missing is not 0: a drain would take the queue for empty.
-        let number = |name: Name| {
-            let number = attributes.get(name.as_str()).and_then(|number| number.parse().ok());
-            number.ok_or_else(|| {
-                let text = format!(
-                    "the queue does not say {name}, without which --drain can't tell whether it is empty"
-                );
-                Error::new(Kind::SetUp, Some(End::Queue), text)
-            })
+        let counts = self.counts().await?;
+        let number = |at: usize| {
+            let name = &STATES[at].1;
+            let text = format!(
+                "the queue does not say {name}, without which --drain can't tell whether it is empty"
+            );
+            counts[at].ok_or_else(|| Error::new(Kind::SetUp, Some(End::Queue), text))
         };
-        let [visible, in_flight, delayed] = names.map(number);
-        Ok(Depth { visible: visible?, in_flight: in_flight?, delayed: delayed? })
+        Ok(Depth { visible: number(0)?, in_flight: number(1)?, delayed: number(2)? })
     }
 }
 
@@ -313,7 +310,7 @@ fn is_lost(entry: &BatchResultErrorEntry) -> bool {
 fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name));
     let [sent_at, receive_count] = ATTRIBUTES.map(attribute);
-    let sent_at = sent_at.and_then(|text| message::sent_at(text));
+    let sent_at = sent_at.and_then(|text| sqs_query::sent_at(text));
     let receive_count = receive_count.and_then(|text| text.parse().ok());
     Some(Message {
         id: message.message_id?,

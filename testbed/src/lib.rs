@@ -6,9 +6,11 @@
 //! - [`cluster`]: a throw-away PostgreSQL cluster
 //! - [`pgbouncer`]: a connection pooler before a cluster
 //! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there; [`forbid`]: what refuses some calls
+//! - [`lost_answers`]: a network that loses answers to receives from a FIFO queue
 //! - [`query_only`]: a strict SQS that knows the old Query protocol alone
 //! - [`forwarder`]: the forwarder's binary, run and listened to
 //! - [`http`]: a look at a page; [`http_proxy`]: what stands between a company and the internet
+//! - [`prometheus`]: what scrapes a forwarder and evaluates its alerts
 //! - [`proxy`]: a network that fails when told to, before either end
 //! - [`sample`]: logins to show what the system does
 //! - [`soak`]: full speed while everything is killed, and a sum
@@ -26,7 +28,9 @@ pub mod guardian;
 pub mod http;
 pub mod http_proxy;
 pub mod installation;
+pub mod lost_answers;
 pub mod pgbouncer;
+pub mod prometheus;
 pub mod proxy;
 pub mod query_only;
 pub mod queue;

@@ -10,6 +10,7 @@ mod common;
 
 /// What SQL sees.
 mod extension {
+    mod analyst_replica;
     mod audit;
     mod audit_chain;
     mod bad_input;
@@ -55,9 +56,11 @@ mod system {
     mod clean_up;
     mod connection_settings;
     mod connections;
+    mod dashboards;
     mod drain;
     mod encodings;
     mod exactly_once;
+    mod failover;
     mod fifo;
     mod hostile_database;
     mod hostile_queue;

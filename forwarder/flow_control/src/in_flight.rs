@@ -5,7 +5,7 @@ use crate::budget::Permit;
 use crate::lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// All messages in flight.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ struct Table {
 struct Entry {
     handle: Arc<str>,
     size: usize,
+    sent_at: Option<SystemTime>,
     requested_at: Instant,
     /// When its lease is renewed; `None` once it can no longer be renewed.
     renew_at: Option<Instant>,
@@ -65,14 +66,21 @@ impl InFlight {
         Self { lease, longest, table: Mutex::default() }
     }
 
-    /// Enters a message that was received. Its lease may have begun as early as it was requested.
-    pub fn enter(self: &Arc<Self>, handle: Arc<str>, permit: Permit, requested_at: Instant) -> Guard {
+    /// Enters a message that was received. Its lease may have begun as early as it was requested; it was sent at
+    /// this time, if that is known.
+    pub fn enter(
+        self: &Arc<Self>,
+        handle: Arc<str>,
+        permit: Permit,
+        requested_at: Instant,
+        sent_at: Option<SystemTime>,
+    ) -> Guard {
         let (size, renew_at) = (permit.size, Some(requested_at + self.lease / 2));
         let mut table = lock(&self.table);
         table.last += 1;
         let number = table.last;
         table.bytes += size;
-        table.messages.insert(number, Entry { handle, size, requested_at, renew_at });
+        table.messages.insert(number, Entry { handle, size, sent_at, requested_at, renew_at });
         drop(table);
         Guard { in_flight: self.clone(), number, _permit: permit }
     }
@@ -107,6 +115,11 @@ impl InFlight {
         let table = lock(&self.table);
         (table.messages.len(), table.bytes)
     }
+
+    /// When the oldest of the messages in flight was sent, if there are any.
+    pub fn oldest(&self) -> Option<SystemTime> {
+        lock(&self.table).messages.values().filter_map(|entry| entry.sent_at).min()
+    }
 }
 
 #[cfg(test)]
@@ -117,9 +130,17 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(12 * 3600);
 
     async fn enter(in_flight: &Arc<InFlight>, requested_at: Instant) -> Guard {
+        enter_sent(in_flight, requested_at, None).await
+    }
+
+    async fn enter_sent(
+        in_flight: &Arc<InFlight>,
+        requested_at: Instant,
+        sent_at: Option<SystemTime>,
+    ) -> Guard {
         let budget = Arc::new(Budget::new(10, 100, 10));
         let permit = budget.reserve(1).await.into_permits(&[7]).remove(0);
-        in_flight.enter("handle".into(), permit, requested_at)
+        in_flight.enter("handle".into(), permit, requested_at, sent_at)
     }
 
     #[tokio::test]
@@ -152,5 +173,19 @@ mod tests {
         in_flight.renewed(&due[0], None);
         assert!(in_flight.due(start + LONGEST / 2).is_empty());
         assert_eq!(in_flight.size(), (1, 7));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_is_the_one_that_was_sent_first_until_it_is_settled() {
+        let in_flight = Arc::new(InFlight::new(LONGEST, LONGEST));
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let now = Instant::now();
+        let _unknown = enter(&in_flight, now).await;
+        assert_eq!(in_flight.oldest(), None);
+        let _young = enter_sent(&in_flight, now, at(7)).await;
+        let old = enter_sent(&in_flight, now, at(5)).await;
+        assert_eq!(in_flight.oldest(), at(5));
+        drop(old);
+        assert_eq!(in_flight.oldest(), at(7));
     }
 }

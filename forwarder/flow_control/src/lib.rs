@@ -13,7 +13,7 @@
 //! ```
 //! use flow_control::{Budget, InFlight};
 //! use std::sync::Arc;
-//! use std::time::{Duration, Instant};
+//! use std::time::{Duration, Instant, SystemTime};
 //!
 //! # async fn example() {
 //! // 10,000 messages and 64 MiB at most; an answer has 1 MiB at most. A message is leased for a minute, and
@@ -26,7 +26,7 @@
 //! reservation.wait_until_readable(Some(2_000)).await; // the answer says that it has 2,000 bytes
 //! let permits = reservation.into_permits(&[700, 900]); // it had two messages of these sizes
 //! for (permit, handle) in permits.into_iter().zip(["first", "second"]) {
-//!     let guard = in_flight.enter(handle.into(), permit, requested_at);
+//!     let guard = in_flight.enter(handle.into(), permit, requested_at, Some(SystemTime::now()));
 //!     drop(guard); // the message is settled: its permit is free again
 //! }
 //! # }

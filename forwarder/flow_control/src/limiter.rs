@@ -67,6 +67,11 @@ impl Limiter {
         self.most
     }
 
+    /// How many workers may be at work now.
+    pub fn at_work(&self) -> usize {
+        self.at_work.load(Relaxed)
+    }
+
     /// Waits for a permit, which lasts until one of the following says that this worker rests.
     pub async fn begin(&self) {
         if let Ok(permit) = self.permits.acquire().await {
@@ -140,10 +145,6 @@ mod tests {
     const FEW: usize = 16;
     const MOST: usize = 64;
 
-    fn at_work(limiter: &Limiter) -> usize {
-        limiter.at_work.load(Relaxed)
-    }
-
     fn grown() -> Limiter {
         let limiter = Limiter::adaptive(FEW, MOST);
         assert!((0..1000).all(|_| !limiter.after_full(QUICK)));
@@ -155,22 +156,22 @@ mod tests {
         let limiter = grown();
         assert_eq!(limiter.permits.available_permits(), MOST);
         assert_eq!((0..1000).filter(|_| limiter.after_empty()).count(), MOST - 1);
-        assert_eq!(at_work(&limiter), 1);
+        assert_eq!(limiter.at_work(), 1);
     }
 
     #[test]
     fn keeps_few_where_more_only_make_answers_slower() {
         let limiter = grown();
         assert!(!limiter.after_full(QUICK * NO_MORE_AT));
-        assert_eq!(at_work(&limiter), MOST);
+        assert_eq!(limiter.at_work(), MOST);
         assert!(limiter.after_full(QUICK * FEWER_AT) && limiter.after_full(QUICK * FEWER_AT));
-        assert_eq!(at_work(&limiter), MOST - 2);
+        assert_eq!(limiter.at_work(), MOST - 2);
         assert!(!limiter.after_full(QUICK * NO_MORE_AT));
-        assert_eq!(at_work(&limiter), MOST - 2);
+        assert_eq!(limiter.at_work(), MOST - 2);
         assert!(!limiter.after_full(QUICK));
-        assert_eq!(at_work(&limiter), MOST - 1);
+        assert_eq!(limiter.at_work(), MOST - 1);
         (0..1000).for_each(|_| _ = limiter.after_full(QUICK * FEWER_AT));
-        assert_eq!(at_work(&limiter), FEW);
+        assert_eq!(limiter.at_work(), FEW);
     }
 
     #[test]
@@ -178,17 +179,17 @@ mod tests {
         let limiter = Limiter::adaptive(FEW, MOST);
         assert!(!limiter.after_full(QUICK));
         (0..1000).for_each(|_| _ = limiter.after_full(QUICK * 10_000));
-        assert_eq!(at_work(&limiter), FEW);
+        assert_eq!(limiter.at_work(), FEW);
     }
 
     #[test]
     fn has_a_few_soon_after_an_error() {
         let limiter = grown();
         assert!(limiter.after_failure() && !limiter.after_full(QUICK));
-        assert_eq!(at_work(&limiter), MOST - 1);
+        assert_eq!(limiter.at_work(), MOST - 1);
         assert!((0..1000).filter(|_| limiter.after_failure()).count() > 0);
         (0..1000).for_each(|_| _ = limiter.after_full(QUICK));
-        assert_eq!(at_work(&limiter), FEW);
+        assert_eq!(limiter.at_work(), FEW);
     }
 
     #[test]
@@ -200,6 +201,6 @@ mod tests {
                 && !limiter.after_failure()
                 && !limiter.after_empty()
         );
-        assert_eq!((at_work(&limiter), limiter.permits.available_permits()), (3, 3));
+        assert_eq!((limiter.at_work(), limiter.permits.available_permits()), (3, 3));
     }
 }

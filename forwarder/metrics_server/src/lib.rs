@@ -9,7 +9,8 @@
 //!
 //! Clients can't harm the program: a connection has one request and an end, the oldest of too many is closed,
 //! and readiness is looked at every few seconds at most, however often it is asked for. [`ask`] is the other
-//! side, for the health checks of containers that have no HTTP client.
+//! side, for the health checks of containers that have no HTTP client. [`register_gauge`] is for what is known at any
+//! moment and need not be counted.
 //!
 //! ```no_run
 //! use metrics_server::{Probe, ask, serve};
@@ -34,10 +35,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod client;
+mod gauge;
 mod server;
 mod text_format;
 
 pub use client::{Answer, Probe, ask};
+pub use gauge::register_gauge;
 pub use server::{Ready, Server, serve};
 
 use std::io;

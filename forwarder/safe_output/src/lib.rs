@@ -7,6 +7,7 @@
 //!   a line of its own or move a terminal's cursor.
 //! - [`Throttle`]: the same text once in a while, and a bound on how many different ones, so that an outage
 //!   does not fill the log.
+//! - [`with_causes`]: an error and its causes in one line.
 //! - [`Progress`]: a progress bar that log lines are written above, and not into.
 //!
 //! ```
@@ -30,10 +31,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod causes;
 pub mod log;
 mod progress;
 mod throttle;
 pub mod usage;
 
+pub use causes::{causes, with_causes};
 pub use progress::Progress;
 pub use throttle::Throttle;

@@ -18,7 +18,8 @@
 //! before the SDK reads it. Signing, retries and timeouts stay the SDK's. [`negotiation`] finds out which
 //! protocol a server speaks. Answers in either protocol have [`limits`] of size and time, so that a broken or
 //! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. A
-//! message's [`Body`] may be none that the SDK can read, and keeps no other back. Calls that the forwarder makes are covered: `GetQueueUrl`,
+//! message's [`Body`] may be none that the SDK can read, and keeps no other back; [`sent_at`] reads its time of sending,
+//! whatever its unit is. Calls that the forwarder makes are covered: `GetQueueUrl`,
 //! `GetQueueAttributes`, `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`; others
 //! whose parameters have the same shapes work, too, and what can't be rewritten is an error.
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod json;
 mod limits;
 mod negotiation;
 mod request;
+mod sent_at;
 #[cfg(test)]
 mod tests;
 mod xml;
@@ -42,6 +44,7 @@ use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition};
 pub use body::Body;
 pub use error::Error;
 pub use negotiation::Negotiation;
+pub use sent_at::sent_at;
 use std::str::FromStr;
 use std::sync::Arc;
 

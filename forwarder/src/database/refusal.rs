@@ -1,6 +1,7 @@
 //! What an error of the database means: its kind, by SQLSTATE.
 
-use crate::error::{End, Error, Kind, with_causes};
+use crate::error::{End, Error, Kind};
+use safe_output::with_causes;
 use tokio_postgres::error::SqlState;
 
 impl From<tokio_postgres::Error> for Error {

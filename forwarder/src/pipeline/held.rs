@@ -27,7 +27,7 @@ pub(super) fn hold(
     let sizes: Vec<usize> = messages.iter().map(|message| message.body.0.len()).collect();
     let permits = reservation.into_permits(&sizes);
     let hold = |(message, permit): (Message, _)| HeldMessage {
-        _guard: in_flight.enter(message.receipt_handle.clone(), permit, requested_at),
+        _guard: in_flight.enter(message.receipt_handle.clone(), permit, requested_at, message.sent_at),
         message,
     };
     messages.into_iter().zip(permits).map(hold).collect()

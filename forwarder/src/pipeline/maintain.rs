@@ -4,6 +4,7 @@
 use super::outage::Outages;
 use crate::database::Pool;
 use crate::error::Error;
+use crate::telemetry::tally::Tally;
 use flow_control::jittered;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) struct Maintenance {
     /// How long the database may take for it.
     pub(super) statement_timeout: Duration,
     pub(super) outages: Arc<Outages>,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Maintenance {
@@ -27,8 +29,12 @@ impl Maintenance {
     pub(super) async fn run(self) {
         loop {
             let wait = match self.call().await {
-                Ok(()) => INTERVAL,
+                Ok(()) => {
+                    self.tally.maintained();
+                    INTERVAL
+                }
                 Err(error) => {
+                    self.tally.maintain_failures.inc();
                     self.outages.report(&error);
                     AFTER_FAILURE
                 }

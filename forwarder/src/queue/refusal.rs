@@ -1,12 +1,13 @@
 //! What an error of the SDK means: its kind, by the error code of SQS or by the type of its cause.
 
 use super::gate::Endpoint;
-use crate::error::{End, Error, Kind, causes};
+use crate::error::{End, Error, Kind};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
 use aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError;
 use aws_sdk_sqs::operation::receive_message::ReceiveMessageError;
+use safe_output::causes;
 use sqs_query::WRONG_PROTOCOL;
 
 const CREDENTIALS: &str = "Check the AWS credentials.";

@@ -5,8 +5,10 @@ use crate::error::Error;
 use crate::message::Message;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Counters that every part of the pipeline adds to.
@@ -20,6 +22,9 @@ pub(crate) struct Tally {
     pub(crate) released: Counter,
     pub(crate) delete_failures: Counter,
     pub(crate) receive_errors: Counter,
+    pub(crate) maintain_failures: Counter,
+    /// In seconds since 1970; 0 before the first time.
+    maintained_at: Gauge<f64, AtomicU64>,
     /// By class of SQLSTATE.
     database_errors: Family<[(&'static str, String); 1], Counter>,
     batch_messages: Histogram,
@@ -39,6 +44,8 @@ impl Tally {
             released: Counter::default(),
             delete_failures: Counter::default(),
             receive_errors: Counter::default(),
+            maintain_failures: Counter::default(),
+            maintained_at: Gauge::default(),
             database_errors: Family::default(),
             batch_messages: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
             batch_duration: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
@@ -61,9 +68,13 @@ impl Tally {
             ("released", "Messages made visible again", &self.released),
             ("delete_failures", "Tries to delete a message that failed", &self.delete_failures),
             ("receive_errors", "Receives that failed", &self.receive_errors),
+            ("maintain_failures", "Calls of pgmask.maintain() that failed", &self.maintain_failures),
         ] {
             metrics.register(name, help, counter.clone());
         }
+        let help = "When pgmask.maintain() last succeeded, since 1970, 0 before the first time";
+        let name = "last_maintain_timestamp";
+        metrics.register_with_unit(name, help, Unit::Seconds, self.maintained_at.clone());
         let help = "Failures of the database by class of SQLSTATE, 08 for a lost connection";
         metrics.register("database_errors", help, self.database_errors.clone());
         metrics.register("batch_messages", "Messages in a batch", self.batch_messages.clone());
@@ -85,6 +96,12 @@ impl Tally {
             let lag = SystemTime::now().duration_since(oldest).unwrap_or_default();
             self.lag.observe(lag.as_secs_f64());
         }
+    }
+
+    /// The ledger was kept in shape.
+    pub(crate) fn maintained(&self) {
+        let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        self.maintained_at.set(since_1970.as_secs_f64());
     }
 
     /// The database failed.

@@ -275,6 +275,55 @@ async fn maintenance_does_not_wait_for_long() {
     assert_eq!(maintain(&reading).await, (0, 0));
 }
 
+/// Many forwarders start at the same moment: each slot is emptied once, and none of them fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_share_the_work() {
+    let cluster = cluster().await;
+    let admin = cluster.database("many_at_once").await.unwrap();
+    for days_ago in 0..10 {
+        assert!(is_new(&admin, &format!("old {days_ago}"), days_ago).await);
+    }
+    pass(&admin, 30).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let client = cluster.connect_as("pgmask_forwarder", "many_at_once").await.unwrap();
+        calls.spawn(async move { maintain(&client).await });
+    }
+    let done = calls.join_all().await;
+    assert_eq!(done.iter().map(|(slots, rows)| i64::from(*slots) + rows).sum::<i64>(), 10, "{done:?}");
+    assert_eq!(count(&admin, KNOWN).await, 0);
+}
+
+/// A dump reads the ledger for long: neither it nor `maintain()` waits for the other, and both get through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_and_maintenance_are_not_in_each_others_way() {
+    let cluster = cluster().await;
+    let admin = cluster.database("beside_a_dump").await.unwrap();
+    assert!(is_new(&admin, "new", 0).await);
+    let old = "INSERT INTO pgmask.ledger SELECT gen_random_uuid(), n % 32, now()::date - 20 FROM generate_series(1, 20000) AS n;
+        UPDATE pgmask.ledger_slot SET look_when_old = NULL";
+    let mut emptied = 0;
+    for _ in 0..3 {
+        admin.batch_execute(old).await.unwrap();
+        let mut dump = cluster.command("pg_dump");
+        dump.args(["--format=custom", "--dbname"]).arg(cluster.url("postgres", "beside_a_dump"));
+        let mut dump = dump.stdout(std::process::Stdio::null()).spawn().unwrap();
+        let status = loop {
+            let started = std::time::Instant::now();
+            let (slots, rows) = maintain(&admin).await;
+            emptied += i64::from(slots) + rows;
+            assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+            if let Some(status) = dump.try_wait().unwrap() {
+                break status;
+            }
+        };
+        assert!(status.success());
+    }
+    maintain(&admin).await;
+    assert!(emptied > 0);
+    assert_eq!(count(&admin, KNOWN).await, 1, "what is new stays");
+}
+
 /// In a transaction with one snapshot, what others have committed since can't be seen, so nothing is truncated.
 #[tokio::test]
 async fn an_old_snapshot_truncates_nothing() {

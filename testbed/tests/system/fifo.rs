@@ -5,6 +5,7 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry as Entry;
 use rustix::process::Signal;
 use testbed::forwarder::{self, Running};
 use testbed::guardian::wait_until;
+use testbed::lost_answers::LostAnswers;
 use testbed::proxy::Proxy;
 use testbed::queue::Queue;
 
@@ -91,5 +92,26 @@ async fn order_is_kept_through_cuts_and_releases() {
     let empty = || async { way.queue.depth().await.unwrap() == [0, 0, 0] };
     wait_until("all are deleted", empty).await.unwrap();
     drop(running);
+    is_in_order(&way).await;
+}
+
+/// SQS locks a message group from the moment at which it gives messages of it. If the answer is lost, a request
+/// with the same attempt id gets them once more; under another id the group would be locked until the visibility
+/// timeout, an hour here.
+#[tokio::test]
+async fn a_lost_answer_locks_no_group() {
+    let way = fifo("fifo_lost_answer").await;
+    let network = LostAnswers::before(&localstack().await.endpoint()).await.unwrap();
+    let url = cluster().await.url("pgmask_forwarder", way.name);
+    let mut command = forwarder::command_at(&network.endpoint(), &way.queue.name, &url).unwrap();
+    command.args(["--visibility-timeout=1h", "--receivers=2"]);
+    let running = Running::start(command).unwrap();
+    way.rows(GROUPS * EACH).await;
+    let empty = || async { way.queue.depth().await.unwrap() == [0, 0, 0] };
+    wait_until("all are deleted", empty).await.unwrap();
+    let (lost, given_again) = network.lost();
+    assert!(lost >= GROUPS * EACH / 10 && given_again == lost, "{lost} lost, {given_again} given again");
+    running.signal(Signal::TERM).unwrap();
+    assert_eq!(running.ended().await.unwrap().code, Some(0));
     is_in_order(&way).await;
 }

@@ -1,10 +1,12 @@
 //! Metrics and health are served where somebody listens, and hold no value of a message.
 
-use crate::common::{Way, cluster, ends_with, logins};
+use crate::common::{Way, cluster, ends_with, localstack, logins};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::Command;
 use testbed::forwarder::{self, Running};
 use testbed::guardian::{free_port, wait_until};
+use testbed::prometheus;
 use testbed::proxy::{Fault, Proxy};
 
 #[tokio::test]
@@ -70,6 +72,110 @@ async fn the_accept_header_decides_the_format() {
         page.contains("# TYPE pg_mask_forwarder_received counter\n") && page.ends_with("# EOF\n"),
         "{page}"
     );
+}
+
+/// Type and labels of each metric, by name, in the table of docs/forwarder.md.
+fn documented() -> BTreeMap<String, (String, Vec<String>)> {
+    let page = std::fs::read_to_string(testbed::root().join("docs/forwarder.md")).unwrap();
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `pg_mask_forwarder_")?.split(" | ");
+        let name = cells.next()?.trim_end_matches('`').to_owned();
+        let (name, labels) = name.trim_end_matches('}').split_once('{').unwrap_or((&name, ""));
+        let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        let kind = cells.next()?.to_owned();
+        assert!(cells.next().is_some_and(|unit| name.ends_with("_seconds") == (unit == "seconds")), "{line}");
+        Some((format!("pg_mask_forwarder_{name}"), (kind, labels)))
+    };
+    page.lines().filter_map(row).collect()
+}
+
+/// The same as a forwarder serves them.
+fn served(page: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let mut metrics = BTreeMap::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let labels = sample.map_or("", |rest| rest.split_once('}').unwrap().0);
+        let labels = labels.split(',').filter(|label| !label.is_empty());
+        let labels = labels.map(|label| label.split_once('=').unwrap().0.to_owned()).collect();
+        metrics.insert(name.to_owned(), (kind.to_owned(), labels));
+    }
+    metrics
+}
+
+/// What is documented is served, under that name, with that type and those labels, and nothing else is; and
+/// Prometheus' own tool finds no fault with it.
+#[tokio::test]
+async fn each_metric_is_documented_and_well_formed() {
+    let way = Way::new("metrics_documented").await;
+    let proxy = Proxy::before(cluster().await.port()).await.unwrap();
+    let mut command = way.forwarder().await;
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", proxy.port(), way.name);
+    command.env("DATABASE_URL", url);
+    let running = Running::start(command).unwrap();
+    let queue_up = || async { running.metric("pg_mask_forwarder_queue_up").await == 1 };
+    wait_until("both ends were looked at", queue_up).await.unwrap();
+    // A class of errors is served once there was one.
+    proxy.set(Fault::Refuse);
+    way.queue.send(&logins(0..1)).await.unwrap();
+    let failed = || async { running.get("/metrics").await.contains("database_errors_total{") };
+    wait_until("the database has failed", failed).await.unwrap();
+    let page = running.get("/metrics").await;
+    let text = page.split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(served(text), documented());
+    assert_eq!(prometheus::faults(text).unwrap(), "");
+}
+
+/// What is looked at once in a while, and what is read when it is asked for.
+#[tokio::test]
+async fn gauges_say_how_both_ends_are() {
+    let way = Way::new("metrics_gauges").await;
+    let database = Proxy::before(cluster().await.port()).await.unwrap();
+    let queue = Proxy::before(localstack().await.port()).await.unwrap();
+    let mut command = way.forwarder().await;
+    let url = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/{}", database.port(), way.name);
+    command.env("DATABASE_URL", url).env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", queue.port()));
+    command.args(["--receivers=3", "--max-in-flight=10"]);
+    let running = Running::start(command).unwrap();
+    let is = |name: &'static str, value: u64| {
+        let running = &running;
+        async move {
+            running.get("/readyz").await; // looks now
+            running.metric(&format!("pg_mask_forwarder_{name}")).await == value
+        }
+    };
+    wait_until("the queue is up", || is("queue_up", 1)).await.unwrap();
+    assert!(is("database_up", 1).await && is("receivers", 3).await && is("maintain_failures_total", 0).await);
+    assert!(is(r#"queue_messages{state="visible"}"#, 0).await);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let maintained = || async {
+        let at = running.metric("pg_mask_forwarder_last_maintain_timestamp_seconds").await;
+        (now - 60..now + 600).contains(&at)
+    };
+    wait_until("the ledger was maintained", maintained).await.unwrap();
+
+    database.set(Fault::Refuse);
+    way.queue.send(&logins(0..25)).await.unwrap();
+    wait_until("the database is down", || is("database_up", 0)).await.unwrap();
+    wait_until("they grow older", || async {
+        running.metric("pg_mask_forwarder_oldest_message_age_seconds").await >= 2
+    })
+    .await
+    .unwrap();
+    // Nothing is received while the database is down.
+    let held = running.metric("pg_mask_forwarder_in_flight_messages").await;
+    assert!((1..=10).contains(&held), "{held}");
+    wait_until("the others wait", || is(r#"queue_messages{state="visible"}"#, 25 - held)).await.unwrap();
+    wait_until("they are in flight", || is(r#"queue_messages{state="in_flight"}"#, held)).await.unwrap();
+    assert!(is("queue_up", 1).await);
+
+    database.set(Fault::None);
+    way.rows(25).await;
+    wait_until("the database is up", || is("database_up", 1)).await.unwrap();
+    wait_until("none is held", || is("oldest_message_age_seconds", 0)).await.unwrap();
+    queue.set(Fault::Refuse);
+    wait_until("the queue is down", || is("queue_up", 0)).await.unwrap();
+    assert!(!running.get("/metrics").await.contains("queue_messages{"), "what it had then is not known now");
 }
 
 #[tokio::test]

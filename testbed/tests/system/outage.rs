@@ -282,6 +282,7 @@ async fn a_queue_that_is_over_its_limit_is_waited_for() {
     wait_until("it is ready", ready).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await; // several receives
     assert_eq!(running.metric("pg_mask_forwarder_receive_errors_total").await, 0);
+    assert_eq!(running.metric("pg_mask_forwarder_receivers").await, 1, "receiving has slowed down");
     proxy.set(Fault::None);
     let ended = running.ended().await.unwrap();
     assert_eq!((ended.code, ended.log.matches("OverLimit").count()), (Some(0), 1), "{}", ended.log);
