@@ -78,5 +78,8 @@ BEGIN
 EXCEPTION WHEN undefined_object OR invalid_name THEN NULL;
 END
 $$;
+-- maintain() holds locks of the ledger until its transaction ends. The forwarder opens none that lasts; in a session
+-- that somebody forgets, it is ended.
+ALTER ROLE pgmask_forwarder SET idle_in_transaction_session_timeout = '60s';
 
 RESET search_path;

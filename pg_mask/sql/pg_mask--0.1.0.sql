@@ -445,6 +445,9 @@ DECLARE
     quiet CONSTANT text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
         'log_error_verbosity=terse', 'plan_cache_mode=force_generic_plan', 'auto_explain.log_parameter_max_length=0'];
     sampled CONSTANT integer := 2000;
+    -- What is the same on each node of a Citus cluster. A key that waits may be on some of them alone.
+    ask CONSTANT text := $ask$SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', k.kind, k.number, k.current, k.check_value, k.state),
+        ', ' ORDER BY k.kind, k.number) FROM pgmask.key_status() AS k WHERE k.state <> 'waiting'$ask$;
     bad bigint;
     looked_at bigint;
     in_use integer;
@@ -472,6 +475,27 @@ BEGIN
         hint := 'SELECT * FROM pgmask.key_status(), as a superuser, says what is wrong.';
     END;
     RETURN NEXT;
+
+    -- On a Citus cluster values are masked on the workers: with other keys nothing would be found, and no error.
+    IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'citus') THEN
+        item := 'nodes';
+        BEGIN
+            EXECUTE ask INTO names;
+            EXECUTE 'SELECT count(*), string_agg(format(''%s:%s'', r.nodename, r.nodeport), '', '' ORDER BY r.nodename, r.nodeport)
+                    FILTER (WHERE NOT r.success OR r.result IS DISTINCT FROM $1)
+                FROM pg_catalog.run_command_on_workers($2) AS r'
+            INTO looked_at, names USING names, ask;
+            state := CASE WHEN names IS NULL THEN 'ok' ELSE 'failed' END;
+            value := coalesce('other keys than here, or no answer: ' || names, format('workers with the keys of this node: %s', looked_at));
+            hint := CASE state WHEN 'failed' THEN
+                'Until all nodes have the same keyring and generation, the same value has different tokens. docs/operations.md, "Citus", says how they get them.' END;
+        EXCEPTION WHEN OTHERS THEN
+            state := 'failed';
+            value := format('SQLSTATE %s', SQLSTATE);
+            hint := 'The workers could not be asked: SELECT * FROM run_command_on_workers(''SELECT 1''), as a superuser, says why.';
+        END;
+        RETURN NEXT;
+    END IF;
 
     item := 'keyring_place';
     state := CASE WHEN pgmask.keyring_is_in_data_directory() THEN 'warning' ELSE 'ok' END;
