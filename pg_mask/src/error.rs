@@ -46,6 +46,10 @@ pub(crate) enum Error {
     ColumnType { table: String, column: &'static str, found: String, wanted: &'static str },
     #[error("column \"{column}\" of table \"{table}\" is generated, so nothing can be written into it")]
     ColumnNotWritable { table: String, column: &'static str },
+    #[error(
+        "logins have no value for {columns} of table \"{table}\", and that takes no NULL and has no default"
+    )]
+    Unfilled { table: String, columns: String },
     #[error("column \"{column}\" of table \"{table}\" has no room for a token of {needed} characters")]
     NarrowColumn { table: String, column: &'static str, needed: usize },
     #[error("there is no table with the OID {oid}")]
@@ -178,6 +182,7 @@ impl Error {
             | Self::NarrowColumn { .. }
             | Self::NarrowTokenColumn { .. }
             | Self::NotAText { .. } => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            Self::Unfilled { .. } => PgSqlErrorCode::ERRCODE_INVALID_COLUMN_DEFINITION,
             Self::GeneratedColumn { .. } | Self::ColumnNotWritable { .. } => {
                 PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS
             }
@@ -254,6 +259,9 @@ impl Error {
             }
             Self::ColumnNotWritable { .. } => {
                 "Make it a plain column, or let pgmask.login_table name another table."
+            }
+            Self::Unfilled { .. } => {
+                "Give it a default (ALTER TABLE … ALTER COLUMN … SET DEFAULT …), let it be NULL (… DROP NOT NULL), or fill it in a trigger BEFORE INSERT."
             }
             Self::NotAText { .. } => "Tokens are texts: name columns of the types text, varchar or char.",
             Self::GeneratedColumn { .. } => "Lift the column that it is generated from.",

@@ -117,11 +117,25 @@ impl Target {
         Error::NotInserted { table, sqlstate: failure.sqlstate }
     }
 
-    /// Refuses a table that could take no row at all: a right or a policy is missing. What the table's own code
-    /// makes of a row, only a row can tell.
+    /// Refuses a table that could take no row at all: a right, a policy or a default is missing. What the table's
+    /// own code makes of a row, only a row can tell.
     pub(super) fn rehearse(&self) -> Result<(), Error> {
         self.has_rights()?;
-        if self.has_row_security { self.has_a_policy() } else { Ok(()) }
+        if self.has_row_security {
+            self.has_a_policy()?;
+        }
+        self.has_defaults()
+    }
+
+    /// Refuses a table with a column that logins have no value for, and that takes no NULL.
+    fn has_defaults(&self) -> Result<(), Error> {
+        match plan::one_row(UNFILLED, || vec![self.oid.into()], |row| row.get_or_null::<OwnedText>(1))? {
+            None => Ok(()),
+            Some(OwnedText(columns)) => Err(Error::Unfilled {
+                table: self.shown.clone(),
+                columns: String::from_utf8_lossy(&columns).into_owned(),
+            }),
+        }
     }
 
     /// Refuses a table for which the writer lacks a right.
@@ -197,6 +211,28 @@ const HAS_POLICY: &str = "SELECT EXISTS (
         SELECT FROM pg_catalog.pg_policy
         WHERE polrelid = $1 AND polpermissive AND polcmd IN ('a', '*') AND polroles && ARRAY[$2, 0::pg_catalog.oid]
     )";
+
+/// The columns of table $1 that would be NULL in each row and must not be, by themselves or by their domain. A
+/// trigger that runs before the insert may fill them: then only a row can tell.
+const UNFILLED: &str =
+    "SELECT pg_catalog.string_agg(pg_catalog.format('\"%s\"', a.attname), ', ' ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attname NOT IN ('user_id', 'device_type', 'masked_ip', 'masked_device_id', 'locale', 'app_version',
+          'create_date', 'masked_ip_network')
+      AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '' AND t.typdefault IS NULL
+      AND (a.attnotnull OR (
+          WITH RECURSIVE domains (base, takes_no_null) AS (
+              SELECT t.typbasetype, t.typnotnull
+              UNION ALL
+              SELECT b.typbasetype, b.typnotnull
+              FROM domains AS d JOIN pg_catalog.pg_type AS b ON b.oid = d.base
+          )
+          SELECT pg_catalog.bool_or(takes_no_null) FROM domains))
+      AND NOT EXISTS (
+          SELECT FROM pg_catalog.pg_trigger AS g
+          WHERE g.tgtype & 7 = 7 AND g.tgenabled <> 'D' AND (g.tgrelid = $1 OR g.tgrelid IN (
+              SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) AS p)))"; // FOR EACH ROW BEFORE INSERT
 
 /// The statement that inserts, for a name that is quoted.
 fn insert_statement(name: &CStr, columns: &Columns) -> CString {

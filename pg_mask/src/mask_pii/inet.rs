@@ -27,7 +27,7 @@ impl<'a> Inet<'a> {
             _ => unreachable!("an inet has a netmask"),
         };
         let Some(network) = Network::new(address, bits) else {
-            unreachable!("a netmask is no longer than its address")
+            unreachable!("PostgreSQL stores no prefix length above 32 for IPv4 or 128 for IPv6")
         };
         network
     }

@@ -83,6 +83,52 @@ async fn an_empty_batch_finds_what_the_writer_lacks() {
     assert_eq!(count(&admin, &format!("SELECT inserted FROM {BATCH}")).await, 1);
 }
 
+/// Every login went to the quarantine then, one by one.
+#[tokio::test]
+async fn an_empty_batch_finds_a_column_that_no_login_fills() {
+    let admin = cluster().await.database("unfilled").await.unwrap();
+    let empty = "SELECT * FROM pgmask.ingest_login_batch('{}', '{}', '{}', '{}')";
+    let fill = "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.tenant := 'x'; RETURN NEW; END $$;
+        CREATE TRIGGER fill BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION fill()";
+    for (missing, there, columns) in [
+        ("ADD tenant text NOT NULL", "ALTER TABLE user_logins ALTER tenant DROP NOT NULL", "\"tenant\""),
+        (
+            "ADD \"A b\" int PRIMARY KEY, ADD c text NOT NULL",
+            "ALTER TABLE user_logins ALTER c SET DEFAULT 'x', ALTER \"A b\" SET DEFAULT 1",
+            "\"A b\", \"c\"",
+        ),
+        ("ADD d known", "ALTER TABLE user_logins DROP d", "\"d\""),
+        ("ALTER tenant SET NOT NULL", fill, "\"tenant\""),
+    ] {
+        if missing.contains("known") {
+            admin
+                .batch_execute(
+                    "CREATE DOMAIN inner_known AS text NOT NULL; CREATE DOMAIN known AS inner_known",
+                )
+                .await
+                .unwrap();
+        }
+        admin.batch_execute(empty).await.unwrap_or_else(|error| panic!("before {missing}: {error:?}"));
+        admin.batch_execute(&format!("ALTER TABLE user_logins {missing}")).await.unwrap();
+        let error = message(&admin.batch_execute(empty).await.unwrap_err());
+        let saying = format!(
+            "42611 logins have no value for {columns} of table \"public.user_logins\", and that takes no NULL"
+        );
+        assert!(error.starts_with(&saying) && error.contains("SET DEFAULT"), "{missing}: {error}");
+        admin.batch_execute(there).await.unwrap();
+    }
+    // What fills itself needs nothing.
+    admin
+        .batch_execute(
+            "ALTER TABLE user_logins DROP \"A b\", ADD n int GENERATED ALWAYS AS IDENTITY, ADD at timestamptz NOT NULL DEFAULT now(),
+                 ADD kind text NOT NULL GENERATED ALWAYS AS (coalesce(locale, 'none')) STORED",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute(empty).await.unwrap();
+    assert_eq!(count(&admin, &format!("SELECT inserted FROM {BATCH}")).await, 1);
+}
+
 #[tokio::test]
 async fn a_statement_timeout_leaves_the_session_as_it_was() {
     let cluster = cluster().await;

@@ -127,6 +127,24 @@ async fn what_the_writer_lacks_is_of_the_table() {
     assert!(checked.printed.contains("✓ role"), "{}", checked.printed);
 }
 
+/// `check` found nothing, and each login went to the quarantine.
+#[tokio::test]
+async fn a_column_that_no_login_fills_is_named() {
+    let way = Way::new("column_unfilled").await;
+    way.database.batch_execute("ALTER TABLE user_logins ADD tenant text NOT NULL").await.unwrap();
+    way.queue.send(&[r#"{"user_id":"u"}"#.to_owned()]).await.unwrap();
+    let saying = "logins have no value for \"tenant\" of table \"public.user_logins\"";
+    let mut command = way.forwarder().await;
+    command.arg("check");
+    let checked = forwarder::run(command).await.unwrap();
+    assert_eq!(checked.code, Some(78));
+    let table = checked.printed.lines().find(|line| line.starts_with("✗ table")).unwrap();
+    assert!(table.contains(saying) && table.contains("SET DEFAULT"), "{}", checked.printed);
+    ends_with(way.drain().await, 78, "logins have no value for").await;
+    assert_eq!(way.queue.depth().await.unwrap(), [1, 0, 0]);
+    assert_eq!(way.count("SELECT count(*) FROM pgmask.quarantine").await, 0);
+}
+
 #[tokio::test]
 async fn wrong_usage_ends_with_2() {
     let url = cluster().await.url("pgmask_forwarder", "postgres");
