@@ -198,6 +198,16 @@ impl Cluster {
         command
     }
 
+    /// A script of bash, to be run as the server's user.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(script).current_dir(self.guardian.path()).env("LC_ALL", "C.UTF-8");
+        if let Some(user) = self.installation.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+
     /// psql as the superuser, without the user's own settings.
     pub fn psql(&self, database: &str) -> Command {
         let mut psql = self.command("psql");

@@ -154,3 +154,68 @@ async fn a_rotation_with_a_standby_goes_as_the_page_says() {
             .unwrap();
     }
 }
+
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+
+/// What the page has an operator type after `$` in the section of that title.
+fn commands(title: &str) -> String {
+    let section = OPERATIONS.split(&format!("## {title}\n")).nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    section.lines().filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n")).collect()
+}
+
+/// On the day on which a keyring is lost, its directory was another, and variables of a backup long ago are gone.
+#[tokio::test]
+async fn a_backup_is_restored_and_a_lost_keyring_put_back_as_the_page_says() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let client = cluster.database("drill").await.unwrap();
+    ingest(&client, &[("a", r#"{"user_id":1,"ip":"203.0.113.7"}"#), ("b", "no login")]).await;
+    let page = commands("Back up and restore");
+    let (restore, lost) =
+        page.split_once("keyring=$(psql").and_then(|(_, rest)| rest.rsplit_once("keyring=$(psql")).unwrap();
+    let begin = page.split_once("keyring=$(psql").unwrap().0;
+    let script = format!(
+        "set -eu
+         initdb() {{ command initdb --no-sync \"$@\" && echo 'fsync = off' >>\"$DRILL/data/postgresql.conf\"; }} # quick
+         here=$(mktemp --directory); trap 'rm -r \"$here\"' EXIT; cd \"$here\"; cp -r \"$SQL\" sql
+         export DATA_BACKUPS=$here/data KEY_BACKUPS=$here/keys DRILL=$here/drill; mkdir data keys drill
+         {begin}keyring=$(psql{restore}
+         mv \"$PGDATA/pg_mask.keyring\" \"$here/lost\"; ! psql --command=\"SELECT mask_pii('1')\" 2>/dev/null; unset now keyring
+         keyring=$(psql{lost}"
+    );
+    // The server's user may not enter the source tree.
+    let sql = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(sql.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for file in std::fs::read_dir(testbed::root().join("sql")).unwrap().flatten() {
+        std::fs::copy(file.path(), sql.path().join(file.file_name())).unwrap();
+    }
+    let programs = cluster.command("psql").get_program().to_owned();
+    let programs = std::path::Path::new(&programs).parent().unwrap().display().to_string();
+    let mut bash = cluster.shell(&script);
+    bash.env("PATH", format!("{programs}:/usr/bin:/bin"))
+        .env("SQL", sql.path())
+        .env("PGDATA", cluster.data());
+    bash.env("PGHOST", "127.0.0.1").env("PGPORT", cluster.port().to_string());
+    bash.env("PGUSER", "postgres").env("PGDATABASE", "drill");
+    let ended = bash.output().unwrap();
+    let [printed, errors] = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(ended.status.success(), "{printed}\n{errors}");
+    assert!(printed.contains("the same tokens"), "{printed}\n{errors}");
+    assert_eq!(texts(&client, "SELECT state FROM pgmask.health WHERE item = 'keys'").await, ["ok"]);
+}
+
+/// Each SQL block of the page that is for one server alone, from top to bottom.
+#[tokio::test]
+async fn the_sql_of_the_operations_page_runs() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    drop(cluster.database("operated").await.unwrap());
+    // Those for standbys and subscribers are run on such servers.
+    let elsewhere = ["PUBLICATION", "synchronous_standby_names = 'ANY"];
+    let blocks: Vec<Example> = examples(OPERATIONS)
+        .into_iter()
+        .filter(|example| !elsewhere.iter().any(|word| example.sql.contains(word)))
+        .collect();
+    assert!(blocks.len() > 15);
+    let script: String = blocks.iter().map(|block| format!("{}\n", block.sql)).collect();
+    printed(&cluster, "operated", "docs/operations.md", &script);
+}
