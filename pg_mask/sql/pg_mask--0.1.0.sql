@@ -165,7 +165,9 @@ CREATE TABLE pgmask.ledger (
 -- restore, is at once: a dump leaves this table out.
 CREATE TABLE pgmask.ledger_slot (
     slot smallint PRIMARY KEY,
-    look_when_old date
+    look_when_old date,
+    -- When maintain() last got through: the newest of all rows counts.
+    maintained_at timestamptz
 );
 
 DO $$
@@ -252,6 +254,12 @@ BEGIN
         slots_emptied := slots_emptied + 1;
         UPDATE pgmask.ledger_slot AS s SET look_when_old = today WHERE s.slot = due;
     END LOOP;
+
+    -- For pgmask.health, once a minute at most, and in a row that is not locked: none is waited for.
+    IF may_truncate AND NOT EXISTS (SELECT FROM pgmask.ledger_slot AS s WHERE s.maintained_at > now() - interval '1 minute') THEN
+        UPDATE pgmask.ledger_slot AS s SET maintained_at = now()
+        WHERE s.slot = (SELECT f.slot FROM pgmask.ledger_slot AS f ORDER BY f.slot LIMIT 1 FOR UPDATE SKIP LOCKED);
+    END IF;
 END
 $$;
 
@@ -518,7 +526,9 @@ BEGIN
     SELECT count(*) INTO bad FROM pgmask.ledger_slot AS s
     WHERE s.look_when_old < (now() AT TIME ZONE 'UTC')::date - pgmask.ledger_days() - 3;
     state := CASE WHEN bad > 0 THEN 'warning' ELSE 'ok' END;
-    value := CASE WHEN bad > 0 THEN format('%s of its 33 slots are to be emptied', bad) ELSE format('kept for %s days', pgmask.ledger_days()) END;
+    value := CASE WHEN bad > 0 THEN format('%s of its 33 slots are to be emptied', bad) ELSE format('kept for %s days', pgmask.ledger_days()) END
+        || coalesce((SELECT format(', maintained at %s UTC', to_char(max(s.maintained_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
+            FROM pgmask.ledger_slot AS s HAVING max(s.maintained_at) IS NOT NULL), ', never maintained');
     hint := CASE state WHEN 'warning' THEN 'Call pgmask.maintain() daily, and see that no long transaction keeps it from the ledger.' END;
     RETURN NEXT;
 
@@ -1014,6 +1024,7 @@ COMMENT ON COLUMN pgmask.ledger.slot IS
     'days from 2000-01-01 to the UTC day of the message''s SentTimestamp, modulo 32; 32 without a believable one';
 COMMENT ON COLUMN pgmask.ledger.taken_day IS 'UTC day it was taken in';
 COMMENT ON TABLE pgmask.ledger_slot IS 'when pgmask.maintain() reads a slot of the ledger again';
+COMMENT ON COLUMN pgmask.ledger_slot.maintained_at IS 'when pgmask.maintain() last got through, in one row';
 COMMENT ON COLUMN pgmask.ledger_slot.look_when_old IS
     'when this day is more than pgmask.ledger_days ago; NULL is at once';
 COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';

@@ -72,6 +72,7 @@ COMMENT ON COLUMN pgmask.ledger.slot IS
     'days from 2000-01-01 to the UTC day of the message''s SentTimestamp, modulo 32; 32 without a believable one';
 COMMENT ON COLUMN pgmask.ledger.taken_day IS 'UTC day it was taken in';
 COMMENT ON TABLE pgmask.ledger_slot IS 'when pgmask.maintain() reads a slot of the ledger again';
+COMMENT ON COLUMN pgmask.ledger_slot.maintained_at IS 'when pgmask.maintain() last got through, in one row';
 COMMENT ON COLUMN pgmask.ledger_slot.look_when_old IS
     'when this day is more than pgmask.ledger_days ago; NULL is at once';
 COMMENT ON TABLE pgmask.quarantine IS 'messages that could not be taken in, sealed, and why';

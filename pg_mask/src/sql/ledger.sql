@@ -14,7 +14,9 @@ CREATE TABLE pgmask.ledger (
 -- restore, is at once: a dump leaves this table out.
 CREATE TABLE pgmask.ledger_slot (
     slot smallint PRIMARY KEY,
-    look_when_old date
+    look_when_old date,
+    -- When maintain() last got through: the newest of all rows counts.
+    maintained_at timestamptz
 );
 
 DO $$
@@ -101,5 +103,11 @@ BEGIN
         slots_emptied := slots_emptied + 1;
         UPDATE pgmask.ledger_slot AS s SET look_when_old = today WHERE s.slot = due;
     END LOOP;
+
+    -- For pgmask.health, once a minute at most, and in a row that is not locked: none is waited for.
+    IF may_truncate AND NOT EXISTS (SELECT FROM pgmask.ledger_slot AS s WHERE s.maintained_at > now() - interval '1 minute') THEN
+        UPDATE pgmask.ledger_slot AS s SET maintained_at = now()
+        WHERE s.slot = (SELECT f.slot FROM pgmask.ledger_slot AS f ORDER BY f.slot LIMIT 1 FOR UPDATE SKIP LOCKED);
+    END IF;
 END
 $$;

@@ -55,14 +55,26 @@ async fn each_row_is_bad_and_good_again() {
     assert_eq!(item(&client, "guess_limit").await, "warning: no limit");
     client.batch_execute("RESET pgmask.guess_limit").await.unwrap();
 
-    assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days");
+    assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days, never maintained");
     client
         .batch_execute("SELECT pgmask.maintain(); UPDATE pgmask.ledger_slot SET look_when_old = now()::date - 30 WHERE slot < 3")
         .await
         .unwrap();
-    assert_eq!(item(&client, "ledger").await, "warning: 3 of its 33 slots are to be emptied");
+    let maintained = async |ago: &str| {
+        let at = format!(
+            "SELECT to_char((now() - interval '{ago}') AT TIME ZONE 'UTC', '\", maintained at \"YYYY-MM-DD HH24:MI\" UTC\"')"
+        );
+        let set = format!(
+            "UPDATE pgmask.ledger_slot SET maintained_at = now() - interval '{ago}' WHERE maintained_at IS NOT NULL"
+        );
+        client.batch_execute(&set).await.unwrap();
+        texts(&client, &at).await.remove(0)
+    };
+    let at = maintained("2 hours").await;
+    assert_eq!(item(&client, "ledger").await, format!("warning: 3 of its 33 slots are to be emptied{at}"));
     client.batch_execute("SELECT pgmask.maintain()").await.unwrap();
-    assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days");
+    let ok = item(&client, "ledger").await;
+    assert!(ok.starts_with("ok: kept for 15 days, maintained at ") && !ok.ends_with(&at), "{ok}");
 
     assert_eq!(item(&client, "quarantine").await, "ok: 0 in the last hour, 0 in the last day");
     ingest(&client, &[("a", "not a login"), ("b", r#"{"user_id":1,"ip":"203.0.113.7"}"#)]).await;
