@@ -113,7 +113,7 @@ fn is_suspicious(document: &[u8]) -> bool {
     let control = document.iter().fold(false, |found, byte| found | (*byte < b' '));
     let [second, third] = [1, 2].map(|start| document.get(start..).unwrap_or_default());
     let surrogate = document.iter().zip(second).zip(third).fold(false, |found, ((first, second), third)| {
-        found | ((*first == b'\\') & (*second == b'u') & (third.to_ascii_lowercase() == b'd'))
+        found | ((*first == b'\\') & (*second == b'u') & third.eq_ignore_ascii_case(&b'd'))
     });
     control | surrogate || std::str::from_utf8(document).is_err()
 }

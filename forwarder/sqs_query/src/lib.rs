@@ -18,7 +18,7 @@
 //! before the SDK reads it. Signing, retries and timeouts stay the SDK's. [`negotiation`] finds out which
 //! protocol a server speaks. Answers in either protocol have [`limits`] of size and time, so that a broken or
 //! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. A
-//! message's [`Body`] may be none that the SDK can read, and keeps no other back; [`sent_at`] reads its time of sending,
+//! message's [`Body`] may be none that the SDK can read, and keeps no other back; [`sent_at()`] reads its time of sending,
 //! whatever its unit is. Calls that the forwarder makes are covered: `GetQueueUrl`,
 //! `GetQueueAttributes`, `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`; others
 //! whose parameters have the same shapes work, too, and what can't be rewritten is an error.
