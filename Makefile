@@ -3,7 +3,7 @@ PG_CONFIG ?=
 PREFIX ?= /usr/local
 export PG_CONFIG PREFIX DESTDIR
 
-.PHONY: demo test lint bench compose-test setup install install-forwarder install-script
+.PHONY: demo test lint bench compose-test setup install install-forwarder install-script package package-test release-check
 
 # The whole way once; KEEP=1 keeps the servers up.
 demo:
@@ -44,3 +44,17 @@ install-forwarder:
 install-script:
 	@testbed/setup.sh build
 	@testbed/install_script.sh write
+
+# Debian packages of the extension and the forwarder, into target/packages.
+package:
+	@testbed/setup.sh package
+	@testbed/package.sh
+
+# Installs, uses, upgrades, removes and purges them in fresh Debians. Needs root.
+package-test:
+	@testbed/setup.sh package
+	@testbed/package_test.sh
+
+# What docs/release.md wants of a version before it gets its tag.
+release-check:
+	@testbed/release_check.sh

@@ -14,7 +14,7 @@ cargo fmt --all --check
 lint versions
 testbed/versions.py
 lint shell scripts
-mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run '*.postinst' '*.prerm' '*.postrm')
 "$cache/lint-tools-3/bin/shellcheck" "${scripts[@]}"
 lint the systemd unit
 testbed/systemd.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What Debian calls the packages that are missing, one a line; nothing if all are there.
 #
-#   packages.sh [build|forwarder|demo|test|bench|lint]
+#   packages.sh [build|forwarder|demo|test|bench|lint|package]
 set -euo pipefail
 what=${1:-test}
 cd "$(dirname "$0")"
@@ -18,6 +18,12 @@ if [ "$what" != build ] && ! python3 -c 'import sys, ensurepip, venv; sys.exit(s
 fi
 if [ "$what" = lint ] && ! have systemd-analyze; then echo systemd; fi
 case $what in lint | test) have promtool || echo prometheus ;; esac
+if [ "$what" = package ]; then
+    have dpkg-shlibdeps || echo dpkg-dev
+    have lintian || echo lintian
+    PATH=$PATH:/usr/sbin have debootstrap || echo debootstrap
+    have systemd-analyze || echo systemd
+fi
 if [ "$what" = test ] && ! PATH=$PATH:/usr/sbin have pgbouncer; then echo pgbouncer; fi
 if ! ./find_postgresql.sh >/dev/null; then
     # Debian's own newest, by its number where the package lists are there.

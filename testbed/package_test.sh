@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# The packages of target/packages, tried as an administrator would, in a fresh Debian for each release whose own
+# PostgreSQL there is a package for: installed, used, upgraded under a running server, removed, purged. Needs root.
+#
+#   package_test.sh [SUITE ...]     bookworm trixie, unless given
+set -euo pipefail
+cd "$(dirname "$0")/.."
+packages=$PWD/target/packages
+[ $# != 0 ] || set -- bookworm trixie
+work=$(mktemp -d)
+step=
+
+say() {
+    step=$1
+    printf '[%4d s] %s\n' "$SECONDS" "$step"
+}
+fail() {
+    printf 'FAILED: %s: %s\n' "$step" "$1" >&2
+    exit 1
+}
+equal() { [ "$2" = "$3" ] || fail "$1: expected '$3', found '$2'"; }
+# Says nothing unless it fails.
+quietly() {
+    "$@" >"$work/output" 2>&1 </dev/null && return
+    tail -n 40 "$work/output" >&2
+    fail "$*"
+}
+
+clean_up() {
+    local code=$? major
+    trap - EXIT INT TERM
+    for major in 15 17; do
+        [ ! -e "$work/debian/usr/bin/pg_ctlcluster" ] || inside pg_ctlcluster $major main stop --mode immediate >/dev/null 2>&1 || true
+    done
+    for point in dev/shm proc; do ! mountpoint -q "$work/debian/$point" || umount "$work/debian/$point"; done
+    rm -rf --one-file-system "$work"
+    exit $code
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# --- in the fresh Debian ---------------------------------------------------------------------------
+inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root chroot "$work/debian" "$@"; }
+sql() { inside runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --quiet --set=ON_ERROR_STOP=1 --command="$1"; }
+is_there() { inside test -e "$1"; }
+
+make_debian() {
+    # Debian's own mirror, as the machine has it.
+    local mirror
+    # shellcheck disable=SC2016 # a field of apt's
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
+    mkdir "$work/debian"
+    quietly debootstrap --variant=minbase "$1" "$work/debian" "$mirror"
+    mount -t proc proc "$work/debian/proc"
+    mkdir -p "$work/debian/dev/shm"
+    mount -t tmpfs tmpfs "$work/debian/dev/shm"
+    printf '#!/bin/sh\nexit 101\n' >"$work/debian/usr/sbin/policy-rc.d" # the test itself starts servers
+    chmod 0755 "$work/debian/usr/sbin/policy-rc.d"
+    # The settings by which this machine reaches it.
+    cp /etc/resolv.conf /etc/hosts "$work/debian/etc/" 2>/dev/null || true
+    quietly inside apt-get update
+}
+
+# A session that is open while the package is upgraded.
+open_session() {
+    coproc SESSION { inside runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --quiet 2>&1; }
+}
+ask_session() {
+    local answer
+    echo "$1" >&"${SESSION[1]}"
+    read -r -t 60 answer <&"${SESSION[0]}"
+    echo "$answer"
+}
+
+# The package once more, with the next number and a next version's scripts beside.
+next_package() {
+    local tree=$work/next control
+    rm -rf "$tree"
+    dpkg-deb --raw-extract "$1" "$tree"
+    control=$tree/DEBIAN/control
+    sed -i 's/^Version: .*/&.1/' "$control"
+    printf '\\echo Use "ALTER EXTENSION pg_mask UPDATE" to load this file. \\quit\nCOMMENT ON SCHEMA pgmask IS '"'of the next version'"';\n' \
+        >"$tree/usr/share/postgresql/$major/extension/pg_mask--$version--next.sql"
+    sed -i "s/^default_version = .*/default_version = 'next'/" "$tree/usr/share/postgresql/$major/extension/pg_mask.control"
+    (cd "$tree" && find usr -type f -exec md5sum '{}' + >DEBIAN/md5sums)
+    quietly dpkg-deb --root-owner-group --build "$tree" "$work/debian/next.deb"
+}
+
+# --- what can be said without installing -----------------------------------------------------------
+say "lintian finds no error"
+quietly lintian --fail-on error "$packages"/*.deb
+version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+say "files belong to root and can be written by nobody else"
+for package in "$packages"/*.deb; do
+    equal "$(basename "$package")" "$(dpkg-deb --contents "$package" | awk '$2 != "root/root" || $1 ~ /^.....w|^........w/')" ""
+done
+
+say "the unit of the package is as hardened as it has to be"
+dpkg-deb --extract "$packages"/pg-mask-forwarder_*.deb "$work/forwarder"
+quietly testbed/systemd.sh "$work/forwarder/usr/lib/systemd/system/pg-mask-forwarder@.service"
+
+for suite; do
+    case $suite in bookworm) major=15 ;; trixie) major=17 ;; *) fail "no package is for the PostgreSQL of $suite" ;; esac
+    name=postgresql-$major-pg-mask
+    package=$(echo "$packages/$name"_*.deb)
+    say "$suite: a fresh Debian"
+    make_debian "$suite"
+    cp "$package" "$packages"/pg-mask-forwarder_*.deb "$work/debian/"
+
+    say "$suite: $name is installed, with the server"
+    quietly inside apt-get install --yes --no-install-recommends "/$(basename "$package")"
+    quietly inside dpkg --verify "$name"
+    quietly inside pg_ctlcluster $major main start
+    sql "SET client_min_messages = warning; CREATE EXTENSION pg_mask"
+    for file in "$work/debian/usr/share/postgresql/$major/pg_mask"/*.sql; do
+        quietly inside runuser -u postgres -- psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --file="${file#"$work/debian"}"
+    done
+    equal "logins" "$(sql "SELECT inserted FROM pgmask.ingest_login_batch('{a}', ARRAY['{\"user_id\": 1, \"ip\": \"203.0.113.7\"}'], ARRAY[now()], '{1}')")" 1
+    token=$(sql "SELECT mask_pii('203.0.113.7')")
+    equal "logins of the address" "$(sql "SELECT count(*) FROM user_logins WHERE masked_ip = '$token'")" 1
+    equal "errors of the server" "$(inside grep -c -E 'FATAL|PANIC' "/var/log/postgresql/postgresql-$major-main.log")" 0
+
+    say "$suite: the package is upgraded under the running server"
+    open_session
+    equal "a session of before" "$(ask_session "SELECT mask_pii('203.0.113.7');")" "$token"
+    next_package "$package"
+    quietly inside apt-get install --yes --no-install-recommends /next.deb
+    equal "a session of before, afterwards" "$(ask_session "SELECT mask_pii('203.0.113.7');")" "$token"
+    equal "a new session" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
+    equal "the version, before it is asked for" "$(sql "SELECT extversion FROM pg_extension WHERE extname = 'pg_mask'")" "$version"
+    sql "ALTER EXTENSION pg_mask UPDATE"
+    equal "the version" "$(sql "SELECT extversion FROM pg_extension WHERE extname = 'pg_mask'")" next
+    equal "what the upgrade script did" "$(sql "SELECT obj_description('pgmask'::regnamespace, 'pg_namespace')")" "of the next version"
+    equal "the session of before, after the upgrade" "$(ask_session "SELECT mask_pii('203.0.113.7');")" "$token"
+    ask_session "\\q" >/dev/null || true
+
+    say "$suite: the forwarder is installed"
+    quietly inside apt-get install --yes --no-install-recommends "/$(basename "$packages"/pg-mask-forwarder_*.deb)"
+    quietly inside dpkg --verify pg-mask-forwarder
+    equal "its version" "$(inside forwarder --version)" "forwarder $version"
+    equal "the folder for settings" "$(inside stat --format '%a %U %G' /etc/pg-mask-forwarder)" "750 root root"
+    quietly inside bash -n /usr/share/bash-completion/completions/forwarder
+    gzip -dc "$work/debian/usr/share/man/man1/forwarder.1.gz" | grep -q '^\.TH forwarder 1' || fail "the manual page is none"
+    # It finds the database of this server; there is no queue.
+    sql "ALTER ROLE pgmask_forwarder PASSWORD 'of a test'"
+    inside env AWS_ENDPOINT_URL=http://127.0.0.1:9 AWS_REGION=r AWS_ACCESS_KEY_ID=k AWS_SECRET_ACCESS_KEY=s QUEUE_NAME=q \
+        PGHOST=127.0.0.1 PGDATABASE=postgres PGUSER=pgmask_forwarder PGPASSWORD='of a test' \
+        forwarder check >"$work/check" 2>&1 || true
+    grep -q '^✓ table' "$work/check" || fail "forwarder check: $(cat "$work/check")"
+    grep -q '^! extension .*ALTER EXTENSION\|^! extension .*made for' "$work/check" || fail "it does not say that the extension is of another version: $(cat "$work/check")"
+
+    say "$suite: what is removed is gone, and the data stays"
+    touch "$work/debian/etc/pg-mask-forwarder/logins.password"
+    quietly inside apt-get remove --yes pg-mask-forwarder
+    is_there /etc/pg-mask-forwarder/logins.password || fail "removing took a password away"
+    quietly inside dpkg --purge pg-mask-forwarder
+    ! is_there /etc/pg-mask-forwarder || fail "a purge left settings behind"
+    quietly inside apt-get remove --yes "$name"
+    equal "logins" "$(sql "SELECT count(*) FROM user_logins")" 1
+    sql "SELECT mask_pii('203.0.113.7')" >"$work/said" 2>&1 && fail "the library is still there"
+    grep -q 'could not access file "pg_mask"' "$work/said" || fail "$(cat "$work/said")"
+    quietly inside dpkg --purge "$name"
+    rm "$work"/debian/*.deb
+    equal "what is left" "$(cd "$work/debian" && find . -xdev -name '*pg?mask*' -not -path './var/lib/dpkg/*' -not -path './var/cache/*')" \
+        "./var/lib/postgresql/$major/main/pg_mask.keyring"
+
+    say "$suite: installed again, it goes on"
+    cp "$package" "$work/debian/"
+    quietly dpkg-deb --info "$work/debian/$(basename "$package")"
+    sql "UPDATE pg_extension SET extversion = '$version' WHERE extname = 'pg_mask'"
+    quietly inside apt-get install --yes --no-install-recommends "/$(basename "$package")"
+    equal "the token" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
+    quietly inside pg_ctlcluster $major main stop
+    umount "$work/debian/proc" "$work/debian/dev/shm"
+    rm -rf --one-file-system "$work/debian"
+done
+say "all is well"
