@@ -24,6 +24,7 @@ mod extension {
     mod guess_limit;
     mod health;
     mod hostile_json;
+    mod image_volume;
     mod install_script;
     mod keyring;
     mod ledger;
