@@ -386,6 +386,7 @@ BEGIN
         began := pg_catalog.clock_timestamp();
         lifted_here := 0;
         block := 0;
+        COMMIT; -- each part begins a transaction of its own
         WHILE block IS NOT NULL LOOP
             SELECT s.next, s.lifted, s.left_alone, s.limited_by INTO step
             FROM pgmask.remask_blocks(part, columns, domain, block, batch_blocks) AS s;

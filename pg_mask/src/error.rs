@@ -56,6 +56,10 @@ pub(crate) enum Error {
     NoTable { oid: u32 },
     #[error("only its owner may have the tokens in table {0} lifted")]
     NotOwner(String),
+    #[error("code of others would run with the rights of the owner of table {table}: {code}")]
+    CodeOfOthers { table: String, code: String },
+    #[error("a part of remask has to be the first thing that its transaction writes")]
+    NotFirstToWrite,
     #[error("which columns of the login table {0} hold tokens is not for others than its owner to say")]
     ColumnsOfLoginTable(String),
     #[error("table {table} has no column \"{column}\"")]
@@ -102,7 +106,7 @@ pub(crate) enum Error {
     NoPolicy(String),
     #[error("logins could not be inserted into table \"{table}\": SQLSTATE {}", shown_sqlstate(sqlstate))]
     NotInserted { table: String, sqlstate: [u8; 5] },
-    #[error("the login table was exchanged for another while logins were inserted")]
+    #[error("the table was exchanged for another of its name meanwhile")]
     Exchanged,
     #[error("{0}")]
     BatchShape(&'static str),
@@ -192,7 +196,9 @@ impl Error {
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
             | Self::ColumnsOfLoginTable(_)
+            | Self::CodeOfOthers { .. }
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NoWriter => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             Self::NotInserted { sqlstate, .. } => subtransaction::error_code(sqlstate),
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -250,6 +256,12 @@ impl Error {
             }
             Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
             Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
+            Self::CodeOfOthers { .. } => {
+                "Give it to the owner of the table if it may have these rights, or disable it meanwhile."
+            }
+            Self::NotFirstToWrite => {
+                "CALL pgmask.remask(…) does all parts, each in a transaction of its own."
+            }
             Self::ColumnsOfLoginTable(_) => "Leave the arguments columns and domain out.",
             Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) | Self::TooManyColumns { .. } => {
                 "Name the columns that hold tokens: columns => '{…}'."

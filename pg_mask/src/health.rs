@@ -9,8 +9,14 @@ use crate::{older_tokens, plan, run_as, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-/// The owner of relation $1, its name for a statement, and whether it is a table.
-const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind IN ('r', 'p')
+/// The owner of relation $1, its name for a statement, whether it is a table, and a column's type that is no text: a
+/// cast would be called, which may be anything. Read while the table is locked, so that all of it still holds when
+/// the table is read.
+const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind IN ('r', 'p'), (
+        SELECT pg_catalog.min(pg_catalog.format('%I %s', a.attname, y.oid::pg_catalog.regtype))
+        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND a.attname IN ('masked_ip', 'masked_device_id')
+          AND coalesce(nullif(y.typbasetype, 0), y.oid) NOT IN ('text'::pg_catalog.regtype, 'varchar'::pg_catalog.regtype, 'bpchar'::pg_catalog.regtype))
     FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
 
 /// Of the first rows of the login table, how many are looked at and how many have tokens of an older
@@ -28,12 +34,25 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     let setting = settings::login_table();
     let shown = || setting.to_string_lossy().into_owned();
     let table = look_up(&setting).ok_or_else(|| Error::NoLoginTable(shown()))?;
-    let read =
-        |row: &plan::Row<'_>| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<bool>(3)?));
+    let read = |row: &plan::Row<'_>| {
+        let is_table: bool = row.get(3)?;
+        Ok((row.get(1)?, row.get::<String>(2)?, is_table, row.get_or_null(4)?))
+    };
+    // SAFETY: plain calls; the lock is kept until the transaction ends, as a statement's would be.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return Err(Error::NoLoginTable(shown()));
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+    }
     let found = plan::rows(OWNER, || vec![table.into()], read)?.pop();
-    let (owner, name, is_table) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
+    let (owner, name, is_table, no_text) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
     if !is_table {
         return Err(Error::NotATable(shown()));
+    }
+    if let Some(column) = no_text {
+        return Err(Error::NotAText { table: shown(), column });
     }
     let generation = u32::try_from(generation).unwrap_or_default();
     let is_older = |column: &str| {
@@ -48,6 +67,6 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     );
     let arguments = || vec![i64::from(most).into()];
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-    let counts = run_as::restricted(owner, || plan::rows_once(&sql, arguments, read))?.pop();
+    let counts = run_as::restricted(owner, || plan::rows_once(&[table], &sql, arguments, read))?.pop();
     counts.ok_or(Error::Unreadable)
 }

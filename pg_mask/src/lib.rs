@@ -39,6 +39,7 @@ mod key_functions;
 mod keys;
 mod mask_pii;
 mod memory;
+mod named_tables;
 mod no_prepare;
 mod older_tokens;
 mod plan;
@@ -78,5 +79,6 @@ pub extern "C-unwind" fn _PG_init() {
     guesses::reserve_at_start();
     snapshot::watch();
     no_prepare::watch();
+    named_tables::watch();
     error::never_show_backtraces();
 }

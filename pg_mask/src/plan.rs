@@ -2,6 +2,7 @@
 //! decoded here alone, so that no answer that can't be read is taken for a value.
 
 use crate::error::Error;
+use crate::named_tables::Meant;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
@@ -83,29 +84,39 @@ pub(crate) fn one_row<'a, T>(
     rows(sql, arguments, read)?.pop().ok_or(Error::Unreadable)
 }
 
-/// [`rows`] for a statement that names a user's table: no plan of it is kept.
+/// [`rows`] for a statement that names a user's table, or several: no plan of it is kept, and it is an error if
+/// the names have come to mean others.
 pub(crate) fn rows_once<'a, T>(
+    tables: &[pg_sys::Oid],
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
-    once(sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
+    once(tables, sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
 }
 
-/// How many rows a statement wrote that names a user's table: no plan of it is kept.
+/// How many rows a statement wrote, otherwise like [`rows_once`].
 pub(crate) fn write_once<'a>(
+    tables: &[pg_sys::Oid],
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
 ) -> Result<usize, Error> {
-    once(sql, arguments, |rows| Ok(rows.len()))
+    once(tables, sql, arguments, |rows| Ok(rows.len()))
 }
 
 fn once<'a, R>(
+    tables: &[pg_sys::Oid],
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
 ) -> Result<R, Error> {
-    Spi::connect_mut(|client| read(execute(client, sql, &arguments()).map_err(|_| Error::Unreadable)?))
+    Spi::connect_mut(|client| {
+        let arguments = arguments();
+        let meant = Meant::only(tables);
+        let result = execute(client, sql, &arguments);
+        drop(meant);
+        read(result.map_err(|_| Error::Unreadable)?)
+    })
 }
 
 /// Executes a statement as one that may write, but for a standby: there, pgrx can't give the transaction the id

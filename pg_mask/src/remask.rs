@@ -2,9 +2,10 @@
 //!
 //! The procedure (remask.sql) goes through a table range by range and commits each; the functions here do
 //! one range. They see the role that called and check its rights themselves, and then act as the table's
-//! owner. [`part`] is the table and what may be done to it, [`writers`] in whose budgets hashes without a key
-//! count, [`statements`] the SQL that lifts.
+//! owner, who must be the only one whose code runs then ([`code_of_others`]). [`part`] is the table and what may be
+//! done to it, [`writers`] in whose budgets hashes without a key count, [`statements`] the SQL that lifts.
 
+mod code_of_others;
 mod part;
 mod statements;
 mod writers;
@@ -65,6 +66,11 @@ fn lift_blocks(
     first: i64,
     count: i64,
 ) -> Result<(Option<i64>, i64, i64, Option<pg_sys::Oid>), Error> {
+    // SAFETY: a plain read. Rows that were written before may have triggers of the caller's own wait for them,
+    // which would run as the owner. Our own statements give the transaction an id, too, so it is the first thing.
+    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
+        return Err(Error::NotFirstToWrite);
+    }
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
     let statements = Statements::of(&part, &keys);
@@ -72,12 +78,13 @@ fn lift_blocks(
     let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];
     let mut hashes = Hashes::of(&part);
     let (lifted, left_alone) = run_as::restricted(part.owner, || {
-        plan::write_once(statements::CHECK_NOW, Vec::new)?;
+        plan::write_once(&[], statements::CHECK_NOW, Vec::new)?;
         let lifted = match statements.lock_older {
             Some(ref lock_older) => lift_rows(&part, &statements, lock_older, &mut hashes, range)?,
             None => 0,
         };
-        let left_alone = plan::rows_once(&statements.count_left_alone, range, |row| row.get::<i64>(1))?;
+        let left_alone =
+            plan::rows_once(&[part.oid], &statements.count_left_alone, range, |row| row.get::<i64>(1))?;
         Ok::<_, Error>((lifted, left_alone.into_iter().sum::<i64>()))
     })?;
     let next = (end < part.blocks).then_some(end);
@@ -124,7 +131,7 @@ fn lift_rows<'a>(
 ) -> Result<i64, Error> {
     let mut rows = ArrayBuilder::tid();
     let mut columns: Vec<_> = part.columns.iter().map(|_| ArrayBuilder::text()).collect();
-    plan::rows_once(lock_older, &range, |row| {
+    plan::rows_once(&[part.oid], lock_older, &range, |row| {
         let mut values = Vec::new();
         let mut changes = false;
         for (at, column) in part.columns.iter().enumerate() {
@@ -150,9 +157,13 @@ fn lift_rows<'a>(
     }
     let arrays = std::iter::once(rows).chain(columns).map(ArrayBuilder::finish);
     let arguments = || range().into_iter().chain(arrays).collect();
-    let written = plan::write_once(&statements.write, arguments)?;
+    let written = plan::write_once(
+        &[part.root.as_ref().map_or(part.oid, |root| root.oid)],
+        &statements.write,
+        arguments,
+    )?;
     // Deferred by a trigger that just ran, and not to be left for the commit, where the caller is the user.
-    plan::write_once(statements::CHECK_NOW, Vec::new)?;
+    plan::write_once(&[], statements::CHECK_NOW, Vec::new)?;
     Ok(written as i64)
 }
 
@@ -165,7 +176,9 @@ fn blocks_left(
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
     let statements = Statements::of(&part, &keys);
     let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };
-    run_as::restricted(part.owner, || plan::rows_once(&find_blocks, Vec::new, |row| row.get::<i64>(1)))
+    run_as::restricted(part.owner, || {
+        plan::rows_once(&[part.oid], &find_blocks, Vec::new, |row| row.get::<i64>(1))
+    })
 }
 
 /// A row's address in the bytes that a `tid` consists of: block and place in it.

@@ -45,7 +45,9 @@ pub(crate) fn attempt<T>(
         pg_sys::MemoryContextSwitchTo(context);
         let error_context = pg_sys::error_context_stack;
         let mut notes = pg_sys::ErrorContextCallback {
-            previous: error_context,
+            // What is outside of it has statements and parameters of the client, which `work` is not to see
+            // (GET DIAGNOSTICS … PG_CONTEXT).
+            previous: std::ptr::null_mut(),
             callback: Some(note_sqlstate),
             arg: std::ptr::null_mut(),
         };

@@ -29,7 +29,8 @@ impl Columns {
         let mut columns =
             Self { limits: [None; REQUIRED.len() + 1], version_is_text: false, has_network: false };
         for (at, name) in REQUIRED.into_iter().chain([NETWORK]).enumerate() {
-            let column = found.iter().find(|column| !column.attisdropped && column.name() == name);
+            let column =
+                found.iter().find(|column| !column.attisdropped && name_of(column) == name.as_bytes());
             let Some(column) = column else {
                 if name == NETWORK {
                     continue;
@@ -129,4 +130,10 @@ pub(crate) unsafe fn limit_of(column: &pg_sys::FormData_pg_attribute) -> Option<
     let base = unsafe { pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier) };
     let has_length = matches!(base, pg_sys::VARCHAROID | pg_sys::BPCHAROID);
     has_length.then(|| usize::try_from(modifier - pg_sys::VARHDRSZ as i32).ok()).flatten()
+}
+
+/// A column's name in the server's encoding, which need not be UTF-8.
+pub(crate) fn name_of(column: &pg_sys::FormData_pg_attribute) -> &[u8] {
+    // SAFETY: a name ends with a NUL (name.h).
+    unsafe { CStr::from_ptr(column.attname.data.as_ptr()) }.to_bytes()
 }

@@ -102,8 +102,9 @@ impl Target {
     /// Has every constraint checked with the insert from now on. What of these waits already is checked now.
     pub(super) fn defer_nothing(&self) -> Result<(), Error> {
         let Some(check_now) = &self.check_now else { return Ok(()) };
-        let set = || self.writer.run(|| plan::run(check_now, Vec::new, |_| ()));
-        attempt(set, |_| true).map_err(|failure| self.explain(&failure))
+        // Of the table's owner's choice, so no plan of it is kept.
+        let set = || self.writer.run(|| plan::write_once(&[], check_now, Vec::new).map(drop));
+        attempt(set, |_| true).map_err(|failure| self.explain(&failure))?
     }
 
     /// Why rows could not be inserted. What the server said may hold values of a row, and is dropped.

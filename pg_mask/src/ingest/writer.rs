@@ -6,7 +6,7 @@ use crate::text::OwnedText;
 use crate::{plan, run_as};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Made by sql/00_roles.sql.
 const NAME: &CStr = c"pgmask_writer";
@@ -34,7 +34,8 @@ const MIGHTY: &str = "WITH RECURSIVE reached(role) AS (
     )
     SELECT pg_catalog.min(r.rolname::pg_catalog.text)
     FROM reached JOIN pg_catalog.pg_roles AS r ON r.oid = reached.role
-    WHERE r.rolsuper OR r.oid < 16384 OR r.rolname LIKE 'pgmask\\_%'";
+    WHERE r.rolsuper OR r.oid < 16384 OR r.rolname = ANY (ARRAY['pgmask_analyst', 'pgmask_ingester',
+        'pgmask_operator', 'pgmask_recoverer', 'pgmask_forwarder', 'pgmask_unlimited'])";
 
 impl Writer {
     pub(super) fn find() -> Result<Self, Error> {
@@ -63,8 +64,8 @@ impl Writer {
     /// Runs `work` as this role, in a security-restricted operation.
     ///
     /// Nor does code of the table see what the client sent: it may be a message.
-    pub(super) fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        let _hidden = HiddenQuery::new();
+    pub(super) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        let _hidden = HiddenQuery::new()?;
         run_as::bound(self.role, work)
     }
 }
@@ -102,11 +103,15 @@ fn is_a_member(role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Whether anything in any database is owned by `role`, or it has default privileges.
+/// Whether anything in any database is owned by `role`, or it has default privileges. User mappings don't count:
+/// PostgreSQL notes them as owned by the role that they are for, who owns a foreign server makes them for any role,
+/// and they give no right to use that server.
 fn owns_something(role: pg_sys::Oid) -> bool {
     // pg_shdepend.h
     const SHARED_DEPENDENCIES: pg_sys::Oid = pg_sys::Oid::from_u32(1214);
     const BY_REFERENCE: pg_sys::Oid = pg_sys::Oid::from_u32(1233);
+    const USER_MAPPINGS: pg_sys::Oid = pg_sys::Oid::from_u32(1418);
+    const CLASS: i32 = 2;
     const REFERENCED_CLASS: i16 = 5;
     const REFERENCED_OBJECT: i16 = 6;
     const KIND: i32 = 7;
@@ -133,8 +138,10 @@ fn owns_something(role: pg_sys::Oid) -> bool {
                 break;
             }
             let mut is_null = false;
-            let kind = pg_sys::heap_getattr(tuple, KIND, (*relation).rd_att, &mut is_null);
-            owns = kind.value() as u8 == pg_sys::SharedDependencyType::SHARED_DEPENDENCY_OWNER as u8;
+            let mut read =
+                |column| pg_sys::heap_getattr(tuple, column, (*relation).rd_att, &mut is_null).value();
+            let is_owner = read(KIND) as u8 == pg_sys::SharedDependencyType::SHARED_DEPENDENCY_OWNER as u8;
+            owns = is_owner && pg_sys::Oid::from(read(CLASS) as u32) != USER_MAPPINGS;
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
@@ -142,36 +149,43 @@ fn owns_something(role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Hides the client's statement while it lives: from `current_query()`, and from `pg_cursors` where it is a
-/// cursor's.
+/// Hides the client's statement while it lives: from `current_query()`, and from `pg_cursors`, where it may be that of
+/// any cursor of the session.
 struct HiddenQuery {
     text: *const std::ffi::c_char,
-    cursor: Option<*mut pg_sys::PortalData>,
+    cursors: Vec<CString>,
 }
 
+/// The cursors of the session; pg_mask has none of its own open.
+const CURSORS: &str = "SELECT name FROM pg_catalog.pg_cursors";
+
 impl HiddenQuery {
-    fn new() -> Self {
+    fn new() -> Result<Self, Error> {
+        let read = |row: &plan::Row<'_>| row.get::<OwnedText>(1);
+        let names = plan::rows(CURSORS, Vec::new, read)?;
+        let cursors: Vec<_> = names.into_iter().filter_map(|name| CString::new(name.0).ok()).collect();
+        show(&cursors, false);
         // SAFETY: a server process has one thread. The server itself runs without a query string at times
-        // (postgres.c), and hides portals of its own (portal.h); one that runs is not dropped.
-        unsafe {
-            let text = std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null());
-            let cursor = pg_sys::ActivePortal.as_mut().filter(|portal| portal.visible).map(|portal| {
-                portal.visible = false;
-                &raw mut *portal
-            });
-            Self { text, cursor }
+        // (postgres.c).
+        let text = unsafe { std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null()) };
+        Ok(Self { text, cursors })
+    }
+}
+
+/// Has cursors shown in `pg_cursors`, or not. Code of the table can close them meanwhile.
+fn show(cursors: &[CString], visible: bool) {
+    for name in cursors {
+        // SAFETY: a look-up; the server hides portals of its own in the same way (portal.h).
+        if let Some(portal) = unsafe { pg_sys::GetPortalByName(name.as_ptr()).as_mut() } {
+            portal.visible = visible;
         }
     }
 }
 
 impl Drop for HiddenQuery {
     fn drop(&mut self) {
-        // SAFETY: as above; text and portal live as long as the client's statement runs, which is longer.
-        unsafe {
-            pg_sys::debug_query_string = self.text;
-            if let Some(cursor) = self.cursor {
-                (*cursor).visible = true;
-            }
-        }
+        // SAFETY: as above; the text lives as long as the client's statement runs, which is longer.
+        unsafe { pg_sys::debug_query_string = self.text };
+        show(&self.cursors, true);
     }
 }

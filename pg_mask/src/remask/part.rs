@@ -1,6 +1,7 @@
 //! A table whose tokens are lifted: whose it is, which of its columns hold tokens, and what the caller may
 //! do to it.
 
+use super::code_of_others;
 use super::writers;
 use crate::error::Error;
 use crate::guesses::{self, BudgetsOf};
@@ -37,7 +38,14 @@ pub(super) struct Part {
     /// A role whose budget is used up, so that they are left alone.
     pub(super) limited_by: Option<pg_sys::Oid>,
     /// The table to update where new tokens may move a row to another partition.
-    pub(super) root: Option<String>,
+    pub(super) root: Option<Root>,
+    pub(super) oid: pg_sys::Oid,
+}
+
+/// The root of a tree of partitions.
+pub(super) struct Root {
+    /// Its name with its schema, quoted.
+    pub(super) name: String,
     pub(super) oid: pg_sys::Oid,
 }
 
@@ -116,7 +124,8 @@ impl Part {
             let mut columns = Vec::new();
             let mut plain_names = Vec::new();
             for column in PgTupleDesc::from_pg_unchecked((*relation).rd_att).iter() {
-                let plain = column.name();
+                // One that is no UTF-8 is not ours.
+                let Ok(plain) = std::str::from_utf8(columns::name_of(column)) else { continue };
                 let is_wanted = match wanted {
                     Some(wanted) => {
                         wanted.iter().flatten().any(|name| name.as_server_bytes() == plain.as_bytes())
@@ -158,7 +167,7 @@ impl Part {
             let budgets = BudgetsOf::roles(&writers);
             let limited_by = budgets.have_more().err();
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
-            Ok(Self {
+            let part = Self {
                 name,
                 owner: class.relowner,
                 columns,
@@ -168,7 +177,9 @@ impl Part {
                 limited_by,
                 root,
                 oid,
-            })
+            };
+            code_of_others::refuse(&part, plain_names)?;
+            Ok(part)
         }
     }
 }
@@ -178,7 +189,7 @@ fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
     plan::one_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
 }
 
-fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<String>, Error> {
+fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<Root>, Error> {
     let columns = Vec::from(columns);
     let root = plan::rows(ROOT, || vec![oid.into(), columns.into()], |row| row.get::<pg_sys::Oid>(1))?;
     let [root] = root[..] else { return Ok(None) };
@@ -187,7 +198,7 @@ fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<String>, Error> {
         let relation = pg_sys::relation_open(root, pg_sys::RowExclusiveLock as i32);
         let name = qualified_name(&*(*relation).rd_rel);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        Ok(Some(name))
+        Ok(Some(Root { name, oid: root }))
     }
 }
 

@@ -52,7 +52,7 @@ impl Statements {
             .map(|n| (format!("c{n}"), format!("pg_catalog.unnest(${}::pg_catalog.text[])", n + 3)))
             .unzip();
         let target = match &part.root {
-            Some(root) => format!("{root} AS t"),
+            Some(root) => format!("{} AS t", root.name),
             None => format!("ONLY {table} AS t"),
         };
         let only_here = match &part.root {

@@ -1,0 +1,62 @@
+//! Code that would run with the rights of a table's owner while tokens are lifted, though it is not the owner's.
+
+use super::part::Part;
+use crate::error::Error;
+use crate::plan;
+use crate::text::OwnedText;
+
+/// What of others would run where rows of table $1 are updated, of which the columns are $2, and where $3 says that
+/// the rows may move to other partitions:
+///
+/// - Whoever owns another table of the same tree of partitions: triggers and indexes of a parent come to its
+///   partitions.
+/// - A trigger (anybody may be granted TRIGGER) whose function is neither the owner's nor a superuser's. One in C may
+///   do what its arguments say, and a WHEN clause may call what it likes.
+/// - A column's domain, whose owner may give it conditions.
+const CODE: &str = "WITH given AS (
+        SELECT c.oid, c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = $1
+    ), tree AS (
+        SELECT t.relid::pg_catalog.oid AS relid FROM pg_catalog.pg_partition_tree(pg_catalog.pg_partition_root($1)) AS t
+        UNION SELECT $1
+    ), code(name) AS (
+        SELECT pg_catalog.format('table %s of the same partitions belongs to %s', c.oid::pg_catalog.regclass, c.relowner::pg_catalog.regrole)
+        FROM given, tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.relid
+        WHERE c.relowner <> given.relowner
+        UNION ALL
+        SELECT pg_catalog.format('trigger %I on %s with function %s of %s', t.tgname, t.tgrelid::pg_catalog.regclass,
+            p.oid::pg_catalog.regprocedure, p.proowner::pg_catalog.regrole)
+        FROM given, pg_catalog.pg_trigger AS t
+            JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+            JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
+            JOIN pg_catalog.pg_roles AS o ON o.oid = p.proowner
+        WHERE t.tgenabled <> 'D'
+          AND (t.tgrelid = $1 AND t.tgtype & 16 <> 0 OR $3 AND t.tgtype & 28 <> 0 AND t.tgrelid IN (SELECT relid FROM tree))
+          AND (p.proowner <> given.relowner AND NOT o.rolsuper OR l.lanname = 'c'
+               OR t.tgqual IS NOT NULL AND EXISTS (
+                   SELECT FROM pg_catalog.pg_depend AS d
+                   WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND d.objid = t.oid
+                     AND d.refclassid <> 'pg_catalog.pg_class'::pg_catalog.regclass
+                     AND d.refclassid <> 'pg_catalog.pg_trigger'::pg_catalog.regclass
+                     AND d.refclassid <> 'pg_catalog.pg_constraint'::pg_catalog.regclass
+                     AND NOT (d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = t.tgfoid)))
+        UNION ALL
+        SELECT pg_catalog.format('column %I is of domain %s of %s', a.attname, y.oid::pg_catalog.regtype, y.typowner::pg_catalog.regrole)
+        FROM given, pg_catalog.pg_attribute AS a
+            JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
+            JOIN pg_catalog.pg_roles AS o ON o.oid = y.typowner
+        WHERE a.attrelid = $1 AND a.attname::pg_catalog.text = ANY ($2) AND y.typtype = 'd'
+          AND y.typowner <> given.relowner AND NOT o.rolsuper
+    )
+    SELECT pg_catalog.min(name) FROM code";
+
+/// Refuses a part with such code. It is locked, so none can be added until the transaction ends.
+pub(super) fn refuse(part: &Part, columns: Vec<String>) -> Result<(), Error> {
+    let arguments = || vec![part.oid.into(), columns.into(), part.root.is_some().into()];
+    match plan::one_row(CODE, arguments, |row| row.get_or_null::<OwnedText>(1))? {
+        None => Ok(()),
+        Some(OwnedText(code)) => Err(Error::CodeOfOthers {
+            table: part.name.clone(),
+            code: String::from_utf8_lossy(&code).into_owned(),
+        }),
+    }
+}

@@ -1,0 +1,220 @@
+//! `remask` and `pgmask.health` read and write with the rights of a table's owner, and nobody else's code runs then.
+
+use super::INGEST;
+use crate::common::{count, message, texts};
+use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
+use tokio_postgres::Client;
+
+const IS_SUPERUSER: &str = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper";
+
+/// A database in which mallory has a trigger function and a function for a view, with which whoever runs them makes
+/// mallory a superuser if that is possible; and what mallory is connected with.
+async fn mallory(cluster: &Cluster, database: &str, roles: &str) -> (Client, Client) {
+    let admin = cluster.database(database).await.unwrap();
+    admin
+        .batch_execute(&format!(
+            "DO $$ BEGIN CREATE ROLE mallory LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+             GRANT {roles} TO mallory; CREATE SCHEMA mallory AUTHORIZATION mallory; GRANT USAGE ON SCHEMA mallory TO PUBLIC;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', repeat('0', 64))",
+        ))
+        .await
+        .unwrap();
+    let mallory = cluster.connect_as("mallory", database).await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.climb() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN true;
+             EXCEPTION WHEN insufficient_privilege THEN RETURN true; END $$;
+             CREATE FUNCTION mallory.climbs() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM mallory.climb(); RETURN NEW; END $$",
+        )
+        .await
+        .unwrap();
+    (admin, mallory)
+}
+
+/// Who calls may have deferred triggers wait in the transaction.
+#[tokio::test]
+async fn a_trigger_that_waits_does_not_run_with_them() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "waits_for_remask", "pgmask_operator").await;
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.own (x int);
+             CREATE CONSTRAINT TRIGGER t AFTER INSERT ON mallory.own DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION mallory.climbs();
+             BEGIN; INSERT INTO mallory.own VALUES (1)",
+        )
+        .await
+        .unwrap();
+    let blocks = "SELECT * FROM pgmask.remask_blocks('public.user_logins'::regclass, NULL, NULL, 0, 1)";
+    let error = message(&mallory.batch_execute(blocks).await.unwrap_err());
+    assert!(error.starts_with("25001 "), "{error}");
+    mallory.batch_execute("ROLLBACK").await.unwrap();
+    mallory.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap();
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+}
+
+/// What a table's code may be, whoever added it.
+#[tokio::test]
+async fn remask_runs_no_code_of_others() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let partitioned = |by: &str, partitions: &str| {
+        format!(
+            "DROP TABLE user_logins CASCADE;
+             CREATE TABLE public.user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256),
+                 masked_device_id varchar(256), locale varchar(32), app_version integer, create_date date) PARTITION BY RANGE ({by});
+             {partitions};
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', repeat('0', 64))"
+        )
+    };
+    let cases = [
+        (
+            "trigger",
+            "GRANT TRIGGER ON user_logins TO mallory".to_owned(),
+            "CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.climbs()",
+            "trigger t on user_logins with function climbs() of mallory",
+        ),
+        (
+            "condition",
+            "GRANT TRIGGER ON user_logins TO mallory; CREATE FUNCTION honest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'".to_owned(),
+            "CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW WHEN (mallory.climb()) EXECUTE FUNCTION honest()",
+            "trigger t on user_logins with function honest() of postgres",
+        ),
+        (
+            "parent",
+            partitioned(
+                "create_date",
+                "ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory;
+                 CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.climbs(); RESET ROLE;
+                 CREATE TABLE leaf PARTITION OF user_logins DEFAULT",
+            ),
+            "SELECT 1",
+            "table user_logins of the same partitions belongs to mallory",
+        ),
+        (
+            "other_partition",
+            partitioned(
+                "masked_ip",
+                "CREATE TABLE a PARTITION OF user_logins FOR VALUES FROM (MINVALUE) TO ('m');
+                 CREATE TABLE b PARTITION OF user_logins FOR VALUES FROM ('m') TO (MAXVALUE); ALTER TABLE b OWNER TO mallory",
+            ),
+            "CREATE TRIGGER t BEFORE INSERT ON b FOR EACH ROW EXECUTE FUNCTION mallory.climbs()",
+            "table b of the same partitions belongs to mallory",
+        ),
+        (
+            "domain",
+            "SET ROLE mallory; CREATE DOMAIN mallory.token AS varchar(256); RESET ROLE;
+             ALTER TABLE user_logins ALTER masked_device_id TYPE mallory.token".to_owned(),
+            "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb())",
+            "column masked_device_id is of domain token of mallory",
+        ),
+    ];
+    for (name, in_good_faith, by_mallory, found) in cases {
+        let (admin, mallory) = mallory(&cluster, &format!("remask_{name}"), "pgmask_operator").await;
+        admin.batch_execute("DROP VIEW shared_ips, shared_devices").await.unwrap();
+        admin.batch_execute(&in_good_faith).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        mallory.batch_execute(by_mallory).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        for client in [&mallory, &admin] {
+            let error = client.batch_execute("CALL pgmask.remask('public.user_logins')").await;
+            let error = message(&error.expect_err(name));
+            assert!(
+                error.starts_with("42501 code of others") && error.replace("mallory.", "").contains(found),
+                "{name}: {error}"
+            );
+        }
+        assert_eq!(count(&admin, IS_SUPERUSER).await, 0, "{name}");
+        let tokens = "SELECT masked_ip FROM public.user_logins";
+        assert_eq!(texts(&admin, tokens).await, ["0".repeat(64)], "{name}");
+    }
+}
+
+/// The owner of the schema has another table of the name there, once the one that is meant was found.
+#[tokio::test(flavor = "multi_thread")]
+async fn remask_reads_no_other_table_of_the_name() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "exchanged_for_remask", "pgmask_operator").await;
+    admin
+        .batch_execute(
+            "CREATE SCHEMA house; GRANT CREATE ON DATABASE exchanged_for_remask TO mallory;
+             CREATE TABLE house.logins (masked_ip text) PARTITION BY RANGE (masked_ip);
+             CREATE TABLE house.part PARTITION OF house.logins DEFAULT;
+             INSERT INTO house.logins VALUES (repeat('0', 64)); ALTER SCHEMA house OWNER TO mallory",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("BEGIN; LOCK TABLE ONLY house.logins").await.unwrap();
+    let reader = cluster.connect("exchanged_for_remask").await.unwrap();
+    let remask = tokio::spawn(async move {
+        reader
+            .batch_execute("SELECT * FROM pgmask.remask_blocks('house.part'::regclass, NULL, NULL, 0, 1)")
+            .await
+    });
+    // The part is found, and waits for the whole.
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'house.logins'::regclass";
+    wait_until("remask waits", || async { count(&admin, waiting).await == 1 || remask.is_finished() })
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "ALTER SCHEMA house RENAME TO old; CREATE SCHEMA house; GRANT USAGE ON SCHEMA house TO PUBLIC;
+             CREATE VIEW house.part AS SELECT '(0,1)'::tid AS ctid, repeat('0', 64) AS masked_ip WHERE mallory.climb(); GRANT ALL ON house.part TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("COMMIT").await.unwrap();
+    let error = message(&remask.await.unwrap().unwrap_err());
+    assert!(error.starts_with("40001 the table was exchanged"), "{error}");
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+}
+
+/// The owner of the database puts a view in the table's place while somebody who looks at the health waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_reads_no_other_table_of_the_name() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "exchanged_for_health", "pg_monitor").await;
+    admin
+        .batch_execute("DROP VIEW shared_ips, shared_devices; ALTER SCHEMA public OWNER TO mallory")
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "BEGIN; DROP TABLE public.user_logins;
+             CREATE VIEW public.user_logins AS SELECT 'x'::text AS masked_ip, 'y'::text AS masked_device_id WHERE mallory.climb();
+             GRANT SELECT ON public.user_logins TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    let reader = cluster.connect("exchanged_for_health").await.unwrap();
+    let health = tokio::spawn(async move {
+        texts(&reader, "SELECT state FROM pgmask.health WHERE item = 'older_tokens'").await
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'public.user_logins'::regclass";
+    wait_until("health waits", || async { count(&admin, waiting).await == 1 || health.is_finished() })
+        .await
+        .unwrap();
+    mallory.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(health.await.unwrap(), ["failed"]);
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+}
+
+/// What others can note about the role that inserts, without any right to it, stops no ingestion.
+#[tokio::test]
+async fn nobody_else_can_have_the_writer_refused() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "writer_is_framed", "pgmask_ingester").await;
+    admin
+        .batch_execute(
+            "ALTER ROLE mallory CREATEROLE; CREATE FOREIGN DATA WRAPPER wrapper; GRANT USAGE ON FOREIGN DATA WRAPPER wrapper TO mallory",
+        )
+        .await
+        .unwrap();
+    mallory
+        .batch_execute("CREATE SERVER server FOREIGN DATA WRAPPER wrapper; CREATE USER MAPPING FOR pgmask_writer SERVER server")
+        .await
+        .unwrap();
+    mallory.batch_execute("CREATE ROLE pgmask_x; GRANT pgmask_x TO pgmask_writer").await.unwrap();
+    mallory.batch_execute(INGEST).await.unwrap();
+}
