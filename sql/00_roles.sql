@@ -19,6 +19,10 @@ DECLARE
     wanted text;
     there pg_catalog.pg_roles;
     member_of text;
+    -- Only a superuser gives a role this setting, so this file was applied before.
+    applied_before boolean := EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole
+        WHERE r.rolname = 'pgmask_forwarder' AND s.setdatabase = 0 AND 'log_parameter_max_length=0' = ANY (s.setconfig));
+    member text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
         'pgmask_recoverer', 'pgmask_writer', 'pgmask_forwarder']
@@ -47,6 +51,21 @@ BEGIN
         IF member_of IS NOT NULL THEN
             RAISE EXCEPTION 'role % is there already and a member of %', wanted, member_of
                 USING HINT = pg_catalog.format('Drop it, or REVOKE %s FROM %I.', member_of, wanted);
+        END IF;
+        -- Whoever may make roles could have made it in advance, and be in it or know its password.
+        CONTINUE WHEN applied_before;
+        SELECT pg_catalog.min(m.member::pg_catalog.regrole::text) INTO member
+        FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.member
+        WHERE m.roleid = there.oid AND NOT r.rolsuper AND r.rolname <> 'pgmask_forwarder';
+        IF member IS NOT NULL THEN
+            RAISE EXCEPTION 'role % is there already and % is a member of it', wanted, member
+                USING HINT = pg_catalog.format('Drop it, or REVOKE %I FROM %s.', wanted, member);
+        END IF;
+        IF EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole = there.oid)
+            OR EXISTS (SELECT FROM pg_catalog.pg_authid AS a WHERE a.oid = there.oid AND a.rolpassword IS NOT NULL)
+        THEN
+            RAISE EXCEPTION 'role % is there already and has a password or settings that this file did not give it', wanted
+                USING HINT = pg_catalog.format('Drop it, or ALTER ROLE %I PASSWORD NULL and ALTER ROLE %1$I RESET ALL, and give it a password afterwards.', wanted);
         END IF;
     END LOOP;
 END

@@ -27,7 +27,7 @@ pub(crate) fn run<'a, R>(
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     read: impl FnOnce(SpiTupleTable<'_>) -> R,
 ) -> R {
-    Spi::connect_mut(|client| {
+    connect(|client| {
         let arguments = arguments();
         let kept = KEPT.with_borrow(|plans| plans.get(sql).cloned());
         let result = match kept {
@@ -49,6 +49,31 @@ pub(crate) fn run<'a, R>(
             }
         }
     })
+}
+
+/// Connects to SPI. Meanwhile no plan and no tree of a statement is shown to the client, as any role may have them
+/// shown (`debug_print_plan`, `client_min_messages`): they hold tokens and what else a statement is given.
+fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
+    struct Shown([bool; 3]);
+    impl Drop for Shown {
+        fn drop(&mut self) {
+            show(self.0);
+        }
+    }
+    fn show([parse, rewritten, plan]: [bool; 3]) {
+        // SAFETY: plain settings of the backend (guc.h), put back by [`Shown`] whatever happens.
+        unsafe {
+            pg_sys::Debug_print_parse = parse;
+            pg_sys::Debug_print_rewritten = rewritten;
+            pg_sys::Debug_print_plan = plan;
+        }
+    }
+    // SAFETY: as above.
+    let _shown = Shown(unsafe {
+        [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan]
+    });
+    show([false; 3]);
+    Spi::connect_mut(work)
 }
 
 /// A row that a statement gave.
@@ -110,7 +135,7 @@ fn once<'a, R>(
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
 ) -> Result<R, Error> {
-    Spi::connect_mut(|client| {
+    connect(|client| {
         let arguments = arguments();
         let meant = Meant::only(tables);
         let result = execute(client, sql, &arguments);
@@ -143,7 +168,7 @@ pub(crate) fn insert_into<'a>(
     sql: &CStr,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
 ) -> Result<(), Error> {
-    Spi::connect_mut(|_| {
+    connect(|_| {
         let arguments = arguments();
         let mut types: Vec<pg_sys::Oid> = arguments.iter().map(DatumWithOid::oid).collect();
         let values = arguments.iter().map(|argument| argument.datum().map(Datum::sans_lifetime));

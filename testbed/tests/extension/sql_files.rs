@@ -90,6 +90,18 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
             "CREATE ROLE other; CREATE ROLE pgmask_forwarder LOGIN IN ROLE other",
             "role pgmask_forwarder is there already and a member of other",
         ),
+        (
+            "CREATE ROLE waits; CREATE ROLE pgmask_recoverer ROLE waits",
+            "role pgmask_recoverer is there already and waits is a member of it",
+        ),
+        (
+            "CREATE ROLE pgmask_forwarder LOGIN PASSWORD 'known'",
+            "role pgmask_forwarder is there already and has a password or settings",
+        ),
+        (
+            "CREATE ROLE pgmask_forwarder LOGIN; ALTER ROLE pgmask_forwarder SET search_path = waits",
+            "role pgmask_forwarder is there already and has a password or settings",
+        ),
     ] {
         admin.batch_execute(made).await.unwrap();
         let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
@@ -100,6 +112,10 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
             .unwrap();
     }
     cluster.apply_sql("postgres").unwrap();
+    admin
+        .batch_execute("GRANT pgmask_analyst TO waits; ALTER ROLE pgmask_forwarder PASSWORD 'x'")
+        .await
+        .unwrap();
     cluster.apply_sql("postgres").unwrap();
 }
 

@@ -218,3 +218,29 @@ async fn nobody_else_can_have_the_writer_refused() {
     mallory.batch_execute("CREATE ROLE pgmask_x; GRANT pgmask_x TO pgmask_writer").await.unwrap();
     mallory.batch_execute(INGEST).await.unwrap();
 }
+
+/// Any role may have the plans of statements shown, with what they are given.
+#[tokio::test]
+async fn no_plan_of_a_statement_of_ours_is_shown() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (_admin, mallory) = mallory(&cluster, "plans_shown", "pgmask_ingester").await;
+    mallory
+        .batch_execute(
+            "SET debug_print_parse = on; SET debug_print_rewritten = on; SET debug_print_plan = on;
+             SET plan_cache_mode = force_custom_plan",
+        )
+        .await
+        .unwrap();
+    mallory
+        .batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"203.0.113.7\"}')")
+        .await
+        .unwrap();
+    mallory.batch_execute("SELECT 1 AS last").await.unwrap();
+    wait_until("it is logged", || async { cluster.log().contains(":resname last") }).await.unwrap();
+    let log = cluster.log();
+    assert!(log.contains("ingest_login"), "its own plan is");
+    // The columns of the login table, and the ledger's.
+    for column in [":resname masked_ip", "masked_device_id", "message_id"] {
+        assert!(!log.contains(column), "{column}");
+    }
+}
