@@ -26,8 +26,8 @@ for tag in "${released[@]}"; do
     done
 done
 # From each released version there is a way to this one.
-if [ ${#released[@]} != 0 ]; then
-    newest=$(git tag --list 'v*' --sort=-version:refname | head -n 1)
+newest=$(git tag --list 'v*' --sort=-version:refname | head -n 1)
+if [ -n "$newest" ] && [ "$newest" != "v$version" ]; then
     [ -e "pg_mask/sql/pg_mask--${newest#v}--$version.sql" ] || wrong "pg_mask/sql/pg_mask--${newest#v}--$version.sql is not there"
 fi
 for script in pg_mask/sql/*.sql; do
