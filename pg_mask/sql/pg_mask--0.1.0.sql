@@ -996,7 +996,7 @@ BEGIN
                    c.relowner AS owner, c.relacl AS acl, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid AS id
             FROM pg_catalog.pg_class AS c
             UNION ALL
-            SELECT pg_catalog.format('ROUTINE %s', p.oid::pg_catalog.regprocedure), p.proowner, p.proacl, 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+            SELECT pg_catalog.format('ROUTINE %s', p.oid::pg_catalog.regprocedure), p.proowner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
             FROM pg_catalog.pg_proc AS p
             UNION ALL
             SELECT pg_catalog.format('SCHEMA %s', n.oid::pg_catalog.regnamespace), n.nspowner, n.nspacl, 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid

@@ -14,7 +14,7 @@ use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
 use crate::guesses::BudgetsOf;
 use crate::text::{OwnedText, Text};
-use crate::{keys, plan, run_as};
+use crate::{keys, no_prepare, plan, run_as};
 use part::Part;
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::token::Token;
@@ -46,6 +46,7 @@ fn remask_blocks(
 > {
     // SAFETY: a plain call with a static string.
     unsafe { pg_sys::PreventCommandIfReadOnly(c"remask()".as_ptr()) };
+    no_prepare::refuse();
     TableIterator::once(lift_blocks(part, columns, domain, first, count).or_raise())
 }
 

@@ -20,6 +20,12 @@ pub(crate) struct Counts {
     pub(crate) quarantined: u64,
 }
 
+impl Counts {
+    fn total(self) -> u64 {
+        self.inserted.saturating_add(self.duplicate).saturating_add(self.quarantined)
+    }
+}
+
 /// A connection that is ready to take messages in.
 pub(crate) struct Database {
     connection: Connection,
@@ -154,7 +160,10 @@ impl Database {
         })?;
         let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
         let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
-        counts().ok_or_else(|| refusal::no_answer("the database gave no counts for a batch"))
+        // Messages are deleted because of these counts, so they have to account for each.
+        let accounts_for_all = |counts: &Counts| counts.total() == batch.len() as u64;
+        let counts = counts().filter(accounts_for_all);
+        counts.ok_or_else(|| refusal::no_answer("the database gave no counts that account for a batch"))
     }
 
     /// Empties what the ledger need not remember: how many slots, and how many rows besides.

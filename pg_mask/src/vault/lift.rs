@@ -8,6 +8,7 @@ use crate::clock::Micros;
 use crate::database_id;
 use crate::error::{Error, OrRaise};
 use crate::keys;
+use crate::no_prepare;
 use crate::plan;
 use crate::text::{OwnedBytes, OwnedText};
 use pg_mask_core::seal::SealError;
@@ -51,6 +52,7 @@ fn remask_vault(
     digits: i32,
 ) -> TableIterator<'static, (name!(lifted, i64), name!(left_alone, i64))> {
     must_write(c"remask()");
+    no_prepare::refuse();
     TableIterator::once(lift(part, digits).or_raise())
 }
 
