@@ -74,7 +74,7 @@ fn lift_blocks(
     }
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
-    let statements = Statements::of(&part, &keys);
+    let statements = Statements::of(&part, &keys, part.lifts_generation_0);
     let end = first.saturating_add(count.max(1));
     let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];
     let mut hashes = Hashes::of(&part);
@@ -94,7 +94,9 @@ fn lift_blocks(
 
 /// The hashes without a key of a range, which are lifted as long as there is a budget for them.
 struct Hashes<'a> {
-    budgets: &'a BudgetsOf,
+    part: &'a Part,
+    /// In which they count, once there is one.
+    budgets: Option<BudgetsOf>,
     counted: HashSet<Hash>,
     left_alone: i64,
     limited_by: Option<pg_sys::Oid>,
@@ -102,23 +104,29 @@ struct Hashes<'a> {
 
 impl<'a> Hashes<'a> {
     fn of(part: &'a Part) -> Self {
-        let limited_by = part.limited_by;
-        Self { budgets: &part.budgets, counted: HashSet::new(), left_alone: 0, limited_by }
+        Self { part, budgets: None, counted: HashSet::new(), left_alone: 0, limited_by: None }
     }
 
     /// Counts a hash, and each but once.
-    fn may_be_lifted(&mut self, hash: &Hash) -> bool {
-        if self.budgets.are_none() || self.counted.contains(hash) {
-            return true;
+    fn may_be_lifted(&mut self, hash: &Hash) -> Result<bool, Error> {
+        if !self.part.lifts_generation_0 {
+            return Ok(false);
+        }
+        let budgets = match &self.budgets {
+            Some(budgets) => budgets,
+            None => self.budgets.insert(self.part.budgets()?),
+        };
+        if budgets.are_none() || self.counted.contains(hash) {
+            return Ok(true);
         }
         if self.limited_by.is_none() {
-            self.limited_by = self.budgets.count().err();
+            self.limited_by = budgets.count().err();
         }
         if self.limited_by.is_some() {
             self.left_alone += 1;
-            return false;
+            return Ok(false);
         }
-        self.counted.insert(*hash)
+        Ok(self.counted.insert(*hash))
     }
 }
 
@@ -139,10 +147,10 @@ fn lift_rows<'a>(
             let value = row.get_or_null::<OwnedText>(at + 2)?.map(|value| value.0);
             let token =
                 value.as_deref().and_then(|value| Token::parse_older(value, column.masker.generation()));
-            let may_be_lifted = |token: &Token| {
-                token.generation > 0 || (part.lifts_generation_0 && hashes.may_be_lifted(&token.hash))
+            let token = match token {
+                Some(token) if token.generation == 0 && !hashes.may_be_lifted(&token.hash)? => None,
+                token => token,
             };
-            let token = token.filter(may_be_lifted);
             let lifted = token.and_then(|token| column.masker.lift(&token));
             changes |= lifted.is_some();
             values.push(lifted.map(|hash| column.masker.token_of(&hash)).or(value));
@@ -175,11 +183,19 @@ fn blocks_left(
 ) -> Result<Vec<i64>, Error> {
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
-    let statements = Statements::of(&part, &keys);
-    let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };
-    run_as::restricted(part.owner, || {
-        plan::rows_once(&[part.oid], &find_blocks, Vec::new, |row| row.get::<i64>(1))
-    })
+    let find = |with_generation_0| {
+        let statements = Statements::of(&part, &keys, with_generation_0);
+        let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };
+        run_as::restricted(part.owner, || {
+            plan::rows_once(&[part.oid], &find_blocks, Vec::new, |row| row.get::<i64>(1))
+        })
+    };
+    let blocks = find(part.lifts_generation_0)?;
+    // What is left may be hashes for which there is no budget.
+    if part.lifts_generation_0 && !blocks.is_empty() && part.budgets()?.have_more().is_err() {
+        return find(false);
+    }
+    Ok(blocks)
 }
 
 /// A row's address in the bytes that a `tid` consists of: block and place in it.

@@ -31,12 +31,8 @@ pub(super) struct Part {
     pub(super) columns: Vec<Column>,
     /// How many blocks it has now.
     pub(super) blocks: i64,
-    /// Whether hashes without a key are lifted.
+    /// Whether the caller may have hashes without a key lifted.
     pub(super) lifts_generation_0: bool,
-    /// In whose budgets they count.
-    pub(super) budgets: BudgetsOf,
-    /// A role whose budget is used up, so that they are left alone.
-    pub(super) limited_by: Option<pg_sys::Oid>,
     /// The table to update where new tokens may move a row to another partition.
     pub(super) root: Option<Root>,
     pub(super) oid: pg_sys::Oid,
@@ -51,6 +47,7 @@ pub(super) struct Root {
 
 /// A column with tokens.
 pub(super) struct Column {
+    pub(super) plain_name: String,
     /// Its name, quoted.
     pub(super) name: String,
     pub(super) masker: Rc<Masker>,
@@ -72,6 +69,12 @@ const ROOT: &str = "SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid
               AND c.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)))";
 
 impl Part {
+    /// The budgets in which hashes without a key count.
+    pub(super) fn budgets(&self) -> Result<BudgetsOf, Error> {
+        let columns = self.columns.iter().map(|column| column.plain_name.clone()).collect();
+        Ok(BudgetsOf::roles(&writers::find(self.oid, self.owner, columns)?))
+    }
+
     /// Opens and locks a table and compares it with what is asked for.
     pub(super) fn open(
         oid: pg_sys::Oid,
@@ -141,7 +144,7 @@ impl Part {
                     None => keys.pii.clone(),
                 };
                 has_room(column, &name, masker.token_len())?;
-                columns.push(Column { name: quoted(plain), masker });
+                columns.push(Column { plain_name: plain.to_owned(), name: quoted(plain), masker });
                 plain_names.push(plain.to_owned());
             }
             let is_found =
@@ -159,22 +162,13 @@ impl Part {
                 return Err(Error::NoTokenColumns(name));
             }
             let root = if class.relispartition { root(oid, &plain_names)? } else { None };
-            let may_lift_generation_0 = is_login_table || guesses::is_unlimited(caller);
-            let writers = match may_lift_generation_0 {
-                true => writers::find(oid, class.relowner, &plain_names)?,
-                false => Vec::new(),
-            };
-            let budgets = BudgetsOf::roles(&writers);
-            let limited_by = budgets.have_more().err();
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
             let part = Self {
                 name,
                 owner: class.relowner,
                 columns,
                 blocks: blocks.into(),
-                lifts_generation_0: may_lift_generation_0 && limited_by.is_none(),
-                budgets,
-                limited_by,
+                lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
                 root,
                 oid,
             };

@@ -28,13 +28,13 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    pub(super) fn of(part: &Part, keys: &Keys) -> Self {
+    /// With hashes without a key, or as if they were no tokens.
+    pub(super) fn of(part: &Part, keys: &Keys, with_generation_0: bool) -> Self {
         const RANGE: &str = "t.ctid OPERATOR(pg_catalog.>=) $1 AND t.ctid OPERATOR(pg_catalog.<) $2";
         let table = &part.name;
         let text = |name: &str| format!("(t.{name})::pg_catalog.text COLLATE \"C\"");
-        let older =
-            |name: &str| older_tokens::condition(&text(name), keys.generation(), part.lifts_generation_0);
-        let can_be_older = keys.generation() > 1 || part.lifts_generation_0;
+        let older = |name: &str| older_tokens::condition(&text(name), keys.generation(), with_generation_0);
+        let can_be_older = keys.generation() > 1 || with_generation_0;
         let is_current =
             |name: &str| format!("pg_catalog.starts_with({}, 'm{}_')", text(name), keys.generation());
         let is_older = |name: &str| match older(name) {

@@ -18,32 +18,35 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
             SELECT w.ev_class FROM pg_depend AS d JOIN pg_rewrite AS w ON w.oid = d.objid
             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = r.id
         ) AS way (id)
-    ), columns (relation, number) AS (
+    ), columns (relation, number) AS MATERIALIZED (
         SELECT a.attrelid, a.attnum
         FROM relations AS r JOIN pg_class AS c ON c.oid = r.id JOIN pg_attribute AS a ON a.attrelid = r.id
         WHERE a.attnum > 0 AND NOT a.attisdropped AND (c.relkind NOT IN ('r', 'p') OR a.attname = ANY ($2))
-    ), holders (role, writes, reads) AS (
-        SELECT r.oid,
-            EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(r.oid, c.relation, c.number, 'INSERT, UPDATE'))
-                OR EXISTS (SELECT FROM relations AS t WHERE has_table_privilege(r.oid, t.id, 'TRIGGER')),
-            EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(r.oid, c.relation, c.number, 'SELECT'))
-        FROM pg_roles AS r WHERE NOT r.rolsuper AND r.rolname <> 'pgmask_writer'
+    ), others (role) AS MATERIALIZED (
+        SELECT r.oid FROM pg_roles AS r WHERE NOT r.rolsuper AND r.rolname <> 'pgmask_writer'
+    ), writers (role) AS MATERIALIZED (
+        SELECT o.role FROM others AS o
+        WHERE EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'INSERT, UPDATE'))
+           OR EXISTS (SELECT FROM relations AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
+    ), may_write (role) AS MATERIALIZED (
+        SELECT o.role FROM others AS o WHERE o.role >= 16384 AND EXISTS (SELECT FROM writers AS w WHERE pg_has_role(o.role, w.role, 'MEMBER'))
+    ), readers (role) AS MATERIALIZED (
+        SELECT o.role FROM others AS o
+        WHERE EXISTS (SELECT FROM may_write)
+          AND EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'SELECT'))
     )
-    SELECT r.oid FROM pg_roles AS r
-    WHERE NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'pgmask_writer'
-      AND EXISTS (SELECT FROM holders AS h WHERE h.writes AND pg_has_role(r.oid, h.role, 'MEMBER'))
-      AND EXISTS (SELECT FROM holders AS h WHERE h.reads AND pg_has_role(r.oid, h.role, 'MEMBER'))
+    SELECT m.role FROM may_write AS m
+    WHERE EXISTS (SELECT FROM readers AS h WHERE pg_has_role(m.role, h.role, 'MEMBER'))
       AND NOT EXISTS (SELECT FROM pg_roles AS s WHERE (s.rolsuper OR s.rolname = 'pgmask_unlimited')
-                      AND pg_has_role(r.oid, s.oid, 'MEMBER'))
-    ORDER BY r.oid";
+                      AND pg_has_role(m.role, s.oid, 'MEMBER'))
+    ORDER BY m.role";
 
 /// Finds them for the table `oid`, which `owner` owns, and its columns.
 pub(super) fn find(
     oid: pg_sys::Oid,
     owner: pg_sys::Oid,
-    columns: &[String],
+    columns: Vec<String>,
 ) -> Result<Vec<pg_sys::Oid>, Error> {
-    let columns = Vec::from(columns);
     // As the owner for the pinned search path: what is asked for, each role may know.
     run_as::restricted(owner, || plan::rows(WRITERS, || vec![oid.into(), columns.into()], |row| row.get(1)))
 }
