@@ -306,14 +306,14 @@ fn is_lost(entry: &BatchResultErrorEntry) -> bool {
     entry.sender_fault || codes.iter().any(|lost| code.starts_with(lost))
 }
 
-/// `None` for a message without an id or a receipt handle, which could not be settled. SQS gives none.
+/// `None` for a message without a receipt handle or an id that PostgreSQL can hold: SQS gives none such.
 fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name));
     let [sent_at, receive_count] = ATTRIBUTES.map(attribute);
     let sent_at = sent_at.and_then(|text| sqs_query::sent_at(text));
     let receive_count = receive_count.and_then(|text| text.parse().ok());
     Some(Message {
-        id: message.message_id?,
+        id: message.message_id.filter(|id| !id.contains('\0'))?,
         receipt_handle: message.receipt_handle?.into(),
         body: Body(sqs_query::Body::of(message.body.unwrap_or_default()).into_bytes()),
         sent_at,

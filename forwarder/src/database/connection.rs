@@ -20,12 +20,6 @@ pub(crate) struct Counts {
     pub(crate) quarantined: u64,
 }
 
-impl Counts {
-    fn total(self) -> u64 {
-        self.inserted.saturating_add(self.duplicate).saturating_add(self.quarantined)
-    }
-}
-
 /// A connection that is ready to take messages in.
 pub(crate) struct Database {
     connection: Connection,
@@ -161,8 +155,8 @@ impl Database {
         let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
         let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
         // Messages are deleted because of these counts, so they have to account for each.
-        let accounts_for_all = |counts: &Counts| counts.total() == batch.len() as u64;
-        let counts = counts().filter(accounts_for_all);
+        let all = |of: &Counts| [of.inserted, of.duplicate, of.quarantined].map(u128::from).iter().sum();
+        let counts = counts().filter(|counts| batch.len() as u128 == all(counts));
         counts.ok_or_else(|| refusal::no_answer("the database gave no counts that account for a batch"))
     }
 

@@ -45,15 +45,15 @@ const OTHERS: &[(&str, &str)] = &[
     ("pgmask_operator", "SELECT pgmask.replay_quarantine(repeat('r', $size))"),
     (
         "pgmask_operator",
-        "CREATE TEMP TABLE mine (masked_x text); SELECT pgmask.remask_blocks('mine'::regclass, NULL, repeat('d', $size), 0, 1)",
+        "CREATE TEMP TABLE IF NOT EXISTS mine (masked_x text); COMMIT; SELECT pgmask.remask_blocks('mine'::regclass, NULL, repeat('d', $size), 0, 1)",
     ),
     (
         "pgmask_operator",
-        "CREATE TEMP TABLE mine (masked_x text); SELECT pgmask.remask_blocks('mine'::regclass, ARRAY[repeat('c', $size)], NULL, 0, 1)",
+        "CREATE TEMP TABLE IF NOT EXISTS mine (masked_x text); COMMIT; SELECT pgmask.remask_blocks('mine'::regclass, ARRAY[repeat('c', $size)], NULL, 0, 1)",
     ),
     (
         "pgmask_operator",
-        "CREATE TEMP TABLE mine (masked_x text); SELECT pgmask.remask_blocks('mine'::regclass, array_fill('c'::text, ARRAY[$size / 8]), NULL, 0, 1)",
+        "CREATE TEMP TABLE IF NOT EXISTS mine (masked_x text); COMMIT; SELECT pgmask.remask_blocks('mine'::regclass, array_fill('c'::text, ARRAY[$size / 8]), NULL, 0, 1)",
     ),
     ("pgmask_recoverer", "CALL pgmask.unseal_quarantine(1, repeat('r', $size))"),
     ("pgmask_recoverer", "CALL pgmask.recover_pii(repeat('m', $size), 'x')"),
