@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::plan;
 use crate::text::OwnedText;
 
-/// What of others would run where rows of table $1 are updated, of which the columns are $2, and where $3 says that
+/// What of others would run where rows of table $1 are updated, of which the columns, quoted, are $2, and where $3 says that
 /// the rows may move to other partitions:
 ///
 /// - Whoever owns another table of the same tree of partitions: triggers and indexes of a parent come to its
@@ -44,13 +44,14 @@ const CODE: &str = "WITH given AS (
         FROM given, pg_catalog.pg_attribute AS a
             JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
             JOIN pg_catalog.pg_roles AS o ON o.oid = y.typowner
-        WHERE a.attrelid = $1 AND a.attname::pg_catalog.text = ANY ($2) AND y.typtype = 'd'
+        WHERE a.attrelid = $1 AND pg_catalog.quote_ident(a.attname) = ANY ($2) AND y.typtype = 'd'
           AND y.typowner <> given.relowner AND NOT o.rolsuper
     )
     SELECT pg_catalog.min(name) FROM code";
 
 /// Refuses a part with such code. It is locked, so none can be added until the transaction ends.
-pub(super) fn refuse(part: &Part, columns: Vec<String>) -> Result<(), Error> {
+pub(super) fn refuse(part: &Part) -> Result<(), Error> {
+    let columns: Vec<String> = part.columns.iter().map(|column| column.name.clone()).collect();
     let arguments = || vec![part.oid.into(), columns.into(), part.root.is_some().into()];
     match plan::one_row(CODE, arguments, |row| row.get_or_null::<OwnedText>(1))? {
         None => Ok(()),
