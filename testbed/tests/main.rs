@@ -11,6 +11,7 @@ mod common;
 /// What SQL sees.
 mod extension {
     mod analyst_replica;
+    mod analyst_views;
     mod audit;
     mod audit_chain;
     mod bad_input;
@@ -31,6 +32,7 @@ mod extension {
     mod mask_vectors;
     mod memory_limits;
     mod neighbours;
+    mod networks;
     mod no_raw_value;
     mod numbers;
     mod objects;
