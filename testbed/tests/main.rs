@@ -7,11 +7,11 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+mod documentation;
 
 /// What SQL sees.
 mod extension {
     mod analyst_replica;
-    mod analyst_views;
     mod audit;
     mod audit_chain;
     mod bad_input;
@@ -32,7 +32,6 @@ mod extension {
     mod mask_vectors;
     mod memory_limits;
     mod neighbours;
-    mod networks;
     mod no_raw_value;
     mod numbers;
     mod objects;
@@ -60,6 +59,7 @@ mod system {
     mod connection_settings;
     mod connections;
     mod dashboards;
+    mod documentation;
     mod drain;
     mod encodings;
     mod exactly_once;

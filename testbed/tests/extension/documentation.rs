@@ -1,128 +1,48 @@
-//! The SQL in the documentation is run, and gives what the page shows.
-//!
-//! A page's blocks run from top to bottom, as a superuser, in a database to which sql/ was applied. A `text`
-//! block right after an `sql` block is what psql prints; tokens, days of this test's run and measured times
-//! differ from run to run and are left out of the comparison.
+//! The pages about the database are run, with each PostgreSQL at hand: see [`crate::documentation`]. Those about the
+//! whole system are run by `system::documentation`.
 
 use crate::common::{count, ingest, texts, write_keyring};
-use std::io::Write;
-use std::process::Stdio;
+use crate::documentation::comparison::is_alike;
+use crate::documentation::markdown::{self, Block, Content, Mark};
+use crate::documentation::{Place, sql};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 use testbed::sample;
 
-/// An SQL block, and the output that the page shows for it.
-struct Example {
-    line: usize,
-    /// What the page says and shows between the block before and this one.
-    before: String,
-    sql: String,
-    shown: Option<String>,
-}
-
-/// The SQL examples of a page of Markdown.
-fn examples(page: &str) -> Vec<Example> {
-    let mut found: Vec<Example> = Vec::new();
-    let mut lines = (1..).zip(page.lines());
-    let mut before = String::new();
-    // Whether nothing but empty lines came since the last SQL block.
-    let mut follows = false;
-    while let Some((line, text)) = lines.next() {
-        let Some(language) = text.strip_prefix("```") else {
-            follows &= text.is_empty();
-            before += text;
-            before.push('\n');
-            continue;
-        };
-        let block: Vec<&str> =
-            lines.by_ref().map(|(_, text)| text).take_while(|text| *text != "```").collect();
-        let block = block.join("\n");
-        match language {
-            "sql" => {
-                found.push(Example { line, before: std::mem::take(&mut before), sql: block, shown: None });
-            }
-            "text" if follows => found.last_mut().unwrap().shown = Some(block),
-            _ => before += &block,
-        }
-        follows = language == "sql";
-    }
-    found
-}
-
-/// A text as it is compared: without what differs from run to run.
-fn comparable(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-    lines
-        .map(|line| {
-            // Widths follow from what is left out: rulers and runs of spaces are no matter.
-            let words: Vec<String> = line
-                .split([' ', '|', '+'])
-                .filter(|word| !word.is_empty() && !word.bytes().all(|byte| byte == b'-'))
-                .map(|word| if is_of_the_run(word) { "…".to_owned() } else { word.to_owned() })
-                .collect();
-            words.join(" ")
-        })
-        .filter(|line| !line.is_empty())
-        .collect()
-}
-
-/// A token, what is shortened by an ellipsis, or a day.
-fn is_of_the_run(word: &str) -> bool {
-    let is_token =
-        word.strip_prefix('m').and_then(|rest| rest.split_once('_')).is_some_and(|(number, digits)| {
-            number.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() == 64
-        });
-    let is_day = word.len() == 10 && word.starts_with("20") && word.matches('-').count() == 2;
-    is_token || is_day || word.ends_with('…')
-}
-
-impl Example {
-    fn compare(&self, page: &str, printed: &str) {
-        if let Some(shown) = &self.shown {
-            assert_eq!(comparable(printed), comparable(shown), "{page}, line {}:\n{printed}", self.line);
-        }
-    }
-}
-
-/// What psql prints for a script.
-fn printed(cluster: &Cluster, database: &str, page: &str, script: &str) -> String {
-    let mut psql = cluster.psql(database);
-    psql.arg("--quiet").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = psql.spawn().unwrap();
-    let script = format!("\\pset footer off\n{script}\n");
-    running.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    let ended = running.wait_with_output().unwrap();
-    let printed = String::from_utf8(ended.stdout).unwrap();
-    assert!(ended.status.success(), "{page}: {}\n{printed}", String::from_utf8_lossy(&ended.stderr));
-    printed
-}
-
-/// Runs a page's examples, at least `least` of which show what is printed, in a database of their own, and compares.
-async fn run(database: &str, page: &str, text: &str, least: usize) {
-    let cluster = Cluster::start(&[]).await.unwrap();
-    drop(cluster.database(database).await.unwrap());
-    let examples = examples(text);
-    assert!(examples.iter().filter(|example| example.shown.is_some()).count() >= least);
-    // In one session, whose temporary objects later blocks use.
-    let script: String =
-        examples.iter().map(|example| format!("\\echo @@{}\n{}\n", example.line, example.sql)).collect();
-    let printed = printed(&cluster, database, page, &script);
-    let mut outputs = printed.split("@@").skip(1);
-    for example in &examples {
-        let (line, output) = outputs.next().unwrap().split_once('\n').unwrap();
-        assert_eq!(line, example.line.to_string());
-        example.compare(page, output);
-    }
+/// A page is run in a database of its own.
+async fn run(database: &'static str, path: &'static str) {
+    Place::new(database, &[]).await.run(path).await;
 }
 
 #[tokio::test]
 async fn taking_over_a_table_goes_as_the_guide_says() {
-    run("adoption", "docs/adoption.md", include_str!("../../../docs/adoption.md"), 4).await;
+    run("adoption", "docs/adoption.md").await;
 }
 
 #[tokio::test]
 async fn the_reference_shows_what_is_so() {
-    run("reference", "docs/sql.md", include_str!("../../../docs/sql.md"), 10).await;
+    run("reference", "docs/sql.md").await;
+}
+
+#[tokio::test]
+async fn the_examples_of_the_security_page_run() {
+    let mut place = Place::new("secure", &["pgmask.vault = on"]).await;
+    let client = place.cluster.connect("secure").await.unwrap();
+    ingest(&client, &[("a", r#"{"user_id":1,"ip":"203.0.113.7"}"#)]).await;
+    place.run("docs/security.md").await;
+}
+
+#[tokio::test]
+async fn the_operations_page_runs() {
+    let mut place = Place::new("operated", &["wal_level = logical"]).await;
+    let user = place.cluster.installation().user;
+    let etc = place.folder.path().join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    std::fs::set_permissions(&etc, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    place.instead.push(("/etc/pg_mask", etc.join("pg_mask").display().to_string()));
+    let owner = user.map(|user| format!("--owner={} --group={}", user.uid, user.gid)).unwrap_or_default();
+    place.instead.push(("--owner=postgres --group=postgres", owner));
+    place.run("docs/operations.md").await;
 }
 
 /// The blocks of the section run on the server that the page names, and the keyring is copied where it says so.
@@ -137,16 +57,33 @@ async fn a_rotation_with_a_standby_goes_as_the_page_says() {
     let standby = primary.standby().await.unwrap();
     let reader = standby.connect("rotated").await.unwrap();
     let page = include_str!("../../../docs/operations.md");
-    let section = page.split("### With standbys").nth(1).unwrap().split("\n### ").next().unwrap();
-    let examples = examples(section);
-    assert_eq!(examples.iter().filter(|example| example.shown.is_some()).count(), 4);
-    for example in &examples {
-        if example.before.contains("$ scp ") {
-            let keyring = std::fs::read(primary.data().join("pg_mask.keyring")).unwrap();
-            write_keyring(&standby.data().join("pg_mask.keyring"), &keyring);
+    let marked = Some(Mark::RunBy("extension::documentation".to_owned()));
+    let from = 1 + page.lines().position(|line| line == "### With standbys").unwrap();
+    let to = 1 + page.lines().position(|line| line == "### The seal key").unwrap();
+    let blocks: Vec<Block> =
+        markdown::blocks(PAGE, page).into_iter().filter(|block| (from..to).contains(&block.line)).collect();
+    assert!(blocks.iter().all(|block| block.mark == marked));
+    for block in &blocks {
+        let before: Vec<&str> = page.lines().take(block.line - 2).collect();
+        match &block.content {
+            Content::Commands(_) => {
+                let keyring = std::fs::read(primary.data().join("pg_mask.keyring")).unwrap();
+                write_keyring(&standby.data().join("pg_mask.keyring"), &keyring);
+            }
+            Content::Sql(script, shown) => {
+                let paragraph = before.iter().rev().find(|line| line.ends_with(':')).unwrap();
+                let on = if paragraph.contains("n each standby") { &standby } else { &primary };
+                let ran = sql::run(on, "rotated", None, script).await;
+                let shown = &shown.as_ref().unwrap().text;
+                assert!(
+                    ran.succeeded && is_alike(shown, &ran.printed),
+                    "{PAGE}:{}: {}{}",
+                    block.line,
+                    ran.printed,
+                    ran.errors
+                );
+            }
         }
-        let on = if example.before.contains("On each standby") { &standby } else { &primary };
-        example.compare(PAGE, &printed(on, "rotated", PAGE, &example.sql));
         let written = &texts(&client, "SELECT pg_current_wal_lsn()::text").await[0];
         let replayed = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::int::bigint");
         wait_until("the standby has replayed", || async { count(&reader, &replayed).await == 1 })
@@ -202,20 +139,4 @@ async fn a_backup_is_restored_and_a_lost_keyring_put_back_as_the_page_says() {
     assert!(ended.status.success(), "{printed}\n{errors}");
     assert!(printed.contains("the same tokens"), "{printed}\n{errors}");
     assert_eq!(texts(&client, "SELECT state FROM pgmask.health WHERE item = 'keys'").await, ["ok"]);
-}
-
-/// Each SQL block of the page that is for one server alone, from top to bottom.
-#[tokio::test]
-async fn the_sql_of_the_operations_page_runs() {
-    let cluster = Cluster::start(&[]).await.unwrap();
-    drop(cluster.database("operated").await.unwrap());
-    // Those for standbys and subscribers are run on such servers.
-    let elsewhere = ["PUBLICATION", "synchronous_standby_names = 'ANY"];
-    let blocks: Vec<Example> = examples(OPERATIONS)
-        .into_iter()
-        .filter(|example| !elsewhere.iter().any(|word| example.sql.contains(word)))
-        .collect();
-    assert!(blocks.len() > 15);
-    let script: String = blocks.iter().map(|block| format!("{}\n", block.sql)).collect();
-    printed(&cluster, "operated", "docs/operations.md", &script);
 }

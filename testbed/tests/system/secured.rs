@@ -49,10 +49,7 @@ impl Secured {
         let folder = testbed::installation::shared().unwrap().path().join("secured");
         std::fs::create_dir(&folder).unwrap();
         let authority = Authority::new("the right authority");
-        let (certificate, key) = authority.sign("server", &[NAME, "127.0.0.1"]);
-        write(&folder, "root.crt", &authority.certificate.pem(), 0o644);
-        write(&folder, "server.crt", &certificate, 0o644);
-        write(&folder, "server.key", &key, 0o600);
+        authority.certify_server(&folder, &[NAME, "127.0.0.1"]);
         write(&folder, "hba", HBA, 0o644);
         let (certificate, key) = authority.sign("forwarder", &[]);
         write(&folder, "forwarder.crt", &certificate, 0o644);
@@ -63,9 +60,6 @@ impl Secured {
         write(&folder, "wrong-root.crt", &wrong.certificate.pem(), 0o644);
         write(&folder, "wrong.crt", &certificate, 0o644);
         write(&folder, "wrong.key", &key, 0o600);
-        if let Some(user) = testbed::installation::shared().unwrap().user {
-            chown(folder.join("server.key"), Some(user.uid), Some(user.gid)).unwrap();
-        }
         let set = |name: &str, file: &str| format!("{name} = '{}'", folder.join(file).display());
         let settings = [
             "ssl = on".to_owned(),
@@ -112,6 +106,12 @@ fn write(folder: &Path, name: &str, text: &str, mode: u32) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Makes a server's certificate for these names, its key, and the root's certificate: `server.crt`, `server.key`,
+/// `root.crt`.
+pub(crate) fn certify_server(folder: &Path, names: &[&str]) {
+    Authority::new("an authority").certify_server(folder, names);
+}
+
 struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -125,6 +125,16 @@ impl Authority {
         about.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = about.self_signed(&key).unwrap();
         Self { certificate, issuer: Issuer::new(about, key) }
+    }
+
+    fn certify_server(&self, folder: &Path, names: &[&str]) {
+        let (certificate, key) = self.sign("server", names);
+        write(folder, "root.crt", &self.certificate.pem(), 0o644);
+        write(folder, "server.crt", &certificate, 0o644);
+        write(folder, "server.key", &key, 0o600);
+        if let Some(user) = testbed::installation::shared().unwrap().user {
+            chown(folder.join("server.key"), Some(user.uid), Some(user.gid)).unwrap();
+        }
     }
 
     /// A certificate and its key, in PEM.
