@@ -1,44 +1,194 @@
--- What analysts ask most, right in the midst of a rotation, too: tokens are lifted before they are compared.
--- Apply it after 02; applying it again changes nothing. A view shows what its
--- reader may see of user_logins, so row level security holds.
+-- What analysts ask most, as views in the schema logins. They are right in the midst of a rotation, too: tokens are
+-- lifted to the generation in use before they are compared. A view shows what its reader may see of user_logins, so
+-- row level security holds. Apply this file after 02; applying it again changes nothing.
+--
+-- A column has one meaning in all of them: what is a column of user_logins keeps its name (create_date is "day"),
+-- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
 SET search_path = pg_catalog, pg_temp;
 
--- A view that another role made under one of these names would stay that role's to change.
+-- A schema or a view that another role made under one of these names would stay that role's to change.
 DO $$
 DECLARE
     taken record;
 BEGIN
-    SELECT c.relname, c.relowner::regrole AS owner INTO taken
-    FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-    WHERE c.oid IN (to_regclass('public.shared_ips'), to_regclass('public.shared_devices'))
-      AND NOT r.rolsuper AND c.relowner <> current_user::regrole
-      AND c.relowner <> (SELECT t.relowner FROM pg_class t WHERE t.oid = 'public.user_logins'::regclass);
+    IF pg_catalog.to_regclass('public.user_logins') IS NULL OR pg_catalog.to_regprocedure('pgmask.current_mask(text,text)') IS NULL THEN
+        RAISE EXCEPTION 'this database has no table public.user_logins, or no extension pg_mask'
+            USING HINT = 'Apply sql/01_user_logins.sql and sql/02_rights.sql first.';
+    END IF;
+    SELECT there.name, there.owner::pg_catalog.regrole AS owner INTO taken
+    FROM (
+        SELECT 'schema ' || n.nspname AS name, n.nspowner AS owner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'logins'
+        UNION ALL
+        SELECT 'logins.' || c.relname, c.relowner FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = pg_catalog.to_regnamespace('logins')
+          AND c.relname IN ('shared_ips', 'shared_devices', 'users_with_many_ips', 'users_with_many_devices',
+              'logins_by_day', 'version_adoption', 'duplicate_events', 'new_devices_by_day')
+    ) AS there
+    JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
+    WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole
+      AND there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+    ORDER BY there.name DESC LIMIT 1; -- the schema first
     IF FOUND THEN
-        RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner
+        RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner
             USING HINT = 'Drop it, or give it another name, and apply this file again.';
     END IF;
 END
 $$;
 
-CREATE OR REPLACE VIEW public.shared_ips WITH (security_invoker = true) AS
-    SELECT pgmask.current_mask(masked_ip) AS masked_ip, count(DISTINCT user_id) AS users, count(*) AS logins,
-           min(create_date) AS first_seen, max(create_date) AS last_seen
-    FROM public.user_logins
-    WHERE masked_ip IS NOT NULL
-    GROUP BY 1
-    HAVING count(DISTINCT user_id) > 1;
+CREATE SCHEMA IF NOT EXISTS logins;
 
-CREATE OR REPLACE VIEW public.shared_devices WITH (security_invoker = true) AS
-    SELECT pgmask.current_mask(masked_device_id) AS masked_device_id, count(DISTINCT user_id) AS users, count(*) AS logins,
-           min(create_date) AS first_seen, max(create_date) AS last_seen
-    FROM public.user_logins
-    WHERE masked_device_id IS NOT NULL
-    GROUP BY 1
-    HAVING count(DISTINCT user_id) > 1;
+-- Users are counted by pair: pairs of token and user are grouped first, and their groups are counted then. That needs
+-- no sorting and runs in parallel, which count(DISTINCT user_id) does not.
+CREATE OR REPLACE VIEW logins.shared_ips WITH (security_invoker = true) AS
+    SELECT masked_ip, count(user_id) AS users, sum(logins)::bigint AS logins,
+           min(first_seen) AS first_seen, max(last_seen) AS last_seen
+    FROM (
+        SELECT pgmask.current_mask(masked_ip) AS masked_ip, user_id, count(*) AS logins,
+               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        FROM public.user_logins
+        WHERE masked_ip IS NOT NULL
+        GROUP BY 1, 2
+    ) AS pairs
+    GROUP BY masked_ip
+    HAVING count(user_id) > 1;
 
-COMMENT ON VIEW public.shared_ips IS 'addresses that more than one user logged in from';
-COMMENT ON VIEW public.shared_devices IS 'devices that more than one user logged in on: they changed hands';
+CREATE OR REPLACE VIEW logins.shared_devices WITH (security_invoker = true) AS
+    SELECT masked_device_id, count(user_id) AS users, sum(logins)::bigint AS logins,
+           min(first_seen) AS first_seen, max(last_seen) AS last_seen
+    FROM (
+        SELECT pgmask.current_mask(masked_device_id) AS masked_device_id, user_id, count(*) AS logins,
+               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        FROM public.user_logins
+        WHERE masked_device_id IS NOT NULL
+        GROUP BY 1, 2
+    ) AS pairs
+    GROUP BY masked_device_id
+    HAVING count(user_id) > 1;
 
-GRANT SELECT ON public.shared_ips, public.shared_devices TO pgmask_analyst;
+CREATE OR REPLACE VIEW logins.users_with_many_ips WITH (security_invoker = true) AS
+    SELECT user_id, count(*) AS ips, sum(logins)::bigint AS logins,
+           min(first_seen) AS first_seen, max(last_seen) AS last_seen
+    FROM (
+        SELECT user_id, pgmask.current_mask(masked_ip) AS masked_ip, count(*) AS logins,
+               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        FROM public.user_logins
+        WHERE masked_ip IS NOT NULL AND user_id IS NOT NULL
+        GROUP BY 1, 2
+    ) AS pairs
+    GROUP BY user_id
+    HAVING count(*) > 1;
+
+CREATE OR REPLACE VIEW logins.users_with_many_devices WITH (security_invoker = true) AS
+    SELECT user_id, count(*) AS devices, sum(logins)::bigint AS logins,
+           min(first_seen) AS first_seen, max(last_seen) AS last_seen
+    FROM (
+        SELECT user_id, pgmask.current_mask(masked_device_id) AS masked_device_id, count(*) AS logins,
+               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        FROM public.user_logins
+        WHERE masked_device_id IS NOT NULL AND user_id IS NOT NULL
+        GROUP BY 1, 2
+    ) AS pairs
+    GROUP BY user_id
+    HAVING count(*) > 1;
+
+CREATE OR REPLACE VIEW logins.new_devices_by_day WITH (security_invoker = true) AS
+    SELECT day, count(*) AS new_devices
+    FROM (
+        SELECT min(create_date::date) AS day
+        FROM public.user_logins
+        WHERE masked_device_id IS NOT NULL
+        GROUP BY pgmask.current_mask(masked_device_id)
+    ) AS devices
+    GROUP BY day;
+
+-- A table that keeps versions as text keeps what the sender wrote: there is nothing to turn back.
+DO $$
+DECLARE
+    readable text := (SELECT CASE t.typcategory WHEN 'N' THEN 'pgmask.app_version_text(app_version::integer)' ELSE 'app_version::text' END
+        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = 'public.user_logins'::pg_catalog.regclass AND a.attname = 'app_version');
+BEGIN
+    EXECUTE pg_catalog.format($view$
+        CREATE OR REPLACE VIEW logins.logins_by_day WITH (security_invoker = true) AS
+            SELECT create_date::date AS day, device_type, locale, app_version, %s AS version, count(*) AS logins
+            FROM public.user_logins
+            GROUP BY create_date::date, device_type, locale, app_version
+        $view$, readable);
+    EXECUTE pg_catalog.format($view$
+        CREATE OR REPLACE VIEW logins.version_adoption WITH (security_invoker = true) AS
+            SELECT day, app_version, %s AS version, count(user_id) AS users, sum(logins)::bigint AS logins,
+                   round(sum(logins) / sum(sum(logins)) OVER (PARTITION BY day), 4) AS share
+            FROM (
+                SELECT create_date::date AS day, app_version, user_id, count(*) AS logins
+                FROM public.user_logins
+                GROUP BY create_date::date, app_version, user_id
+            ) AS users
+            GROUP BY day, app_version
+        $view$, readable);
+    EXECUTE pg_catalog.format($view$
+        CREATE OR REPLACE VIEW logins.duplicate_events WITH (security_invoker = true) AS
+            SELECT user_id, device_type, masked_ip, masked_device_id, locale, app_version, %s AS version, day, logins
+            FROM (
+                SELECT user_id, device_type, pgmask.current_mask(masked_ip) AS masked_ip,
+                       pgmask.current_mask(masked_device_id) AS masked_device_id, locale, app_version,
+                       create_date::date AS day, count(*) AS logins
+                FROM public.user_logins
+                GROUP BY 1, 2, 3, 4, 5, 6, 7
+                HAVING count(*) > 1
+            ) AS events
+        $view$, readable);
+END
+$$;
+
+COMMENT ON SCHEMA logins IS 'pg_mask: views of public.user_logins for analysts';
+COMMENT ON VIEW logins.shared_ips IS 'addresses that more than one user logged in from';
+COMMENT ON VIEW logins.shared_devices IS 'devices that more than one user logged in on: they changed hands';
+COMMENT ON VIEW logins.users_with_many_ips IS 'users who logged in from more than one address';
+COMMENT ON VIEW logins.users_with_many_devices IS 'users who logged in on more than one device';
+COMMENT ON VIEW logins.logins_by_day IS 'logins of each day by device type, locale and version';
+COMMENT ON VIEW logins.version_adoption IS 'users and logins of each version on each day';
+COMMENT ON VIEW logins.duplicate_events IS
+    'logins that agree in all that is kept of them, the day included: sent twice by a client, or made twice in a day';
+COMMENT ON VIEW logins.new_devices_by_day IS 'devices that were seen for the first time, by day';
+
+-- A column has one meaning wherever it is.
+DO $$
+DECLARE
+    described record;
+BEGIN
+    FOR described IN
+        SELECT a.attrelid::pg_catalog.regclass AS view, a.attname AS name, m.meaning
+        FROM (VALUES
+            ('user_id', 'the user'),
+            ('device_type', 'kind of device, as the sender names it'),
+            ('masked_ip', 'token of the address, of the generation in use'),
+            ('masked_device_id', 'token of the device, of the generation in use'),
+            ('locale', 'locale, as the sender names it'),
+            ('app_version', 'version as user_logins has it: as an integer it sorts as versions do'),
+            ('version', 'version to be read'),
+            ('day', 'UTC date the message was sent'),
+            ('users', 'distinct users'),
+            ('ips', 'distinct addresses'),
+            ('devices', 'distinct devices'),
+            ('new_devices', 'devices that no day before has'),
+            ('logins', 'rows of user_logins'),
+            ('share', 'part of the day''s logins, 0 to 1'),
+            ('first_seen', 'first day with such a login'),
+            ('last_seen', 'last day with such a login')
+        ) AS m(name, meaning)
+        JOIN pg_catalog.pg_attribute AS a ON a.attname = m.name
+        JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid AND c.relnamespace = 'logins'::pg_catalog.regnamespace
+        WHERE c.relname IN ('shared_ips', 'shared_devices', 'users_with_many_ips', 'users_with_many_devices',
+            'logins_by_day', 'version_adoption', 'duplicate_events', 'new_devices_by_day')
+    LOOP
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', described.view, described.name, described.meaning);
+    END LOOP;
+END
+$$;
+
+GRANT USAGE ON SCHEMA logins TO pgmask_analyst;
+GRANT SELECT ON logins.shared_ips, logins.shared_devices, logins.users_with_many_ips, logins.users_with_many_devices,
+    logins.logins_by_day, logins.version_adoption, logins.duplicate_events, logins.new_devices_by_day
+    TO pgmask_analyst;
 
 RESET search_path;

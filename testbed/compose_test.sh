@@ -215,7 +215,7 @@ ask readyz | grep -q "200 OK" || fail "the forwarder is not ready: $(ask readyz)
 
 step "all sample logins arrive"
 all_is_there_once
-[ "$(sql "SELECT count(*) FROM shared_ips")" -gt 0 ] || fail "no duplicates are found"
+[ "$(sql "SELECT count(*) FROM logins.shared_ips")" -gt 0 ] || fail "no duplicates are found"
 
 step "nobody but LocalStack is root, or may write where nothing has to be written"
 for service in passwords postgres forwarder; do

@@ -215,12 +215,18 @@ impl Cluster {
         psql
     }
 
-    /// Applies the DBA's files in `sql/`, in order, to a database.
+    /// Applies the DBA's files in `sql/`, in order, to a database; not the optional ones.
     pub fn apply_sql(&self, database: &str) -> Result<()> {
         for file in ["00_roles.sql", "01_user_logins.sql", "02_rights.sql", "03_analyst_views.sql"] {
-            let sql = std::fs::File::open(root().join("sql").join(file))?;
-            output(self.psql(database).arg("--quiet").stdin(sql))?;
+            self.apply_file(database, file)?;
         }
+        Ok(())
+    }
+
+    /// Applies one of the DBA's files in `sql/`, such as an optional one.
+    pub fn apply_file(&self, database: &str, file: &str) -> Result<()> {
+        let sql = std::fs::File::open(root().join("sql").join(file))?;
+        output(self.psql(database).arg("--quiet").stdin(sql))?;
         Ok(())
     }
 

@@ -23,12 +23,12 @@ FROM user_logins ORDER BY user_id LIMIT 6;",
     (
         "Addresses shared by the most users",
         "SELECT left(masked_ip, 12) || '…' AS masked_ip, users, logins
-FROM shared_ips ORDER BY users DESC, logins DESC LIMIT 5;",
+FROM logins.shared_ips ORDER BY users DESC, logins DESC LIMIT 5;",
     ),
     (
         "Devices that changed hands",
         "SELECT left(masked_device_id, 12) || '…' AS masked_device_id, users, logins
-FROM shared_devices ORDER BY users DESC, logins DESC LIMIT 5;",
+FROM logins.shared_devices ORDER BY users DESC, logins DESC LIMIT 5;",
     ),
     (
         "Is 203.0.113.7 among the addresses, and how often? (Only who may call mask_pii can ask.)",

@@ -215,12 +215,18 @@ pub(crate) async fn keyring() -> Value {
 
 /// Masking contract v1 once more, from its text: of a value in its canonical form.
 pub(crate) fn token(keyring: &Value, value: &str) -> String {
+    token_of(keyring, "pii", value)
+}
+
+/// The same, in a domain.
+pub(crate) fn token_of(keyring: &Value, domain: &str, value: &str) -> String {
+    let info = format!("pg_mask/v1/mask/{domain}");
     let mut hash = Sha256::digest(value.as_bytes());
     let generations = keyring["generations"].as_array().unwrap();
     for generation in generations {
         let key = hex::decode(generation["key"].as_str().unwrap()).unwrap();
         let mut derived = [0; 32];
-        Hkdf::<Sha256>::new(None, &key).expand(b"pg_mask/v1/mask/pii", &mut derived).unwrap();
+        Hkdf::<Sha256>::new(None, &key).expand(info.as_bytes(), &mut derived).unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&derived).unwrap();
         mac.update(&hash);
         hash = mac.finalize().into_bytes();

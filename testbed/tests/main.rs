@@ -12,6 +12,7 @@ mod documentation;
 /// What SQL sees.
 mod extension {
     mod analyst_replica;
+    mod analyst_views;
     mod audit;
     mod audit_chain;
     mod bad_input;
@@ -32,6 +33,7 @@ mod extension {
     mod mask_vectors;
     mod memory_limits;
     mod neighbours;
+    mod networks;
     mod no_raw_value;
     mod numbers;
     mod objects;

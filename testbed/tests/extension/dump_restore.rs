@@ -304,7 +304,7 @@ async fn a_second_dump_over_a_first_one_is_refused_unless_they_agree() {
 async fn the_extension_goes_and_comes_back() {
     let client = crate::common::cluster().await.database("goes_and_comes").await.unwrap();
     let token: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
-    client.batch_execute("DROP VIEW shared_ips, shared_devices").await.unwrap();
+    client.batch_execute("DROP SCHEMA logins CASCADE").await.unwrap();
     let error = client.batch_execute("DROP EXTENSION pg_mask").await.unwrap_err();
     let error = error.as_db_error().unwrap();
     assert_eq!((error.code().code(), error.severity()), ("2BP01", "ERROR"));

@@ -78,7 +78,9 @@ async fn ten_thousand_values_and_not_one_more() {
     again.batch_execute("ROLLBACK").await.unwrap();
     // What needs no masking goes on, and so do others.
     again
-        .batch_execute("TABLE shared_ips; SELECT pgmask.mask_generation('x'), pgmask.current_mask('x')")
+        .batch_execute(
+            "TABLE logins.shared_ips; SELECT pgmask.mask_generation('x'), pgmask.current_mask('x')",
+        )
         .await
         .unwrap();
     let second = cluster.connect_as("second", "guesses").await.unwrap();

@@ -40,7 +40,12 @@ async fn an_invalid_optional_field_costs_the_login_or_the_field() {
 #[tokio::test]
 async fn a_text_column_keeps_the_version_as_it_came() {
     let client = cluster().await.database("text_versions").await.unwrap();
-    client.batch_execute("ALTER TABLE user_logins ALTER app_version TYPE varchar(12)").await.unwrap();
+    client
+        .batch_execute(
+            "DROP SCHEMA logins CASCADE; ALTER TABLE user_logins ALTER app_version TYPE varchar(12)",
+        )
+        .await
+        .unwrap();
     let bodies = ["v3.1.4", "3.1.4512", "nightly", "2.3.0-beta", "", "0123456789abc"];
     let messages: Vec<_> = bodies
         .iter()
@@ -89,7 +94,7 @@ async fn a_column_for_networks_gets_their_tokens() {
 async fn a_column_that_does_not_fit_is_named_before_any_message() {
     let client = cluster().await.database("misfits").await.unwrap();
     client
-        .batch_execute("DROP VIEW shared_ips, shared_devices; CREATE TYPE kind AS ENUM ('ios', 'android')")
+        .batch_execute("DROP SCHEMA logins CASCADE; CREATE TYPE kind AS ENUM ('ios', 'android')")
         .await
         .unwrap();
     const EMPTY: &str = "SELECT * FROM pgmask.ingest_login_batch('{}', '{}', '{}', '{}')";

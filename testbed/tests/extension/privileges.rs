@@ -9,6 +9,18 @@ use tokio_postgres::{Client, NoTls};
 
 const INGEST: &str = "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY['2026-11-20'::timestamptz], '{1}')";
 
+/// The views of sql/03_analyst_views.sql.
+const VIEWS: [&str; 8] = [
+    "shared_ips",
+    "shared_devices",
+    "users_with_many_ips",
+    "users_with_many_devices",
+    "logins_by_day",
+    "version_adoption",
+    "duplicate_events",
+    "new_devices_by_day",
+];
+
 /// A role of this test's own, in a group.
 async fn member(admin: &Client, name: &str, group: &str) {
     let sql = format!("DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN; GRANT {group} TO {name}");
@@ -117,10 +129,8 @@ async fn each_role_has_its_own_rights_and_no_other() {
     }
     let analyst = cluster.connect_as("own_pgmask_analyst", "own_rights").await.unwrap();
     assert_eq!(count(&analyst, "SELECT count(mask_pii(user_id)) FROM user_logins").await, 2);
-    analyst
-        .batch_execute("SELECT app_version_text(1); TABLE shared_ips; TABLE shared_devices")
-        .await
-        .unwrap();
+    analyst.batch_execute("SELECT app_version_text(1)").await.unwrap();
+    is_refused(&analyst, "CREATE VIEW logins.mine AS SELECT 1").await;
     for sql in [INGEST, "SELECT ingest_login('{\"user_id\": 2}')", "SELECT pgmask.maintain()"] {
         is_refused(&analyst, sql).await;
     }
@@ -148,6 +158,12 @@ async fn each_role_has_its_own_rights_and_no_other() {
         "CALL pgmask.forget('m1_00', 'x')",
     ] {
         is_refused(&operator, sql).await;
+    }
+    for view in VIEWS {
+        analyst.batch_execute(&format!("TABLE logins.{view}")).await.unwrap();
+        for other in [&ingester, &recoverer, &operator] {
+            is_refused(other, &format!("TABLE logins.{view}")).await;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ async fn what_passes_is_taken_in_and_the_rest_is_kept() {
     assert_eq!(replay(&client, None).await, (0, 4));
 
     client
-        .batch_execute("ALTER TABLE user_logins DROP CONSTRAINT no_zz, ALTER device_type TYPE text")
+        .batch_execute("DROP SCHEMA logins CASCADE; ALTER TABLE user_logins DROP CONSTRAINT no_zz, ALTER device_type TYPE text")
         .await
         .unwrap();
     assert_eq!(replay(&client, Some("no such reason")).await, (0, 0));
@@ -52,7 +52,7 @@ async fn the_reason_is_that_of_the_last_try() {
     client.batch_execute("ALTER TABLE user_logins ADD CONSTRAINT c CHECK (locale <> 'ZZ')").await.unwrap();
     ingest(&client, &[("1", r#"{"user_id":"zz","locale":"ZZ"}"#)]).await;
     client
-        .batch_execute("ALTER TABLE user_logins DROP CONSTRAINT c, ALTER locale TYPE varchar(1) USING NULL")
+        .batch_execute("DROP SCHEMA logins CASCADE; ALTER TABLE user_logins DROP CONSTRAINT c, ALTER locale TYPE varchar(1) USING NULL")
         .await
         .unwrap();
     assert_eq!(replay(&client, None).await, (0, 1));
@@ -86,7 +86,7 @@ async fn replays_at_once_take_each_message_once() {
     assert_eq!(ingest(&admin, &messages).await, [0, 0, MESSAGES]);
     // One row stays bad: it is among good ones, and kept.
     admin
-        .batch_execute("ALTER TABLE user_logins DROP CONSTRAINT c, ADD CHECK (user_id <> '333')")
+        .batch_execute("DROP SCHEMA logins CASCADE; ALTER TABLE user_logins DROP CONSTRAINT c, ADD CHECK (user_id <> '333')")
         .await
         .unwrap();
     let mut replays = JoinSet::new();

@@ -36,18 +36,28 @@ async fn find_the_extension_in_another_schema() {
 async fn a_view_that_another_role_made_is_refused() {
     let cluster = cluster().await;
     let client = cluster.database("files_trap").await.unwrap();
-    client.batch_execute("CREATE ROLE trapper; GRANT CREATE ON SCHEMA public TO trapper").await.unwrap();
-    for view in ["shared_ips", "quarantined_logins"] {
+    client
+        .batch_execute("CREATE ROLE trapper; GRANT CREATE ON SCHEMA public, logins TO trapper")
+        .await
+        .unwrap();
+    for view in ["logins.shared_ips", "logins.duplicate_events", "public.quarantined_logins"] {
         let trap =
             format!("DROP VIEW {view}; SET ROLE trapper; CREATE VIEW {view} AS SELECT 1 AS trap; RESET ROLE");
         client.batch_execute(&trap).await.unwrap();
         let refused = cluster.apply_sql("files_trap").unwrap_err().to_string();
-        let expected = format!("public.{view} is there already and belongs to trapper");
+        let expected = format!("{view} is there already and belongs to trapper");
         assert!(refused.contains(&expected), "{refused}");
         client.batch_execute(&format!("DROP VIEW {view}")).await.unwrap();
         cluster.apply_sql("files_trap").unwrap();
     }
-    client.batch_execute("DROP OWNED BY trapper; DROP ROLE trapper").await.unwrap();
+    client.batch_execute("ALTER SCHEMA logins OWNER TO trapper").await.unwrap();
+    let refused = cluster.apply_sql("files_trap").unwrap_err().to_string();
+    assert!(refused.contains("schema logins is there already and belongs to trapper"), "{refused}");
+    client
+        .batch_execute("ALTER SCHEMA logins OWNER TO postgres; DROP OWNED BY trapper; DROP ROLE trapper")
+        .await
+        .unwrap();
+    cluster.apply_sql("files_trap").unwrap();
 }
 
 /// Whoever may make tables in public would otherwise get all logins.

@@ -224,7 +224,7 @@ async fn a_table_that_the_insert_does_not_fit_is_found_at_the_start_and_by_check
     way.queue.send(&[r#"{"user_id":"u"}"#.to_owned()]).await.unwrap();
     for (change, column) in [
         (
-            "CREATE TYPE device AS ENUM ('a'); ALTER TABLE user_logins ALTER device_type TYPE device USING NULL",
+            "DROP SCHEMA logins CASCADE; CREATE TYPE device AS ENUM ('a'); ALTER TABLE user_logins ALTER device_type TYPE device USING NULL",
             "device_type",
         ),
         (

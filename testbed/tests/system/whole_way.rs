@@ -67,7 +67,7 @@ async fn the_sample_of_the_demo() {
     // However the office's address is written, it has one token.
     let sql = "SELECT count(*) FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7')";
     assert!(way.count(sql).await > 50);
-    assert!(way.count("SELECT count(*) FROM shared_devices").await >= 4);
+    assert!(way.count("SELECT count(*) FROM logins.shared_devices").await >= 4);
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ const WAYS: &[Way] = &[
     },
     Way {
         name: "domain",
-        in_good_faith: OWNS,
+        in_good_faith: "ALTER TABLE user_logins OWNER TO mallory; DROP SCHEMA logins CASCADE",
         by_mallory: "CREATE DOMAIN mallory.kind AS varchar(32) CHECK (mallory.climb()); GRANT USAGE ON TYPE mallory.kind TO PUBLIC;
             ALTER TABLE user_logins ALTER device_type TYPE mallory.kind",
     },
@@ -345,7 +345,7 @@ async fn a_schema_that_is_exchanged_in_the_midst_gets_nothing() {
 async fn looking_at_the_health_runs_no_code_of_others_with_more_rights() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let (admin, mallory) = mallory(&cluster, "health_of_a_view").await;
-    admin.batch_execute("DROP VIEW shared_ips, shared_devices").await.unwrap();
+    admin.batch_execute("DROP SCHEMA logins CASCADE").await.unwrap();
     admin.batch_execute(OWNS).await.unwrap();
     mallory
         .batch_execute(

@@ -113,7 +113,7 @@ async fn remask_runs_no_code_of_others() {
     ];
     for (name, in_good_faith, by_mallory, found) in cases {
         let (admin, mallory) = mallory(&cluster, &format!("remask_{name}"), "pgmask_operator").await;
-        admin.batch_execute("DROP VIEW shared_ips, shared_devices").await.unwrap();
+        admin.batch_execute("DROP SCHEMA logins CASCADE").await.unwrap();
         admin.batch_execute(&in_good_faith).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         mallory.batch_execute(by_mallory).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         for client in [&mallory, &admin] {
@@ -174,10 +174,7 @@ async fn remask_reads_no_other_table_of_the_name() {
 async fn health_reads_no_other_table_of_the_name() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let (admin, mallory) = mallory(&cluster, "exchanged_for_health", "pg_monitor").await;
-    admin
-        .batch_execute("DROP VIEW shared_ips, shared_devices; ALTER SCHEMA public OWNER TO mallory")
-        .await
-        .unwrap();
+    admin.batch_execute("DROP SCHEMA logins CASCADE; ALTER SCHEMA public OWNER TO mallory").await.unwrap();
     mallory
         .batch_execute(
             "BEGIN; DROP TABLE public.user_logins;

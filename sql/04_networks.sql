@@ -1,0 +1,77 @@
+-- Optional: a column for the token of an address's network (/24 of IPv4, /48 of IPv6), and the view of shared ones.
+-- Ingestion fills the column from the next batch on; in rows that are there already it stays NULL, since a token does
+-- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applying it again
+-- changes nothing. Where the table is replicated, add the column at the subscribers first.
+SET search_path = pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+    taken record;
+BEGIN
+    IF pg_catalog.to_regclass('public.user_logins') IS NULL OR pg_catalog.to_regnamespace('logins') IS NULL THEN
+        RAISE EXCEPTION 'this database has no table public.user_logins, or no schema logins'
+            USING HINT = 'Apply sql/01_user_logins.sql to sql/03_analyst_views.sql first.';
+    END IF;
+    SELECT there.name, there.owner::pg_catalog.regrole AS owner INTO taken
+    FROM (
+        SELECT 'schema ' || n.nspname AS name, n.nspowner AS owner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'logins'
+        UNION ALL
+        SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner
+        FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.oid IN (pg_catalog.to_regclass('public.user_logins'), pg_catalog.to_regclass('logins.shared_networks'))
+    ) AS there
+    JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
+    WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole
+      AND there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+    ORDER BY there.name DESC LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner
+            USING HINT = 'If it is the one that you want: give it to a superuser or the database''s owner, apply this file, and give it back.';
+    END IF;
+END
+$$;
+
+-- The table is locked for a moment. A query that runs for long would hold this up, and this all that comes after it.
+SET lock_timeout = '5s';
+ALTER TABLE public.user_logins ADD COLUMN IF NOT EXISTS masked_ip_network varchar(256);
+RESET lock_timeout;
+
+DO $$
+DECLARE
+    kind text := (SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = 'public.user_logins'::pg_catalog.regclass AND a.attname = 'masked_ip_network' AND NOT a.attisdropped);
+BEGIN
+    IF kind <> 'text' AND kind <> 'character varying'
+        AND coalesce(pg_catalog.substring(kind, '^character varying\((\d+)\)$')::integer, 0) < 67
+    THEN
+        RAISE EXCEPTION 'column masked_ip_network of public.user_logins is a %, which does not hold tokens', kind
+            USING HINT = 'ALTER TABLE public.user_logins ALTER masked_ip_network TYPE varchar(256), and apply this file again.';
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE VIEW logins.shared_networks WITH (security_invoker = true) AS
+    SELECT masked_ip_network, count(user_id) AS users, sum(logins)::bigint AS logins,
+           min(first_seen) AS first_seen, max(last_seen) AS last_seen
+    FROM (
+        SELECT pgmask.current_mask(masked_ip_network, 'network') AS masked_ip_network, user_id, count(*) AS logins,
+               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        FROM public.user_logins
+        WHERE masked_ip_network IS NOT NULL
+        GROUP BY 1, 2
+    ) AS pairs
+    GROUP BY masked_ip_network
+    HAVING count(user_id) > 1;
+
+COMMENT ON COLUMN public.user_logins.masked_ip_network IS
+    'token of the address''s network, as mask_network() gives it: NULL where there is no address, and in rows from before the column';
+COMMENT ON VIEW logins.shared_networks IS 'networks that more than one user logged in from';
+COMMENT ON COLUMN logins.shared_networks.masked_ip_network IS 'token of the network, of the generation in use';
+COMMENT ON COLUMN logins.shared_networks.users IS 'distinct users';
+COMMENT ON COLUMN logins.shared_networks.logins IS 'rows of user_logins';
+COMMENT ON COLUMN logins.shared_networks.first_seen IS 'first day with such a login';
+COMMENT ON COLUMN logins.shared_networks.last_seen IS 'last day with such a login';
+
+GRANT SELECT ON logins.shared_networks TO pgmask_analyst;
+
+RESET search_path;
