@@ -148,10 +148,10 @@ impl Entry {
         Ok(Self { action, record, line })
     }
 
-    /// Does `before`, as the owner of pg_mask's tables, and writes the row: one transaction does both.
-    pub(crate) fn write(self, before: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    /// Writes the row, if `look` finds, as the owner of pg_mask's tables, that there is reason to.
+    pub(crate) fn write(self, look: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let Self { action, record, mut line } = self;
-        let link = as_owner(|| before().and_then(|()| chain::append(record)))?;
+        let link = as_owner(|| look().and_then(|()| chain::append(record)))?;
         commit_durably();
         // What anchors the chain comes last, where no reason can forge it.
         line.push_str(&format!("; audit {}, MAC {}", link.id, hex::encode(link.mac)));
@@ -244,7 +244,7 @@ fn as_owner<R>(work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
 }
 
 /// Has this transaction's commit wait until it is on disk, also where the session does not ask for that.
-fn commit_durably() {
+pub(crate) fn commit_durably() {
     // SAFETY: plain calls. The setting holds until the end of the transaction.
     unsafe {
         if pg_sys::synchronous_commit < pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32 {

@@ -100,6 +100,8 @@ pub(crate) enum Error {
     MightyWriter(String),
     #[error("code of the login table makes things that role pgmask_writer, which inserts logins, would own")]
     LeftBehind,
+    #[error("code of the login table runs {0}, which role pgmask_writer, which inserts logins, may not")]
+    Command(String),
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
     WriterLacks { table: String, right: String },
     #[error("table \"{0}\" has row level security and no policy by which role pgmask_writer may insert")]
@@ -192,6 +194,7 @@ impl Error {
             }
             Self::MightyWriter(_)
             | Self::LeftBehind
+            | Self::Command(_)
             | Self::WriterLacks { .. }
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
@@ -301,11 +304,13 @@ impl Error {
             Self::MightyWriter(_) => {
                 "Code of the login table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be."
             }
-            Self::LeftBehind => "Let a function do that which is SECURITY DEFINER and owned by another role.",
+            Self::LeftBehind | Self::Command(_) => {
+                "Let a function do that which is SECURITY DEFINER and owned by another role."
+            }
             Self::WriterLacks { .. } => "GRANT that TO pgmask_writer.",
             Self::NoPolicy(_) => "CREATE POLICY … ON … FOR INSERT TO pgmask_writer WITH CHECK (…).",
             Self::NotInserted { sqlstate: [b'4', b'2', ..], .. } => {
-                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp: docs/operations.md says what such a table needs. To see what the server says, insert a row by hand: SET ROLE pgmask_writer."
+                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp, and may not run commands such as ALTER ROLE: docs/operations.md says what such a table needs. To see what the server says, insert a row by hand: SET ROLE pgmask_writer."
             }
             Self::NotInserted { .. } => {
                 "What the server says is not shown, as it may hold a value. To see it, insert a row by hand: SET ROLE pgmask_writer."

@@ -2,12 +2,13 @@
 //!
 //! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
 //! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found and as
-//! the role that [`writer`] is about, and [`quarantine`] keeps the rest; what was masked is put into the
+//! the role that [`writer`] is about ([`commands`] says what else that role may run), and [`quarantine`] keeps the rest; what was masked is put into the
 //! [`vault`](crate::vault), where that is on. [`replay`] takes in from the quarantine what now passes,
 //! [`unseal`] shows one message to who has the right and a reason.
 
 mod batch;
 pub(crate) mod columns;
+pub(crate) mod commands;
 mod ledger;
 mod quarantine;
 mod replay;

@@ -80,5 +80,6 @@ pub extern "C-unwind" fn _PG_init() {
     snapshot::watch();
     no_prepare::watch();
     named_tables::watch();
+    ingest::commands::watch();
     error::never_show_backtraces();
 }

@@ -61,6 +61,7 @@ mod system {
     mod connection_settings;
     mod connections;
     mod dashboards;
+    mod database_owner;
     mod documentation;
     mod drain;
     mod encodings;

@@ -14,20 +14,21 @@ use tokio_postgres::{Client, Row};
 const OF_A_BATCH: [&str; 4] = ["extension", "role", "keys", "table"];
 
 const ABOUT: &str = "SELECT pg_catalog.current_setting('server_version'),
-    (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_mask'),
-    current_user::text,
-    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)";
+    (SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_mask'),
+    current_user::pg_catalog.text,
+    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user)";
 
 /// Other tables than the system's and those of other extensions that the role has a right to.
-const RIGHTS: &str = "SELECT c.oid::pg_catalog.regclass::text
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema'
-        AND (n.nspname = 'pgmask' OR n.nspname NOT LIKE 'pg\\_%')
+const RIGHTS: &str = "SELECT c.oid::pg_catalog.regclass::pg_catalog.text
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}') AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'
+        AND (n.nspname OPERATOR(pg_catalog.=) 'pgmask' OR n.nspname OPERATOR(pg_catalog.!~~) 'pg\\_%')
         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
         AND pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-            JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname <> 'pg_mask'
-            WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+            JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+                AND e.extname OPERATOR(pg_catalog.<>) 'pg_mask'
+            WHERE (d.classid, d.objid, d.deptype) OPERATOR(pg_catalog.=) (c.tableoid, c.oid, 'e'))
     ORDER BY 1";
 
 /// What is found at the database, and for how many days the ledger knows a message.

@@ -16,7 +16,7 @@ pub(super) async fn dry_run(database: &Database) -> Result<Option<u64>, Error> {
         database.client().batch_execute("BEGIN").await?;
         database.ingest(&[]).await?;
         // Only now does the session know the setting's default.
-        let setting = "SELECT pg_catalog.current_setting('pgmask.ledger_days', true)::bigint";
+        let setting = "SELECT pg_catalog.current_setting('pgmask.ledger_days', true)::pg_catalog.int8";
         let days: Option<i64> = match database.client().query_typed(setting, &[]).await?.first() {
             Some(row) => row.try_get(0)?,
             None => None,

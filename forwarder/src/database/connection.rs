@@ -41,14 +41,16 @@ const FIND_EXTENSION: &str = "SELECT
     FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_mask'";
 
 /// Takes a batch in. A single statement is its own transaction, so this works behind poolers, too, and the
-/// setting holds at its commit: a message is deleted only once its row is on disk.
-const INGEST: &str = "SELECT inserted, duplicate, quarantined,
-    pg_catalog.set_config('synchronous_commit', 'on', true)
-    FROM pgmask.ingest_login_batch($1, $2, $3, $4)";
-/// The same, for bodies as bytes.
-const INGEST_BYTES: &str = "SELECT inserted, duplicate, quarantined,
-    pg_catalog.set_config('synchronous_commit', 'on', true)
-    FROM pgmask.ingest_login_batch_bytes($1, $2, $3, $4)";
+/// setting holds at its commit: a message is deleted only once its row is on disk. Bodies are handed over only if the
+/// schema is the extension's, since who owns the database may have dropped that and made another of the name. As they
+/// depend on a row of the subquery, that is known before the function is called.
+const INGEST: &str = "SELECT taken.inserted, taken.duplicate, taken.quarantined,
+        pg_catalog.set_config('synchronous_commit', 'on', true)
+    FROM (SELECT d.deptype FROM pg_catalog.pg_namespace AS n, pg_catalog.pg_extension AS e, pg_catalog.pg_depend AS d
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'pgmask' AND e.extname OPERATOR(pg_catalog.=) 'pg_mask'
+            AND (d.classid, d.objid, d.refclassid, d.refobjid)
+                OPERATOR(pg_catalog.=) (n.tableoid, n.oid, e.tableoid, e.oid) OFFSET 0) AS ours
+    CROSS JOIN LATERAL pgmask.FUNCTION($1, CASE WHEN ours.deptype OPERATOR(pg_catalog.=) 'e' THEN $2 END, $3, $4) taken";
 
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
@@ -145,8 +147,9 @@ impl Database {
             (&sent_at, Type::TIMESTAMPTZ_ARRAY),
             (&receive_counts, Type::INT4_ARRAY),
         ];
-        let statement = if texts.is_some() { INGEST } else { INGEST_BYTES };
-        let rows = self.client().query_typed(statement, &parameters).await.map_err(|error| {
+        let function = if texts.is_some() { "ingest_login_batch" } else { "ingest_login_batch_bytes" };
+        let statement = INGEST.replace("FUNCTION", function);
+        let rows = self.client().query_typed(&statement, &parameters).await.map_err(|error| {
             match self.connection.given_up() {
                 Some(reason) => reason.into(),
                 None => refusal::of_a_batch(error),

@@ -1,9 +1,9 @@
-//! Erasing a value for good: the steps of the procedure `pgmask.forget`. It is erased and written down with one
-//! commit; afterwards the log says so.
+//! Erasing a value for good: the steps of the procedure `pgmask.forget`. It is written down first who asks for it,
+//! since whether there was something to erase is an answer, too.
 
 use super::{find, given, must_write};
 use crate::arrays::ArrayBuilder;
-use crate::audit::{Action, Entry, written};
+use crate::audit::{Action, Entry, commit_durably, written};
 use crate::error::{Error, OrRaise};
 use crate::text::Text;
 use crate::{guesses, keys, plan};
@@ -18,22 +18,24 @@ const MARK: &str = "INSERT INTO pgmask.vault (token, domain, sealed_value)
     SELECT unnest($1), unnest($2), NULL
     ON CONFLICT (token) DO UPDATE SET sealed_value = NULL";
 
-/// Erases the value, and writes down who did it and why.
+/// Writes down who has the value forgotten, and why.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn audit_forget(token: Option<Text<'_>>, reason: Option<Text<'_>>) {
     must_write(c"forget()");
     let done = token_to_forget(token)
-        .and_then(|token| Entry::new(Action::Forget { token }, reason)?.write(|| erase(&token)));
+        .and_then(|token| Entry::new(Action::Forget { token }, reason)?.write(|| Ok(())));
     done.or_raise();
 }
 
-/// Writes the log line, if the value is erased and that is written down.
+/// Erases the value, if that was written down and committed.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn forgotten(token: Option<Text<'_>>) {
-    let done = token_to_forget(token).and_then(|token| written(Action::Forget { token }, || Ok(())));
+    let done = token_to_forget(token).and_then(|token| written(Action::Forget { token }, || erase(&token)));
     done.or_raise();
+    // The end of the procedure commits it.
+    commit_durably();
 }
 
 /// A hash without a key is a guess, and whether there was something to forget would be an answer to it, which

@@ -387,7 +387,7 @@ async fn code_of_the_table_leaves_nothing_behind() {
     mallory
         .batch_execute(
             "CREATE FUNCTION mallory.makes() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN CREATE FUNCTION pg_temp.f() RETURNS void LANGUAGE sql AS ''; RETURN NEW; END $$;
+             $$ BEGIN PERFORM lo_create(0); RETURN NEW; END $$;
              CREATE TRIGGER t BEFORE INSERT ON user_logins FOR EACH ROW WHEN (NEW.user_id = 'makes') EXECUTE FUNCTION mallory.makes()",
         )
         .await
@@ -400,6 +400,103 @@ async fn code_of_the_table_leaves_nothing_behind() {
         count(&admin, "SELECT count(*) FROM pg_proc WHERE proowner = 'pgmask_writer'::regrole").await,
         0
     );
+}
+
+/// Every role may change itself, and every function fetch from a cursor of its session whose name it knows: code of the
+/// table gave pgmask_writer a password, and read and took away what the client had not fetched yet.
+#[tokio::test]
+async fn code_of_the_table_changes_no_role_and_reads_no_cursor() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "its_cursors").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.worked (what text); GRANT INSERT ON mallory.worked TO PUBLIC;
+             CREATE FUNCTION mallory.tries() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE step text; cursor refcursor; fetched record;
+             BEGIN
+                 PERFORM nextval('mallory.ran');
+                 FOREACH step IN ARRAY ARRAY[
+                     'ALTER ROLE pgmask_writer PASSWORD ''mine''', 'ALTER ROLE CURRENT_USER VALID UNTIL ''2000-01-01''',
+                     'ALTER ROLE pgmask_writer SET work_mem = ''1MB''', 'ALTER ROLE CURRENT_USER IN DATABASE its_cursors SET work_mem = ''1MB''',
+                     'ALTER ROLE pgmask_writer RESET ALL', 'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO mallory',
+                     'GRANT pgmask_writer TO mallory', 'CLOSE ALL', 'DISCARD PLANS', 'DEALLOCATE ALL'
+                 ] LOOP
+                     BEGIN
+                         EXECUTE step;
+                         INSERT INTO mallory.worked VALUES (step);
+                     EXCEPTION WHEN OTHERS THEN NULL;
+                     END;
+                 END LOOP;
+                 FOREACH step IN ARRAY ARRAY['scrolls', 'is held']
+                     || ARRAY(SELECT name FROM pg_cursors)
+                     || ARRAY(SELECT format('<unnamed portal %s>', n) FROM generate_series(1, 20) AS n)
+                 LOOP
+                     BEGIN
+                         cursor := step;
+                         FETCH cursor INTO fetched;
+                         INSERT INTO mallory.worked VALUES (step || ': ' || fetched);
+                     EXCEPTION WHEN OTHERS THEN NULL;
+                     END;
+                     BEGIN
+                         cursor := step;
+                         CLOSE cursor;
+                         INSERT INTO mallory.worked VALUES ('closed ' || step);
+                     EXCEPTION WHEN OTHERS THEN NULL;
+                     END;
+                 END LOOP;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER t BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.tries()",
+        )
+        .await
+        .unwrap();
+    let settings = "SELECT setrole::regrole || setconfig::text FROM pg_db_role_setting ORDER BY 1";
+    let before = texts(&admin, settings).await;
+    admin
+        .batch_execute(
+            "ALTER TABLE user_logins ADD CHECK (user_id <> 'refused');
+             CREATE TABLE staging (body jsonb);
+             INSERT INTO staging SELECT jsonb_build_object('user_id', 'staged ' || n) FROM generate_series(1, 5) AS n;
+             BEGIN;
+             DECLARE \"is held\" CURSOR WITH HOLD FOR SELECT 'secret ' || n FROM generate_series(1, 3) AS n;
+             COMMIT;
+             BEGIN;
+             DECLARE scrolls SCROLL CURSOR FOR SELECT 'secret ' || n FROM generate_series(1, 3) AS n",
+        )
+        .await
+        .unwrap();
+    let both_give = async |row: &str| {
+        for cursor in ["scrolls", "is held"] {
+            assert_eq!(texts(&admin, &format!("FETCH 1 FROM \"{cursor}\"")).await, [row], "{cursor}");
+        }
+        assert_eq!(count(&admin, "SELECT count(*) FROM pg_cursors WHERE name = 'is held'").await, 1);
+    };
+    both_give("secret 1").await;
+    admin.batch_execute(INGEST).await.unwrap();
+    both_give("secret 2").await;
+    // They are the client's again after an error, too.
+    admin.batch_execute("SAVEPOINT s").await.unwrap();
+    admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"refused\"}')").await.unwrap_err();
+    admin.batch_execute("ROLLBACK TO s").await.unwrap();
+    both_give("secret 3").await;
+    admin.batch_execute("COMMIT; CLOSE ALL").await.unwrap();
+    // A loop has a cursor of its own.
+    admin
+        .batch_execute(
+            "DO $$ DECLARE message record; BEGIN
+                 FOR message IN SELECT body FROM staging LOOP PERFORM pgmask.ingest_login(message.body); END LOOP;
+             END $$",
+        )
+        .await
+        .unwrap();
+    assert!(times(&admin).await >= 6, "it ran");
+    assert_eq!(texts(&admin, "SELECT what FROM mallory.worked").await, [""; 0]);
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins WHERE user_id LIKE 'staged %'").await, 5);
+    assert_eq!(texts(&admin, settings).await, before);
+    let has_password = "SELECT count(*) FROM pg_authid WHERE rolname = 'pgmask_writer'
+        AND (rolpassword IS NOT NULL OR rolvaliduntil IS NOT NULL)";
+    assert_eq!(count(&admin, has_password).await, 0);
 }
 
 /// However a message is sent, code of the table is not shown it.
