@@ -9,6 +9,7 @@ use crate::snapshot::{self, Identity};
 use crate::text::{KeptText, NewText, Text, server_is_utf8_or_unknown};
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::mask::Masker;
+use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use std::rc::Rc;
 
@@ -25,10 +26,21 @@ pub(crate) struct CallSite {
     domain: Option<Box<[u8]>>,
     /// Whether texts have to be converted to UTF-8.
     pub(crate) converts: bool,
-    /// Whether the arguments are the same for a whole run of the query.
-    is_constant: bool,
     last_value: Value,
     last_token: KeptText,
+    shared: Shared,
+}
+
+/// Whether rows get one copy of the token together. Where the arguments are constants or parameters of the query, it
+/// has one token from its beginning to its end. PL/pgSQL evaluates an expression anew with other parameters, though, and
+/// what it got before may still be in use: it may run code of anybody's (the CHECK of a domain) on a value before it
+/// copies it. So the copy that rows have together is the first token, and is never written again.
+enum Shared {
+    /// Not yet, but its copy may live here.
+    Possible(pg_sys::MemoryContext),
+    /// The copy of the last token.
+    Token(NewText),
+    No,
 }
 
 /// The bytes of a value, if it is short enough.
@@ -58,16 +70,21 @@ impl CallSite {
     fn new(snapshot: Option<Identity>, flinfo: *mut pg_sys::FmgrInfo, arguments: i16) -> Result<Self, Error> {
         let keys = keys::current()?;
         // SAFETY: a look at the expression that the call stands in, where that is known.
-        let is_constant = unsafe { (0..arguments).all(|n| pg_sys::get_fn_expr_arg_stable(flinfo, n.into())) };
+        let shared = unsafe {
+            match (0..arguments).all(|n| pg_sys::get_fn_expr_arg_stable(flinfo, n.into())) {
+                true => Shared::Possible((*flinfo).fn_mcxt),
+                false => Shared::No,
+            }
+        };
         Ok(Self {
             snapshot,
             masker: keys.pii.clone(),
             domain: None,
             keys,
             converts: !server_is_utf8_or_unknown(),
-            is_constant,
             last_value: Value::NONE,
             last_token: KeptText::EMPTY,
+            shared,
         })
     }
 
@@ -122,21 +139,25 @@ impl CallSite {
             count(&hash)?;
             self.last_token.write(self.masker.token_len(), |token| self.masker.write_token(&hash, token));
             self.last_value.set(bytes);
+            if let Shared::Token(_) = self.shared {
+                self.shared = Shared::No;
+            }
         }
         Ok(Some(self.result()))
     }
 
-    /// The last token as a result: a copy for each row, unless the arguments are constants or parameters
-    /// of the query. Then the query has one token from its beginning to its end, and needs no copies.
+    /// The last token as a result: a copy for each row, or one for all.
     #[inline]
     fn result(&mut self) -> NewText {
-        if self.is_constant {
-            // SAFETY: the call site lives as long as the query. It is written again only when PL/pgSQL
-            // evaluates an expression anew, with other parameters or another snapshot, and PL/pgSQL copies
-            // what an expression gives before it goes on (pl_exec.c).
-            unsafe { self.last_token.share() }
-        } else {
-            self.last_token.copy()
+        match self.shared {
+            Shared::No => self.last_token.copy(),
+            Shared::Token(token) => token,
+            Shared::Possible(memory) => {
+                // SAFETY: the context that the call site itself lives in, as long as the query runs.
+                let token = unsafe { PgMemoryContexts::For(memory).switch_to(|_| self.last_token.copy()) };
+                self.shared = Shared::Token(token);
+                token
+            }
         }
     }
 }
@@ -158,12 +179,13 @@ pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut 
         {
             return Ok(site);
         }
-        let fresh = CallSite::new(snapshot, flinfo, (*fcinfo).nargs)?;
+        let mut fresh = CallSite::new(snapshot, flinfo, (*fcinfo).nargs)?;
         if let Some(site) = site.as_mut() {
+            fresh.shared = Shared::No; // or there would be a copy for each snapshot
             *site = fresh;
             return Ok(site);
         }
-        let kept = pgrx::PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(fresh);
+        let kept = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(fresh);
         (*flinfo).fn_extra = kept.cast();
         Ok(&mut *kept)
     }

@@ -150,6 +150,7 @@ impl IntoDatum for OwnedBytes {
 }
 
 /// A `text` result, built in place.
+#[derive(Clone, Copy)]
 pub(crate) struct NewText(*mut pg_sys::varlena);
 
 impl_sql_translatable!(NewText, "text");
@@ -198,10 +199,8 @@ impl NewText {
     }
 }
 
-/// A short text in a place of its own, to be given out again and again.
-#[repr(C, align(8))]
+/// A token that is kept to be given out again and again. It is never given out itself, as it may be written again.
 pub(crate) struct KeptText {
-    header: [u8; pg_sys::VARHDRSZ],
     bytes: [u8; Self::LONGEST],
     len: usize,
 }
@@ -210,13 +209,12 @@ impl KeptText {
     /// Room for a token of any generation.
     const LONGEST: usize = "m4294967295_".len() + 64;
 
-    pub(crate) const EMPTY: Self = Self { header: [0; pg_sys::VARHDRSZ], bytes: [0; Self::LONGEST], len: 0 };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; Self::LONGEST], len: 0 };
 
     /// Makes it a text of `len` bytes of the server's encoding, which `fill` writes.
     #[inline]
     pub(crate) fn write(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) {
         fill(&mut self.bytes[..len]);
-        self.header = varlena_header(len);
         self.len = len;
     }
 
@@ -224,15 +222,6 @@ impl KeptText {
     #[inline]
     pub(crate) fn copy(&self) -> NewText {
         NewText::with(self.len, |text| text.copy_from_slice(&self.bytes[..self.len]))
-    }
-
-    /// This text itself as a result.
-    ///
-    /// # Safety
-    /// Whoever gets the result is done with it before this is written again or dropped.
-    #[inline]
-    pub(crate) unsafe fn share(&mut self) -> NewText {
-        NewText(std::ptr::from_mut(self).cast())
     }
 }
 

@@ -16,6 +16,7 @@ mod extension {
     mod audit;
     mod audit_chain;
     mod bad_input;
+    mod call_site;
     mod citus;
     mod concurrency;
     mod documentation;
