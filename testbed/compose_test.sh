@@ -2,6 +2,8 @@
 # docker-compose.yaml, tried for real: builds, starts, and does to the containers what happens to
 # containers. Every message has to have its effect exactly once, whatever comes. Needs a Docker engine
 # on Linux, and leaves nothing behind but build cache: containers, volumes and images have a name of their own.
+#
+# PG_MAJOR is the version of PostgreSQL (17 unless given); NEXT_PG_MAJOR is one to which the data moves at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -170,7 +172,7 @@ clean_up() {
     fi
     compose --profile '*' down --volumes --remove-orphans --timeout=5 >"$work/down" 2>&1 || cat "$work/down" >&2
     # shellcheck disable=SC2086
-    docker image rm --force "$POSTGRES_IMAGE" "$FORWARDER_IMAGE" $replaced_image >/dev/null 2>&1 || true
+    docker image rm --force "$POSTGRES_IMAGE" "${POSTGRES_IMAGE%:*}:${NEXT_PG_MAJOR:-none}" "$FORWARDER_IMAGE" $replaced_image >/dev/null 2>&1 || true
     rm -rf "$work"
     exit $code
 }
@@ -395,6 +397,43 @@ ends_with 78 "/no/such/secret" "${run_forwarder[@]}" --env PGPASSWORD_FILE=/no/s
 ends_with 78 "QueueDoesNotExist\|NonExistentQueue" "${run_forwarder[@]}" --env QUEUE_NAME=no-such-queue forwarder
 ends_with 1 "/no/such/secret" docker run --rm --env POSTGRES_PASSWORD=x \
     --env FORWARDER_PASSWORD_FILE=/no/such/secret "$POSTGRES_IMAGE"
+
+# --- another major version ------------------------------------------------------------------------------
+# What has to be the same afterwards; docs/docker.md has the commands of the move.
+all_that_moves() {
+    sql "SELECT count(*), md5(string_agg(l::text, ',' ORDER BY l::text)) FROM user_logins l"
+    sql "SELECT count(*), md5(string_agg(message_id::text, ',' ORDER BY message_id)) FROM pgmask.ledger"
+    sql "SELECT count(*), sum(messages) FROM pgmask.quarantine_summary"
+    sql "SELECT kind, number, current, state FROM pgmask.key_status() ORDER BY kind, number"
+    sql "SELECT mask_pii('203.0.113.7'), has_table_privilege('an_analyst', 'user_logins', 'SELECT'), pg_has_role('an_analyst', 'pgmask_analyst', 'USAGE')"
+    sql "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'pgmask_forwarder'::regrole"
+}
+move() {
+    compose exec -T postgres pg_dumpall -U postgres --roles-only >"$work/roles.sql"
+    compose exec -T postgres pg_dump -U postgres --format=custom postgres >"$work/logins.dump"
+    quietly compose rm --stop --force postgres
+    quietly docker volume rm "${COMPOSE_PROJECT_NAME}_data"
+    export PG_MAJOR=$NEXT_PG_MAJOR
+    quietly compose up --build --detach --wait postgres
+    # Most of the roles are there already.
+    compose exec -T postgres psql -U postgres <"$work/roles.sql" >"$work/output" 2>&1
+    compose exec -T postgres pg_restore -U postgres --dbname=postgres --clean --if-exists --single-transaction <"$work/logins.dump"
+}
+if [ -n "${NEXT_PG_MAJOR:-}" ]; then
+    step "the data moves to PostgreSQL $NEXT_PG_MAJOR, and the keyring stays"
+    quietly sql "CREATE ROLE an_analyst IN ROLE pgmask_analyst"
+    quietly sql "GRANT SELECT ON user_logins TO an_analyst"
+    quietly compose stop forwarder
+    quietly send load-moved 100
+    all_that_moves >"$work/before"
+    move
+    [ "$(sql "SHOW server_version_num")" -ge "${NEXT_PG_MAJOR}0000" ] || fail "it is the old server"
+    all_that_moves >"$work/after"
+    diff "$work/before" "$work/after" >&2 || fail "it is not the same afterwards"
+    quietly compose up --detach --wait
+    SENT=$((SENT + 100))
+    all_is_there_once
+fi
 
 step "images"
 docker image ls --format '{{.Repository}}:{{.Tag}} {{.Size}}' |

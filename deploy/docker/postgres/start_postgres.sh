@@ -12,6 +12,6 @@ elif [ -z "$(ls --almost-all "$PGDATA" 2>/dev/null)" ]; then
     touch "$mark"
     sync "${PGDATA%/*}"
 elif [ ! -e "$keyring" ]; then
-    echo "error: $keyring is missing, so no login is taken in. Put it back from your copy: README.md says how." >&2
+    echo "error: $keyring is missing, so no login is taken in. Put it back from your copy: docs/docker.md says how." >&2
 fi
 exec docker-entrypoint.sh "$@"
