@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# The packages of target/packages, tried as an administrator would, in a fresh Debian for each release whose own
-# PostgreSQL there is a package for: installed, used, upgraded under a running server, removed, purged. Needs root.
+# The packages of target/packages, tried as an administrator would, in a fresh system for each release whose own
+# PostgreSQL there is a package for: installed, used, upgraded under a running server, run as a service of systemd,
+# removed, purged. Needs root.
 #
-#   package_test.sh [SUITE ...]     bookworm trixie, unless given
+#   package_test.sh [SUITE ...]     bookworm (PostgreSQL 15), noble (16; Ubuntu's), trixie (17), forky (18); bookworm
+#                                   and trixie, unless given
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=testbed/servers.sh
+. testbed/servers.sh
+# shellcheck source=testbed/booted.sh
+. testbed/booted.sh
 packages=$PWD/target/packages
 [ $# != 0 ] || set -- bookworm trixie
 work=$(mktemp -d)
+system=$work/system
 step=
 
 say() {
@@ -27,12 +34,11 @@ quietly() {
 }
 
 clean_up() {
-    local code=$? major
+    local code=$?
     trap - EXIT INT TERM
-    for major in 15 17; do
-        [ ! -e "$work/debian/usr/bin/pg_ctlcluster" ] || inside pg_ctlcluster $major main stop --mode immediate >/dev/null 2>&1 || true
-    done
-    for point in dev/shm proc; do ! mountpoint -q "$work/debian/$point" || umount "$work/debian/$point"; done
+    kill_system
+    [ ! -e "$system/usr/bin/pg_ctlcluster" ] || inside pg_ctlcluster "$major" main stop --mode immediate >/dev/null 2>&1 || true
+    for point in dev/shm proc; do ! mountpoint -q "$system/$point" || umount "$system/$point"; done
     rm -rf --one-file-system "$work"
     exit $code
 }
@@ -40,25 +46,38 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# --- in the fresh Debian ---------------------------------------------------------------------------
-inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root chroot "$work/debian" "$@"; }
+# --- in the fresh system ---------------------------------------------------------------------------
+inside() {
+    local enter=(chroot "$system")
+    # Once it is started, what it mounts and who runs in it are seen from its own namespaces alone.
+    [ -z "$leader" ] || enter=(nsenter --target "$leader" --mount --uts --ipc --net --pid)
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root "${enter[@]}" "$@"
+}
 sql() { inside runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --quiet --set=ON_ERROR_STOP=1 --command="$1"; }
 is_there() { inside test -e "$1"; }
 
-make_debian() {
-    # Debian's own mirror, as the machine has it.
-    local mirror
-    # shellcheck disable=SC2016 # a field of apt's
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
-    mkdir "$work/debian"
-    quietly debootstrap --variant=minbase "$1" "$work/debian" "$mirror"
-    mount -t proc proc "$work/debian/proc"
-    mkdir -p "$work/debian/dev/shm"
-    mount -t tmpfs tmpfs "$work/debian/dev/shm"
-    printf '#!/bin/sh\nexit 101\n' >"$work/debian/usr/sbin/policy-rc.d" # the test itself starts servers
-    chmod 0755 "$work/debian/usr/sbin/policy-rc.d"
+make_system() {
+    local mirror script='' keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    if [ "$1" = noble ]; then
+        mirror=http://archive.ubuntu.com/ubuntu script=/usr/share/debootstrap/scripts/gutsy
+        keys=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+        [ -e $keys ] || fail "$keys is not there; it is in Ubuntu's package ubuntu-keyring"
+    else
+        # Debian's own mirror, as the machine has it.
+        # shellcheck disable=SC2016 # a field of apt's
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
+        [ "$1" != forky ] || script=/usr/share/debootstrap/scripts/sid
+    fi
+    mkdir "$system"
+    quietly debootstrap --variant=minbase --include=systemd-sysv --keyring=$keys "$1" "$system" "$mirror" $script
+    mount -t proc proc "$system/proc"
+    mkdir -p "$system/dev/shm"
+    mount -t tmpfs tmpfs "$system/dev/shm"
+    printf '#!/bin/sh\nexit 101\n' >"$system/usr/sbin/policy-rc.d" # the test itself starts servers
+    chmod 0755 "$system/usr/sbin/policy-rc.d"
     # The settings by which this machine reaches it.
-    cp /etc/resolv.conf /etc/hosts "$work/debian/etc/" 2>/dev/null || true
+    cp /etc/resolv.conf /etc/hosts "$system/etc/" 2>/dev/null || true
+    apt-config dump --format '%f "%v";%n' Acquire >"$system/etc/apt/apt.conf.d/of-this-machine"
     quietly inside apt-get update
 }
 
@@ -73,19 +92,33 @@ ask_session() {
     echo "$answer"
 }
 
-# The package once more, with the next number and a next version's scripts beside.
+# next_package PACKAGE COMMAND...: the package once more, with the next number, as next.deb; COMMAND changes its tree.
 next_package() {
-    local tree=$work/next control
+    local tree=$work/next
     rm -rf "$tree"
     dpkg-deb --raw-extract "$1" "$tree"
-    control=$tree/DEBIAN/control
-    sed -i 's/^Version: .*/&.1/' "$control"
+    sed -i 's/^Version: .*/&.1/' "$tree/DEBIAN/control"
+    "${@:2}" "$tree"
+    (cd "$tree" && find usr -type f -exec md5sum '{}' + >DEBIAN/md5sums)
+    quietly dpkg-deb --root-owner-group --build "$tree" "$system/next.deb"
+}
+# A next version's scripts beside.
+with_next_scripts() {
+    local tree=$1
     printf '\\echo Use "ALTER EXTENSION pg_mask UPDATE" to load this file. \\quit\nCOMMENT ON SCHEMA pgmask IS '"'of the next version'"';\n' \
         >"$tree/usr/share/postgresql/$major/extension/pg_mask--$version--next.sql"
     sed -i "s/^default_version = .*/default_version = 'next'/" "$tree/usr/share/postgresql/$major/extension/pg_mask.control"
-    (cd "$tree" && find usr -type f -exec md5sum '{}' + >DEBIAN/md5sums)
-    quietly dpkg-deb --root-owner-group --build "$tree" "$work/debian/next.deb"
 }
+
+# --- the forwarder as a service ----------------------------------------------------------------------
+settings_of_logins() {
+    printf '%s\n' QUEUE_NAME=logins AWS_REGION=us-east-1 AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test \
+        AWS_SECRET_ACCESS_KEY=test PGHOST=127.0.0.1 PGDATABASE=postgres PGUSER=pgmask_forwarder
+}
+login() { printf '{"QueueUrl": "http://127.0.0.1:4566/000000000000/logins", "MessageBody": "{\\"user_id\\": %s}"}' "$1"; }
+is_there_once() { [ "$(sql "SELECT count(*) FROM user_logins WHERE user_id = '$1'")" = 1 ]; }
+instance() { inside systemctl show --property="$1" --value pg-mask-forwarder@logins; }
+has_failed() { [ "$(instance ActiveState)" = failed ]; }
 
 # --- what can be said without installing -----------------------------------------------------------
 say "lintian finds no error"
@@ -102,20 +135,20 @@ dpkg-deb --extract "$packages"/pg-mask-forwarder_*.deb "$work/forwarder"
 quietly testbed/systemd.sh "$work/forwarder/usr/lib/systemd/system/pg-mask-forwarder@.service"
 
 for suite; do
-    case $suite in bookworm) major=15 ;; trixie) major=17 ;; *) fail "no package is for the PostgreSQL of $suite" ;; esac
+    case $suite in bookworm) major=15 ;; noble) major=16 ;; trixie) major=17 ;; forky) major=18 ;; *) fail "no package is for the PostgreSQL of $suite" ;; esac
     name=postgresql-$major-pg-mask
     package=$(echo "$packages/$name"_*.deb)
-    say "$suite: a fresh Debian"
-    make_debian "$suite"
-    cp "$package" "$packages"/pg-mask-forwarder_*.deb "$work/debian/"
+    say "$suite: a fresh system"
+    make_system "$suite"
+    cp "$package" "$packages"/pg-mask-forwarder_*.deb "$system/"
 
     say "$suite: $name is installed, with the server"
     quietly inside apt-get install --yes --no-install-recommends "/$(basename "$package")"
     quietly inside dpkg --verify "$name"
     quietly inside pg_ctlcluster $major main start
     sql "SET client_min_messages = warning; CREATE EXTENSION pg_mask"
-    for file in "$work/debian/usr/share/postgresql/$major/pg_mask"/*.sql; do
-        quietly inside runuser -u postgres -- psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --file="${file#"$work/debian"}"
+    for file in "$system/usr/share/postgresql/$major/pg_mask"/*.sql; do
+        quietly inside runuser -u postgres -- psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --file="${file#"$system"}"
     done
     equal "logins" "$(sql "SELECT inserted FROM pgmask.ingest_login_batch('{a}', ARRAY['{\"user_id\": 1, \"ip\": \"203.0.113.7\"}'], ARRAY[now()], '{1}')")" 1
     token=$(sql "SELECT mask_pii('203.0.113.7')")
@@ -125,7 +158,7 @@ for suite; do
     say "$suite: the package is upgraded under the running server"
     open_session
     equal "a session of before" "$(ask_session "SELECT mask_pii('203.0.113.7');")" "$token"
-    next_package "$package"
+    next_package "$package" with_next_scripts
     quietly inside apt-get install --yes --no-install-recommends /next.deb
     equal "a session of before, afterwards" "$(ask_session "SELECT mask_pii('203.0.113.7');")" "$token"
     equal "a new session" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
@@ -142,7 +175,7 @@ for suite; do
     equal "its version" "$(inside forwarder --version)" "forwarder $version"
     equal "the folder for settings" "$(inside stat --format '%a %U %G' /etc/pg-mask-forwarder)" "750 root root"
     quietly inside bash -n /usr/share/bash-completion/completions/forwarder
-    gzip -dc "$work/debian/usr/share/man/man1/forwarder.1.gz" | grep -q '^\.TH forwarder 1' || fail "the manual page is none"
+    gzip -dc "$system/usr/share/man/man1/forwarder.1.gz" | grep -q '^\.TH forwarder 1' || fail "the manual page is none"
     # It finds the database of this server; there is no queue.
     sql "ALTER ROLE pgmask_forwarder PASSWORD 'of a test'"
     inside env AWS_ENDPOINT_URL=http://127.0.0.1:9 AWS_REGION=r AWS_ACCESS_KEY_ID=k AWS_SECRET_ACCESS_KEY=s QUEUE_NAME=q \
@@ -151,29 +184,70 @@ for suite; do
     grep -q '^✓ table' "$work/check" || fail "forwarder check: $(cat "$work/check")"
     grep -q '^! extension .*ALTER EXTENSION\|^! extension .*made for' "$work/check" || fail "it does not say that the extension is of another version: $(cat "$work/check")"
 
+    say "$suite: an instance of the forwarder is a service of systemd, and reads its password as a credential"
+    quietly inside pg_ctlcluster $major main stop
+    (umask 077 && echo 'of a test' >"$system/etc/pg-mask-forwarder/logins.password")
+    settings_of_logins >"$system/etc/pg-mask-forwarder/logins.env"
+    start_system
+    quietly inside systemctl start postgresql@$major-main
+    start_queue
+    ask_queue SendMessage "$(login 2)" || fail "the queue took no message"
+    quietly inside systemctl enable --now pg-mask-forwarder@logins
+    wait_until "its login is there" is_there_once 2
+    first=$(instance MainPID)
+    user=$(inside stat --format %u "/proc/$first")
+    [ "$user" -ge 61184 ] || fail "it runs as the user $user of the machine, and not as one of its own"
+    equal "who may read the password" "$(inside stat --format '%a %u' /run/credentials/pg-mask-forwarder@logins.service)" "500 $user"
+    equal "what the journal says of errors" "$(inside journalctl --quiet --unit=pg-mask-forwarder@logins | grep -cE '"level":"(ERROR|WARN)"' || true)" 0
+
+    say "$suite: it goes on with the program of an upgraded package, after a kill, and after a start of the machine"
+    next_package "$packages"/pg-mask-forwarder_*.deb true
+    quietly inside dpkg --install /next.deb
+    equal "its state" "$(instance ActiveState)" active
+    second=$(instance MainPID)
+    [ "$first" != "$second" ] || fail "it runs with the old program"
+    ask_queue SendMessage "$(login 3)"
+    wait_until "the next login is there" is_there_once 3
+    quietly inside kill -KILL "$second"
+    ask_queue SendMessage "$(login 4)"
+    wait_until "the login after the kill is there" is_there_once 4
+    stop_system
+    start_system
+    start_queue
+    ask_queue SendMessage "$(login 5)"
+    wait_until "the login after the start is there" is_there_once 5
+    echo 'FORWARDER_WRITERS=none' >>"$system/etc/pg-mask-forwarder/logins.env"
+    quietly inside systemctl restart pg-mask-forwarder@logins
+    wait_until "a variable that is wrong ends it" has_failed
+    equal "how it ended" "$(instance ExecMainStatus)" 2
+
     say "$suite: what is removed is gone, and the data stays"
-    touch "$work/debian/etc/pg-mask-forwarder/logins.password"
-    quietly inside apt-get remove --yes pg-mask-forwarder
+    sed -i '$d' "$system/etc/pg-mask-forwarder/logins.env"
+    quietly inside systemctl restart pg-mask-forwarder@logins
+    quietly inside dpkg --remove pg-mask-forwarder
+    equal "its state" "$(instance ActiveState)" inactive
+    stop_system
+    quietly inside pg_ctlcluster $major main start
     is_there /etc/pg-mask-forwarder/logins.password || fail "removing took a password away"
     quietly inside dpkg --purge pg-mask-forwarder
     ! is_there /etc/pg-mask-forwarder || fail "a purge left settings behind"
     quietly inside apt-get remove --yes "$name"
-    equal "logins" "$(sql "SELECT count(*) FROM user_logins")" 1
+    equal "logins" "$(sql "SELECT count(*) FROM user_logins")" 5
     sql "SELECT mask_pii('203.0.113.7')" >"$work/said" 2>&1 && fail "the library is still there"
     grep -q 'could not access file "pg_mask"' "$work/said" || fail "$(cat "$work/said")"
     quietly inside dpkg --purge "$name"
-    rm "$work"/debian/*.deb
-    equal "what is left" "$(cd "$work/debian" && find . -xdev -name '*pg?mask*' -not -path './var/lib/dpkg/*' -not -path './var/cache/*')" \
+    rm "$system"/*.deb
+    equal "what is left" "$(cd "$system" && find . -xdev -name '*pg?mask*' -not -path './var/lib/dpkg/*' -not -path './var/cache/*')" \
         "./var/lib/postgresql/$major/main/pg_mask.keyring"
 
     say "$suite: installed again, it goes on"
-    cp "$package" "$work/debian/"
-    quietly dpkg-deb --info "$work/debian/$(basename "$package")"
+    cp "$package" "$system/"
+    quietly dpkg-deb --info "$system/$(basename "$package")"
     sql "UPDATE pg_extension SET extversion = '$version' WHERE extname = 'pg_mask'"
     quietly inside apt-get install --yes --no-install-recommends "/$(basename "$package")"
     equal "the token" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
     quietly inside pg_ctlcluster $major main stop
-    umount "$work/debian/proc" "$work/debian/dev/shm"
-    rm -rf --one-file-system "$work/debian"
+    umount "$system/proc" "$system/dev/shm"
+    rm -rf --one-file-system "$system"
 done
 say "all is well"

@@ -23,6 +23,7 @@ if [ "$what" = package ]; then
     have lintian || echo lintian
     PATH=$PATH:/usr/sbin have debootstrap || echo debootstrap
     have systemd-analyze || echo systemd
+    have systemd-nspawn || echo systemd-container
 fi
 if [ "$what" = test ] && ! PATH=$PATH:/usr/sbin have pgbouncer; then echo pgbouncer; fi
 if ! ./find_postgresql.sh >/dev/null; then

