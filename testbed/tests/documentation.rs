@@ -62,14 +62,19 @@ impl Place {
     /// Runs a page.
     pub(crate) async fn run(&mut self, path: &'static str) {
         let text = std::fs::read_to_string(testbed::root().join(path)).unwrap();
-        let mut page = Page { path, role: None, shells: [None, None], to_write: Vec::new(), place: self };
-        for block in markdown::blocks(path, &text) {
-            page.run(block).await;
-        }
-        let to_write = page.to_write;
-        if std::env::var_os("PG_MASK_TEST_WRITE").is_some() {
+        let to_write = self.run_text(path, &text).await;
+        if is_to_write() {
             std::fs::write(testbed::root().join(path), rewritten(&text, to_write)).unwrap();
         }
+    }
+
+    /// Runs what is in a page; returns what it should show in place of what it shows.
+    async fn run_text(&mut self, path: &'static str, text: &str) -> Vec<(Shown, String)> {
+        let mut page = Page { path, role: None, shells: [None, None], to_write: Vec::new(), place: self };
+        for block in markdown::blocks(path, text) {
+            page.run(block).await;
+        }
+        page.to_write
     }
 }
 
@@ -119,11 +124,11 @@ impl Page<'_> {
     async fn run_command(&mut self, command: Command) {
         let (path, line) = (self.path, command.line);
         if make::is_one(&command.text) {
-            assert_eq!(make::fault(&command.text), None, "{path}:{line}");
+            assert_eq!(make::fault(&command.text), None, "{path}:{line}:");
             return;
         }
         if docker::is_one(&command.text) {
-            assert_eq!(docker::fault(&command.text), None, "{path}:{line}");
+            assert_eq!(docker::fault(&command.text), None, "{path}:{line}:");
             return;
         }
         if command.text.starts_with("pg_ctl restart ") {
@@ -163,14 +168,18 @@ impl Page<'_> {
         if comparison::is_alike(&shown.text, &printed) {
             return;
         }
-        let write = std::env::var_os("PG_MASK_TEST_WRITE").is_some();
         assert!(
-            write,
+            is_to_write(),
             "{path}:{}: this is shown:\n{}\nand this is printed:\n{printed}\n{errors}",
-            shown.line, shown.text
+            shown.line,
+            shown.text
         );
         self.to_write.push((shown, printed));
     }
+}
+
+fn is_to_write() -> bool {
+    std::env::var_os("PG_MASK_TEST_WRITE").is_some()
 }
 
 /// The test that a mark names is there, and reads the page.
@@ -190,8 +199,48 @@ fn rewritten(page: &str, mut to_write: Vec<(Shown, String)>) -> String {
     to_write.sort_by_key(|(shown, _)| std::cmp::Reverse(shown.line));
     for (shown, printed) in to_write {
         let indent = " ".repeat(shown.indent);
-        let printed = printed.trim_end().lines().map(|line| format!("{indent}{line}"));
+        let printed = printed.trim_matches('\n').lines().map(|line| format!("{indent}{line}"));
         lines.splice(shown.line - 1..shown.line - 1 + shown.lines, printed);
     }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::panic::AssertUnwindSafe;
+
+    /// What is said of a page.
+    async fn fault(place: &mut Place, page: &str) -> Option<String> {
+        let ran = AssertUnwindSafe(place.run_text("page.md", page)).catch_unwind().await;
+        ran.err().map(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_in_a_page_is_told_by_its_line() {
+        let mut place = Place::new("faults", &[]).await;
+        let good = "```sql\nSELECT 1 AS one;\n```\n```text\n one \n-----\n   1\n```\n
+```console\n$ x=2\n# true\n$ echo \\\n  $x\n2\n```\n
+<!-- run as: pgmask_analyst -->\n```sql\nSELECT current_user;\n```\n```text\n current_user\n pgmask_analyst\n```\n
+```sql\nSELECT 1/0;\n```\n```text\nERROR:  division by zero\n```\n
+<!-- not run: as an example -->\n```console\n$ false\n```\n";
+        assert_eq!(fault(&mut place, good).await, None);
+        if is_to_write() {
+            return;
+        }
+        for (line, wrong) in [
+            (5, good.replace("   1\n", "   2\n")),
+            (15, good.replace("\n2\n", "\n3\n")),
+            (12, good.replace("# true", "# false")),
+            (11, good.replace("$ x=2", "$ no_such_program")),
+            (28, good.replace("1/0", "1/1")),
+            (18, good.replace("run as", "sung by")),
+            (40, format!("{good}\n```console\n$ make tea\n```\n")),
+        ] {
+            let said =
+                fault(&mut place, &wrong).await.unwrap_or_else(|| panic!("nothing is said of:\n{wrong}"));
+            assert!(said.contains(&format!("page.md:{line}:")), "expected line {line}: {said}");
+        }
+    }
 }

@@ -56,11 +56,11 @@ fn is_later_token(word: &str) -> bool {
     parts.is_some_and(|(generation, _)| generation.parse::<u32>().is_ok_and(|generation| generation > 1))
 }
 
-/// `12:34:56`, perhaps with more behind it.
+/// `12:34` or `12:34:56`, perhaps with more behind it.
 fn is_time(word: &str) -> bool {
     let mut parts = word.split(':');
-    parts.clone().count() == 3
-        && parts.all(|part| part.bytes().next().is_some_and(|byte| byte.is_ascii_digit()))
+    let two_digits = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_digit());
+    word.find(':') == Some(2) && (2..=3).contains(&parts.clone().count()) && parts.all(two_digits)
 }
 
 fn is_day(word: &str) -> bool {

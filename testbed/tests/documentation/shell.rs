@@ -75,7 +75,7 @@ impl Shell {
         let mut bash = Command::new("bash");
         bash.args(["--noprofile", "--norc", "-c"])
             .arg(format!(
-                "exec 2>>{}; while read -r script; do . \"$script\" </dev/null; echo; echo \"{END}$?\"; done",
+                "exec 2>>{}; while read -r script; do . \"$script\" </dev/null; ended=$?; echo; echo \"{END}$ended\"; done",
                 errors.display()
             ))
             .env_clear()

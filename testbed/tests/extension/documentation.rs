@@ -7,7 +7,7 @@ use crate::documentation::markdown::{self, Block, Content, Mark};
 use crate::documentation::{Place, sql};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
-use testbed::sample;
+use testbed::sample::{self, Login};
 
 /// A page is run in a database of its own.
 async fn run(database: &'static str, path: &'static str) {
@@ -30,6 +30,24 @@ async fn the_examples_of_the_security_page_run() {
     let client = place.cluster.connect("secure").await.unwrap();
     ingest(&client, &[("a", r#"{"user_id":1,"ip":"203.0.113.7"}"#)]).await;
     place.run("docs/security.md").await;
+}
+
+/// With two weeks of logins until 2026-11-20, networks, and the messages of the demo on the last day.
+async fn with_logins(database: &'static str) -> Place {
+    let place = Place::new(database, &["shared_preload_libraries = 'pg_mask'"]).await;
+    place.cluster.apply_file(database, "04_networks.sql").unwrap();
+    let client = place.cluster.connect(database).await.unwrap();
+    let last = time::macros::date!(2026 - 11 - 20);
+    let mut logins = sample::fortnight(last);
+    logins.extend(sample::bodies().into_iter().map(|body| Login { day: last, body }));
+    sample::take_in(&client, &logins).await.unwrap();
+    client.batch_execute("ANALYZE").await.unwrap();
+    place
+}
+
+#[tokio::test]
+async fn the_cookbook_answers_its_questions() {
+    with_logins("cookbook").await.run("docs/cookbook.md").await;
 }
 
 #[tokio::test]
