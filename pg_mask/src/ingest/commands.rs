@@ -14,14 +14,43 @@ thread_local! {
     static WRITER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
-/// The hook of a library that was loaded before.
-static mut BEFORE: pg_sys::ProcessUtility_hook_type = None;
+/// `ProcessUtility_hook`'s (utility.h).
+type Run = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannedStmt,
+    *const c_char,
+    bool,
+    pg_sys::ProcessUtilityContext::Type,
+    pg_sys::ParamListInfo,
+    *mut pg_sys::QueryEnvironment,
+    *mut pg_sys::DestReceiver,
+    *mut pg_sys::QueryCompletion,
+);
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's own (utility.c), without the guard that pgrx puts around it: an error that passes through that loses
+    /// what pgrx has no field for, such as the name of a constraint.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        is_read_only: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        receiver: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// What runs a command: the hook of a library that was loaded before, or PostgreSQL itself.
+static mut NEXT: Run = standard_ProcessUtility;
 
 /// Looks at each command from now on. For `_PG_init`.
 pub(crate) fn watch() {
     // SAFETY: libraries are loaded one after the other; the function has the signature asked for.
     unsafe {
-        BEFORE = pg_sys::ProcessUtility_hook;
+        if let Some(before) = pg_sys::ProcessUtility_hook {
+            NEXT = before;
+        }
         pg_sys::ProcessUtility_hook = Some(command);
     }
 }
@@ -41,7 +70,8 @@ impl Drop for Watched {
     }
 }
 
-#[pg_guard]
+/// It has no guard and keeps nothing, so that PostgreSQL's errors may pass through it as they are.
+#[allow(clippy::too_many_arguments)] // PostgreSQL's signature
 unsafe extern "C-unwind" fn command(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -54,30 +84,34 @@ unsafe extern "C-unwind" fn command(
 ) {
     // SAFETY: PostgreSQL hands over a statement that has a command; the rest is as it would call it itself.
     unsafe {
-        let command = (*statement).utilityStmt;
-        if WRITER.get() == Some(pg_sys::GetUserId()) && !is_allowed((*command).type_) {
-            let name = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(command));
-            Err(Error::Command(CStr::from_ptr(name).to_string_lossy().into_owned())).or_raise()
+        if WRITER.get().is_some() {
+            look_at((*statement).utilityStmt);
         }
-        match BEFORE {
-            Some(next) => {
-                next(statement, text, is_read_only, context, parameters, environment, receiver, completion);
-            }
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                is_read_only,
-                context,
-                parameters,
-                environment,
-                receiver,
-                completion,
-            ),
-        }
+        NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
     }
 }
 
-/// What a command changes is put back, or takes a right on a table that a DBA has granted.
+/// Refuses a command that the role may not run.
+#[pg_guard]
+unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node) {
+    // SAFETY: as above.
+    unsafe { may_run(command) }.or_raise();
+}
+
+/// # Safety
+/// `command` is the node of a command.
+unsafe fn may_run(command: *mut pg_sys::Node) -> Result<(), Error> {
+    // SAFETY: by the caller; names of commands are constants.
+    unsafe {
+        if WRITER.get() != Some(pg_sys::GetUserId()) || is_allowed((*command).type_) {
+            return Ok(());
+        }
+        let name = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(command)));
+        Err(Error::Command(name.to_string_lossy().into_owned()))
+    }
+}
+
+/// Whether what a command changes is put back, or takes a right on a table that a DBA has granted.
 fn is_allowed(command: NodeTag) -> bool {
     matches!(
         command,

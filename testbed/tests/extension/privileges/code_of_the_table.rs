@@ -499,6 +499,35 @@ async fn code_of_the_table_changes_no_role_and_reads_no_cursor() {
     assert_eq!(count(&admin, has_password).await, 0);
 }
 
+/// Commands pass through pg_mask on their way; their errors keep the fields that a client reads, and a procedure may
+/// commit.
+#[tokio::test]
+async fn what_other_commands_say_stays_as_it_is() {
+    let client = cluster().await.database("other_commands").await.unwrap();
+    client.batch_execute(INGEST).await.unwrap();
+    let error = client
+        .batch_execute("ALTER TABLE user_logins ADD CONSTRAINT of_nobody CHECK (user_id = 'nobody')")
+        .await
+        .unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!([error.constraint(), error.table()], [Some("of_nobody"), Some("user_logins")]);
+    let error = client.batch_execute("CREATE VIEW v AS SELECT no_such_column").await.unwrap_err();
+    let at = tokio_postgres::error::ErrorPosition::Original(25);
+    assert_eq!(error.as_db_error().unwrap().position(), Some(&at));
+    client
+        .batch_execute(
+            "CREATE TABLE kept (n int);
+             CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO kept VALUES (1); COMMIT; INSERT INTO kept VALUES (1 / 0);
+             END $$",
+        )
+        .await
+        .unwrap();
+    let error = client.batch_execute("CALL commits()").await.unwrap_err();
+    assert!(error.as_db_error().unwrap().where_().unwrap().contains("commits()"));
+    assert_eq!(count(&client, "SELECT count(*) FROM kept").await, 1);
+}
+
 /// However a message is sent, code of the table is not shown it.
 #[tokio::test]
 async fn code_of_the_table_sees_no_message() {
