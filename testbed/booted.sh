@@ -5,18 +5,33 @@
 leader='' # the number of its first process, as this machine has it
 nspawn=''
 
+# What programs want to find where the system is not started.
+mount_in_system() {
+    mkdir -p "$system/dev/shm"
+    mount -t proc proc "$system/proc"
+    mount -t tmpfs tmpfs "$system/dev/shm"
+}
+unmount_in_system() {
+    local point
+    for point in dev/shm proc; do ! mountpoint -q "$system/$point" || umount "$system/$point"; done
+}
+
 # Starts what is in $system, and waits until its services are started.
 start_system() {
-    local state
+    # What is mounted there it would take for its own.
+    unmount_in_system
     # systemd 256 and later want the unified hierarchy, which a machine with the older ones has beside them.
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --boot --private-network --register=no --keep-unit --resolv-conf=off \
         --timezone=off --directory="$system" --console=pipe >"$work/console" 2>&1 </dev/null &
     nspawn=$!
     wait_until "systemd runs" has_leader
-    state=$(inside systemctl is-system-running --wait 2>&1) || true
-    case $state in running | degraded) ;; *) fail "systemd has not started its services: $state: $(tail -n 20 "$work/console")" ;; esac
+    wait_until "the services are started" has_started
 }
 has_leader() { leader=$(pgrep --parent "$nspawn") && inside test -S /run/systemd/private 2>/dev/null; }
+has_started() {
+    # Something else than what is tried here may have failed: degraded is a start, too.
+    case $(inside systemctl is-system-running 2>/dev/null) in running | degraded) ;; *) return 1 ;; esac
+}
 
 # The order that a power button gives: services are stopped first.
 stop_system() {
@@ -24,6 +39,7 @@ stop_system() {
     wait_until "the system is down" is_down
     wait "$nspawn" || true
     leader='' nspawn=''
+    mount_in_system
 }
 is_down() { ! kill -0 "$nspawn" 2>/dev/null; }
 kill_system() {

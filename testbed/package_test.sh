@@ -38,7 +38,7 @@ clean_up() {
     trap - EXIT INT TERM
     kill_system
     [ ! -e "$system/usr/bin/pg_ctlcluster" ] || inside pg_ctlcluster "$major" main stop --mode immediate >/dev/null 2>&1 || true
-    for point in dev/shm proc; do ! mountpoint -q "$system/$point" || umount "$system/$point"; done
+    unmount_in_system
     rm -rf --one-file-system "$work"
     exit $code
 }
@@ -70,9 +70,7 @@ make_system() {
     fi
     mkdir "$system"
     quietly debootstrap --variant=minbase --include=systemd-sysv --keyring=$keys "$1" "$system" "$mirror" $script
-    mount -t proc proc "$system/proc"
-    mkdir -p "$system/dev/shm"
-    mount -t tmpfs tmpfs "$system/dev/shm"
+    mount_in_system
     printf '#!/bin/sh\nexit 101\n' >"$system/usr/sbin/policy-rc.d" # the test itself starts servers
     chmod 0755 "$system/usr/sbin/policy-rc.d"
     # The settings by which this machine reaches it.
@@ -247,7 +245,7 @@ for suite; do
     quietly inside apt-get install --yes --no-install-recommends "/$(basename "$package")"
     equal "the token" "$(sql "SELECT mask_pii('203.0.113.7')")" "$token"
     quietly inside pg_ctlcluster $major main stop
-    umount "$system/proc" "$system/dev/shm"
+    unmount_in_system
     rm -rf --one-file-system "$system"
 done
 say "all is well"
