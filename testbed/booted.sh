@@ -44,6 +44,8 @@ stop_system() {
 is_down() { ! kill -0 "$nspawn" 2>/dev/null; }
 kill_system() {
     [ -n "$nspawn" ] || return 0
+    # The first process takes all others with it; nspawn alone would leave them.
+    pkill -KILL --parent "$nspawn" || true
     kill -KILL "$nspawn" 2>/dev/null || true
     wait "$nspawn" 2>/dev/null || true
     leader='' nspawn=''
