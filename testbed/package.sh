@@ -71,7 +71,7 @@ for major in ${MAJORS:-15 16 17 18}; do
     install -D -m 0644 "$library" "$TREE/usr/lib/postgresql/$major/lib/pg_mask.so"
     install -D -m 0644 -t "$TREE/usr/share/postgresql/$major/extension" pg_mask/pg_mask.control pg_mask/sql/*.sql
     install -D -m 0644 -t "$TREE/usr/share/postgresql/$major/pg_mask" sql/*.sql
-    install -m 0644 $packages/pg_mask.cdx.json docs/{adoption,operations,security,sql}.md "$doc"
+    install -m 0644 $packages/pg_mask.cdx.json docs/{adoption,cookbook,operations,security,sql}.md "$doc"
     pack "$name" postgresql-pg-mask.yaml
 done
 

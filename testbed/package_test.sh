@@ -99,7 +99,7 @@ next_package() {
     sed -i 's/^Version: .*/&.1/' "$tree/DEBIAN/control"
     "${@:2}" "$tree"
     (cd "$tree" && find usr -type f -exec md5sum '{}' + >DEBIAN/md5sums)
-    quietly dpkg-deb --root-owner-group --build "$tree" "$system/next.deb"
+    quietly dpkg-deb --root-owner-group -Zgzip -z1 --build "$tree" "$system/next.deb"
 }
 # A next version's scripts beside.
 with_next_scripts() {
