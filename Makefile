@@ -19,7 +19,7 @@ lint:
 	@testbed/setup.sh lint
 	@testbed/lint.sh
 
-# BENCH=mask|ingest|e2e|remask|scale for a part.
+# BENCH=mask|ingest|e2e|remask|scale|views for a part.
 bench:
 	@testbed/setup.sh bench
 	@target/release/testbed bench $(BENCH)

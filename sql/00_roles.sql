@@ -7,6 +7,7 @@
 --   pgmask_operator   may do what keeps pg_mask in shape, and reads no value
 --   pgmask_recoverer  may open quarantined messages and recover or forget values, each for a reason that is kept
 --   pgmask_writer     inserts the rows, for ingestion; it is granted to no role
+--   pgmask_refresher  owns the stored results of 05_dashboards.sql, and is an analyst; it is granted to no role
 --   pgmask_forwarder  logs in as the forwarder: an ingester whose parameters are never logged
 --
 -- What they may do in a database is in 02_rights.sql. (PostgreSQL reserves role names that start with "pg_".)
@@ -25,7 +26,7 @@ DECLARE
     member text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
-        'pgmask_recoverer', 'pgmask_writer', 'pgmask_forwarder']
+        'pgmask_recoverer', 'pgmask_writer', 'pgmask_refresher', 'pgmask_forwarder']
     LOOP
         SELECT * INTO there FROM pg_catalog.pg_roles WHERE rolname = wanted;
         IF NOT FOUND THEN
@@ -47,16 +48,17 @@ BEGIN
         END IF;
         SELECT pg_catalog.min(m.roleid::pg_catalog.regrole::text) INTO member_of
         FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
-        WHERE m.member = there.oid AND NOT (wanted = 'pgmask_forwarder' AND r.rolname = 'pgmask_ingester');
+        WHERE m.member = there.oid AND (wanted, r.rolname) NOT IN (('pgmask_forwarder', 'pgmask_ingester'), ('pgmask_refresher', 'pgmask_analyst'));
         IF member_of IS NOT NULL THEN
             RAISE EXCEPTION 'role % is there already and a member of %', wanted, member_of
                 USING HINT = pg_catalog.format('Drop it, or REVOKE %s FROM %I.', member_of, wanted);
         END IF;
         -- Whoever may make roles could have made it in advance, and be in it or know its password.
-        CONTINUE WHEN applied_before;
+        -- (A version of this file before pgmask_refresher may have been.)
+        CONTINUE WHEN applied_before AND (wanted <> 'pgmask_refresher' OR pg_catalog.pg_has_role(wanted, 'pgmask_analyst', 'MEMBER'));
         SELECT pg_catalog.min(m.member::pg_catalog.regrole::text) INTO member
         FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.member
-        WHERE m.roleid = there.oid AND NOT r.rolsuper AND r.rolname <> 'pgmask_forwarder';
+        WHERE m.roleid = there.oid AND NOT r.rolsuper AND r.rolname NOT IN ('pgmask_forwarder', 'pgmask_refresher');
         IF member IS NOT NULL THEN
             RAISE EXCEPTION 'role % is there already and % is a member of it', wanted, member
                 USING HINT = pg_catalog.format('Drop it, or REVOKE %I FROM %s.', wanted, member);
@@ -71,6 +73,7 @@ BEGIN
 END
 $$;
 GRANT pgmask_ingester TO pgmask_forwarder;
+GRANT pgmask_analyst TO pgmask_refresher;
 
 COMMENT ON ROLE pgmask_ingester IS 'pg_mask: may call the two ingest functions and maintain(), and nothing else';
 COMMENT ON ROLE pgmask_analyst IS 'pg_mask: may mask values and read masked logins';
@@ -78,6 +81,7 @@ COMMENT ON ROLE pgmask_unlimited IS 'pg_mask: masks without a budget, beside pgm
 COMMENT ON ROLE pgmask_operator IS 'pg_mask: keeps it in shape, and reads no value';
 COMMENT ON ROLE pgmask_recoverer IS 'pg_mask: may open quarantined messages and recover or forget values, each for a reason that is kept';
 COMMENT ON ROLE pgmask_writer IS 'pg_mask: ingestion inserts rows as this role; not to be granted to any role';
+COMMENT ON ROLE pgmask_refresher IS 'pg_mask: owns what dashboards read; not to be granted to any role';
 COMMENT ON ROLE pgmask_forwarder IS 'pg_mask: logs in as the forwarder';
 
 -- A statement that fails or takes long may be logged: the messages that it carries may not. Settings

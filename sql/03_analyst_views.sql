@@ -37,66 +37,70 @@ $$;
 
 CREATE SCHEMA IF NOT EXISTS logins;
 
--- Users are counted by pair: pairs of token and user are grouped first, and their groups are counted then. That needs
--- no sorting and runs in parallel, which count(DISTINCT user_id) does not.
+-- Pairs of a stored token and a user are grouped first: in parallel, without sorting the rows, and in the order of an
+-- index where 01_user_logins.sql made one. What is left, pairs, is lifted then, and its users are counted.
 CREATE OR REPLACE VIEW logins.shared_ips WITH (security_invoker = true) AS
-    SELECT masked_ip, count(user_id) AS users, sum(logins)::bigint AS logins,
+    SELECT pgmask.current_mask(masked_ip) AS masked_ip, count(DISTINCT user_id) AS users, sum(logins)::bigint AS logins,
            min(first_seen) AS first_seen, max(last_seen) AS last_seen
     FROM (
-        SELECT pgmask.current_mask(masked_ip) AS masked_ip, user_id, count(*) AS logins,
-               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        SELECT masked_ip, user_id, count(*) AS logins,
+               min(create_date)::date AS first_seen, max(create_date)::date AS last_seen
         FROM public.user_logins
         WHERE masked_ip IS NOT NULL
-        GROUP BY 1, 2
+        GROUP BY masked_ip, user_id
     ) AS pairs
-    GROUP BY masked_ip
-    HAVING count(user_id) > 1;
+    GROUP BY 1
+    HAVING count(DISTINCT user_id) > 1;
 
 CREATE OR REPLACE VIEW logins.shared_devices WITH (security_invoker = true) AS
-    SELECT masked_device_id, count(user_id) AS users, sum(logins)::bigint AS logins,
+    SELECT pgmask.current_mask(masked_device_id) AS masked_device_id, count(DISTINCT user_id) AS users, sum(logins)::bigint AS logins,
            min(first_seen) AS first_seen, max(last_seen) AS last_seen
     FROM (
-        SELECT pgmask.current_mask(masked_device_id) AS masked_device_id, user_id, count(*) AS logins,
-               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        SELECT masked_device_id, user_id, count(*) AS logins,
+               min(create_date)::date AS first_seen, max(create_date)::date AS last_seen
         FROM public.user_logins
         WHERE masked_device_id IS NOT NULL
-        GROUP BY 1, 2
+        GROUP BY masked_device_id, user_id
     ) AS pairs
-    GROUP BY masked_device_id
-    HAVING count(user_id) > 1;
+    GROUP BY 1
+    HAVING count(DISTINCT user_id) > 1;
 
 CREATE OR REPLACE VIEW logins.users_with_many_ips WITH (security_invoker = true) AS
-    SELECT user_id, count(*) AS ips, sum(logins)::bigint AS logins,
+    SELECT user_id, count(DISTINCT pgmask.current_mask(masked_ip)) AS ips, sum(logins)::bigint AS logins,
            min(first_seen) AS first_seen, max(last_seen) AS last_seen
     FROM (
-        SELECT user_id, pgmask.current_mask(masked_ip) AS masked_ip, count(*) AS logins,
-               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        SELECT user_id, masked_ip, count(*) AS logins,
+               min(create_date)::date AS first_seen, max(create_date)::date AS last_seen
         FROM public.user_logins
         WHERE masked_ip IS NOT NULL AND user_id IS NOT NULL
-        GROUP BY 1, 2
+        GROUP BY masked_ip, user_id
     ) AS pairs
     GROUP BY user_id
-    HAVING count(*) > 1;
+    HAVING count(DISTINCT pgmask.current_mask(masked_ip)) > 1;
 
 CREATE OR REPLACE VIEW logins.users_with_many_devices WITH (security_invoker = true) AS
-    SELECT user_id, count(*) AS devices, sum(logins)::bigint AS logins,
+    SELECT user_id, count(DISTINCT pgmask.current_mask(masked_device_id)) AS devices, sum(logins)::bigint AS logins,
            min(first_seen) AS first_seen, max(last_seen) AS last_seen
     FROM (
-        SELECT user_id, pgmask.current_mask(masked_device_id) AS masked_device_id, count(*) AS logins,
-               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        SELECT user_id, masked_device_id, count(*) AS logins,
+               min(create_date)::date AS first_seen, max(create_date)::date AS last_seen
         FROM public.user_logins
         WHERE masked_device_id IS NOT NULL AND user_id IS NOT NULL
-        GROUP BY 1, 2
+        GROUP BY masked_device_id, user_id
     ) AS pairs
     GROUP BY user_id
-    HAVING count(*) > 1;
+    HAVING count(DISTINCT pgmask.current_mask(masked_device_id)) > 1;
 
 CREATE OR REPLACE VIEW logins.new_devices_by_day WITH (security_invoker = true) AS
     SELECT day, count(*) AS new_devices
     FROM (
-        SELECT min(create_date::date) AS day
-        FROM public.user_logins
-        WHERE masked_device_id IS NOT NULL
+        SELECT min(day) AS day
+        FROM (
+            SELECT masked_device_id, min(create_date)::date AS day
+            FROM public.user_logins
+            WHERE masked_device_id IS NOT NULL
+            GROUP BY masked_device_id
+        ) AS stored
         GROUP BY pgmask.current_mask(masked_device_id)
     ) AS devices
     GROUP BY day;

@@ -51,17 +51,17 @@ END
 $$;
 
 CREATE OR REPLACE VIEW logins.shared_networks WITH (security_invoker = true) AS
-    SELECT masked_ip_network, count(user_id) AS users, sum(logins)::bigint AS logins,
+    SELECT pgmask.current_mask(masked_ip_network, 'network') AS masked_ip_network, count(DISTINCT user_id) AS users, sum(logins)::bigint AS logins,
            min(first_seen) AS first_seen, max(last_seen) AS last_seen
     FROM (
-        SELECT pgmask.current_mask(masked_ip_network, 'network') AS masked_ip_network, user_id, count(*) AS logins,
-               min(create_date::date) AS first_seen, max(create_date::date) AS last_seen
+        SELECT masked_ip_network, user_id, count(*) AS logins,
+               min(create_date)::date AS first_seen, max(create_date)::date AS last_seen
         FROM public.user_logins
         WHERE masked_ip_network IS NOT NULL
-        GROUP BY 1, 2
+        GROUP BY masked_ip_network, user_id
     ) AS pairs
-    GROUP BY masked_ip_network
-    HAVING count(user_id) > 1;
+    GROUP BY 1
+    HAVING count(DISTINCT user_id) > 1;
 
 COMMENT ON COLUMN public.user_logins.masked_ip_network IS
     'token of the address''s network, as mask_network() gives it: NULL where there is no address, and in rows from before the column';

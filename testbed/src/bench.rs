@@ -5,6 +5,7 @@
 //! - `e2e`: from a full queue to durable rows and an empty queue, beside predecessors and the ceiling
 //! - `remask`: lifting stored tokens, and what it costs what runs beside it
 //! - `scale`: what changes when there is more of everything
+//! - `views`: what analysts ask of ten million logins, beside the plainest way to ask it
 //! - `report`: tables for people, JSON for machines
 
 mod e2e;
@@ -14,6 +15,7 @@ mod mask;
 mod remask;
 mod report;
 mod scale;
+mod views;
 
 use crate::Result;
 use report::Report;
@@ -28,7 +30,7 @@ pub async fn run(part: Option<&str>) -> Result<()> {
         return Err("benchmarks need a release build: make bench".into());
     }
     let mut report = Report::default();
-    for name in ["mask", "ingest", "e2e", "remask", "scale"] {
+    for name in ["mask", "ingest", "e2e", "remask", "scale", "views"] {
         if part.is_some_and(|part| part != name) {
             continue;
         }
@@ -38,7 +40,8 @@ pub async fn run(part: Option<&str>) -> Result<()> {
             "ingest" => ingest::run(&mut report).await?,
             "e2e" => e2e::run(&mut report).await?,
             "remask" => remask::run(&mut report).await?,
-            _ => scale::run(&mut report).await?,
+            "scale" => scale::run(&mut report).await?,
+            _ => views::run(&mut report).await?,
         }
         // What was measured stays, whatever fails later.
         report.write(part)?;

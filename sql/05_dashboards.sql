@@ -1,0 +1,137 @@
+-- Optional: stored results of the views in the schema logins, for dashboards that have to be quick. What is read in
+-- logins.dashboard_… is as old as logins.dashboard_refresh says: somebody has to call logins.refresh_dashboards(), from
+-- cron or pg_cron, as a superuser or a member of pgmask_operator. Apply this file after 03, and after 04 if that is
+-- applied; applying it again fills them anew.
+--
+-- Stored results are read with nobody's rights but their owner's. That is pgmask_refresher, a role that is nobody's to
+-- use and that may do what pgmask_analyst may: so a refresh, which runs code of the login table, has no right worth
+-- taking, and dashboards show what that role may see. Where user_logins has row level security, that is nothing until
+-- a policy is made for it, and then every analyst sees it here.
+SET search_path = pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+    taken record;
+BEGIN
+    IF pg_catalog.to_regclass('logins.shared_ips') IS NULL OR pg_catalog.to_regrole('pgmask_refresher') IS NULL THEN
+        RAISE EXCEPTION 'this database has no view logins.shared_ips, or this server no role pgmask_refresher'
+            USING HINT = 'Apply sql/00_roles.sql to sql/03_analyst_views.sql first.';
+    END IF;
+    SELECT there.name, there.owner::pg_catalog.regrole AS owner INTO taken
+    FROM (
+        SELECT 'schema ' || n.nspname AS name, n.nspowner AS owner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'logins'
+        UNION ALL
+        SELECT 'logins.' || c.relname, c.relowner FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind <> 'i'
+        UNION ALL
+        SELECT 'logins.' || p.proname || '()', p.proowner FROM pg_catalog.pg_proc AS p
+        WHERE p.pronamespace = 'logins'::pg_catalog.regnamespace AND p.proname = 'refresh_dashboards'
+    ) AS there
+    JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
+    WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole AND r.rolname <> 'pgmask_refresher'
+      AND there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+    ORDER BY there.name DESC LIMIT 1; -- the schema first
+    IF FOUND THEN
+        RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner
+            USING HINT = 'Drop it, or give it another name, and apply this file again.';
+    END IF;
+END
+$$;
+
+-- When they were filled last: what they show is no older than that, and no newer.
+CREATE TABLE IF NOT EXISTS logins.dashboard_refresh (
+    refreshed_at timestamptz NOT NULL,
+    took interval NOT NULL
+);
+ALTER TABLE logins.dashboard_refresh OWNER TO pgmask_refresher;
+
+-- A stored result for each view that has few columns and no user, and a view over it: a token that was stored before a
+-- rotation is lifted as it is read. The unique index is what REFRESH … CONCURRENTLY needs, and the other what "the most
+-- shared ones" reads.
+DO $$
+DECLARE
+    made record;
+    columns text;
+BEGIN
+    FOR made IN
+        SELECT * FROM (VALUES
+            ('shared_ips', 'masked_ip', 'pii', 'masked_ip', 'users DESC, logins DESC'),
+            ('shared_devices', 'masked_device_id', 'pii', 'masked_device_id', 'users DESC, logins DESC'),
+            ('shared_networks', 'masked_ip_network', 'network', 'masked_ip_network', 'users DESC, logins DESC'),
+            ('logins_by_day', NULL, NULL, 'day, device_type, locale, app_version', NULL),
+            ('version_adoption', NULL, NULL, 'day, app_version', NULL),
+            ('new_devices_by_day', NULL, NULL, 'day', NULL)
+        ) AS v(name, token, domain, key, top)
+        WHERE pg_catalog.to_regclass('logins.' || v.name) IS NOT NULL
+    LOOP
+        CONTINUE WHEN pg_catalog.to_regclass('logins.stored_' || made.name) IS NOT NULL;
+        EXECUTE pg_catalog.format('CREATE MATERIALIZED VIEW logins.stored_%1$s AS SELECT * FROM logins.%1$s WITH NO DATA', made.name);
+        EXECUTE pg_catalog.format('CREATE UNIQUE INDEX stored_%1$s_key ON logins.stored_%1$s (%2$s)', made.name, made.key);
+        IF made.top IS NOT NULL THEN
+            EXECUTE pg_catalog.format('CREATE INDEX stored_%1$s_top ON logins.stored_%1$s (%2$s)', made.name, made.top);
+        END IF;
+        EXECUTE pg_catalog.format('ALTER MATERIALIZED VIEW logins.stored_%s OWNER TO pgmask_refresher', made.name);
+        SELECT pg_catalog.string_agg(CASE a.attname WHEN made.token
+                THEN pg_catalog.format('pgmask.current_mask(%1$I, %2$L) AS %1$I', a.attname, made.domain)
+                ELSE pg_catalog.quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
+        INTO columns
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = ('logins.' || made.name)::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped;
+        EXECUTE pg_catalog.format('CREATE OR REPLACE VIEW logins.dashboard_%1$s WITH (security_invoker = true) AS
+            SELECT %2$s FROM logins.stored_%1$s', made.name, columns);
+        EXECUTE pg_catalog.format('GRANT SELECT ON logins.stored_%1$s, logins.dashboard_%1$s TO pgmask_analyst', made.name);
+        EXECUTE pg_catalog.format('COMMENT ON VIEW logins.dashboard_%1$s IS %2$L', made.name,
+            'logins.' || made.name || ' as it was at dashboard_refresh.refreshed_at');
+        EXECUTE pg_catalog.format('COMMENT ON MATERIALIZED VIEW logins.stored_%1$s IS %2$L', made.name,
+            'what logins.dashboard_' || made.name || ' reads');
+        -- A column has the meaning that it has in the view.
+        FOR columns IN
+            SELECT pg_catalog.format('COMMENT ON COLUMN logins.%s_%s.%I IS %L', kind, made.name, a.attname,
+                pg_catalog.col_description(a.attrelid, a.attnum))
+            FROM pg_catalog.pg_attribute AS a, pg_catalog.unnest(ARRAY['stored', 'dashboard']) AS kind
+            WHERE a.attrelid = ('logins.' || made.name)::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped
+        LOOP
+            EXECUTE columns;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- All of them in one transaction. Who reads meanwhile sees what was stored before.
+CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    stored record;
+    began timestamptz := pg_catalog.clock_timestamp();
+    took interval;
+BEGIN
+    FOR stored IN
+        SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
+        FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'
+          AND c.relowner = 'pgmask_refresher'::pg_catalog.regrole
+        ORDER BY c.relname
+    LOOP
+        EXECUTE pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s', stored.how, stored.name);
+    END LOOP;
+    took := pg_catalog.clock_timestamp() - began;
+    DELETE FROM logins.dashboard_refresh;
+    INSERT INTO logins.dashboard_refresh (refreshed_at, took) VALUES (began, took);
+    RETURN took;
+END
+$$;
+ALTER FUNCTION logins.refresh_dashboards() OWNER TO pgmask_refresher;
+REVOKE ALL ON FUNCTION logins.refresh_dashboards() FROM PUBLIC;
+
+COMMENT ON TABLE logins.dashboard_refresh IS 'when the stored results of logins.dashboard_… were read from user_logins';
+COMMENT ON COLUMN logins.dashboard_refresh.refreshed_at IS 'they hold what was committed by then, and perhaps some that was committed while they were filled';
+COMMENT ON COLUMN logins.dashboard_refresh.took IS 'how long that took';
+COMMENT ON FUNCTION logins.refresh_dashboards() IS 'fills what logins.dashboard_… reads anew, without a lock that readers wait for; returns how long it took';
+
+GRANT USAGE ON SCHEMA logins TO pgmask_operator, pgmask_refresher;
+GRANT EXECUTE ON FUNCTION logins.refresh_dashboards() TO pgmask_operator;
+GRANT SELECT ON logins.dashboard_refresh TO pgmask_analyst;
+
+SELECT logins.refresh_dashboards();
+
+RESET search_path;

@@ -1,0 +1,165 @@
+//! sql/05_dashboards.sql: stored results for dashboards, with no right worth taking.
+
+use crate::common::{cluster, count, message, texts};
+use testbed::cluster::Cluster;
+
+const LOGINS: &str = "INSERT INTO user_logins (user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date)
+    SELECT 'user ' || n % 7, (ARRAY['ios', NULL])[n % 2 + 1], mask_pii('192.0.2.' || n % 5), mask_pii('device ' || n % 11), 'DE',
+           1000000, '2026-11-01'::date + n % 3 FROM generate_series(1, 100) AS n;
+    UPDATE user_logins SET masked_ip_network = mask_network('192.0.2.0')";
+
+const STORED: [&str; 6] = [
+    "shared_ips",
+    "shared_devices",
+    "shared_networks",
+    "logins_by_day",
+    "version_adoption",
+    "new_devices_by_day",
+];
+
+/// How many rows a dashboard and its view do not have in common.
+fn differ(view: &str) -> String {
+    format!(
+        "SELECT count(*) FROM ((TABLE logins.{view} EXCEPT ALL TABLE logins.dashboard_{view})
+             UNION ALL (TABLE logins.dashboard_{view} EXCEPT ALL TABLE logins.{view})) AS d"
+    )
+}
+
+#[tokio::test]
+async fn dashboards_show_what_was_so_when_they_were_refreshed() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("dashboards").await.unwrap();
+    cluster.apply_file("dashboards", "04_networks.sql").unwrap();
+    admin.batch_execute(LOGINS).await.unwrap();
+    for _ in 0..2 {
+        cluster.apply_file("dashboards", "05_dashboards.sql").unwrap();
+    }
+    admin
+        .batch_execute(
+            "CREATE ROLE ana LOGIN IN ROLE pgmask_analyst; CREATE ROLE ops LOGIN IN ROLE pgmask_operator;
+             CREATE ROLE other LOGIN IN ROLE pgmask_ingester",
+        )
+        .await
+        .unwrap();
+    let analyst = cluster.connect_as("ana", "dashboards").await.unwrap();
+    let operator = cluster.connect_as("ops", "dashboards").await.unwrap();
+    let other = cluster.connect_as("other", "dashboards").await.unwrap();
+    for view in STORED {
+        assert!(
+            count(&analyst, &format!("SELECT count(*) FROM logins.dashboard_{view}")).await > 0,
+            "{view}"
+        );
+        assert_eq!(count(&analyst, &differ(view)).await, 0, "{view}");
+    }
+    // What is stored has tokens of the generation before; what is shown does not.
+    admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    for view in STORED {
+        assert_eq!(count(&analyst, &differ(view)).await, 0, "after a rotation: {view}");
+    }
+    let is_found = "SELECT count(*) FROM logins.dashboard_shared_ips WHERE masked_ip = mask_pii('192.0.2.1')";
+    assert_eq!(count(&analyst, is_found).await, 1);
+    admin.batch_execute(LOGINS).await.unwrap();
+    for view in ["shared_ips", "shared_devices", "shared_networks", "logins_by_day", "version_adoption"] {
+        assert!(count(&analyst, &differ(view)).await > 0, "shows logins that came later: {view}");
+    }
+    // The operator refreshes and reads nothing; nobody else refreshes.
+    let age = "SELECT refreshed_at::text FROM logins.dashboard_refresh";
+    let before = texts(&analyst, age).await;
+    operator.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    assert!(texts(&analyst, age).await > before);
+    assert_eq!(count(&admin, "SELECT count(*) FROM logins.dashboard_refresh").await, 1);
+    for view in STORED {
+        assert_eq!(count(&analyst, &differ(view)).await, 0, "refreshed: {view}");
+    }
+    for (client, sql) in [
+        (&operator, "TABLE logins.dashboard_shared_ips"),
+        (&operator, "TABLE logins.stored_shared_ips"),
+        (&operator, "DELETE FROM logins.dashboard_refresh"),
+        (&analyst, "SELECT logins.refresh_dashboards()"),
+        (&analyst, "REFRESH MATERIALIZED VIEW logins.stored_shared_ips"),
+        (&analyst, "DROP MATERIALIZED VIEW logins.stored_shared_ips"),
+        (&analyst, "DELETE FROM logins.dashboard_refresh"),
+        (&other, "SELECT logins.refresh_dashboards()"),
+        (&other, "TABLE logins.stored_shared_ips"),
+    ] {
+        let error = client.batch_execute(sql).await.expect_err(sql);
+        assert!(message(&error).starts_with("42501 "), "{sql}: {error:?}");
+    }
+}
+
+/// A refresh evaluates code of the table's owner: as a superuser, who calls it, that would be a way up.
+#[tokio::test]
+async fn a_refresh_has_no_right_worth_taking() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("refresh").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; CREATE SCHEMA AUTHORIZATION mallory; CREATE SEQUENCE mallory.ran; GRANT ALL ON mallory.ran TO PUBLIC;
+             GRANT USAGE ON SCHEMA mallory TO PUBLIC; ALTER TABLE user_logins OWNER TO mallory;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x')",
+        )
+        .await
+        .unwrap();
+    cluster.apply_file("refresh", "05_dashboards.sql").unwrap();
+    let shown = "SELECT count(*) FROM logins.dashboard_shared_ips";
+    assert_eq!(count(&admin, shown).await, 1);
+    let mallory = cluster.connect_as("mallory", "refresh").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.climb() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM nextval('mallory.ran');
+                 BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
+                 BEGIN EXECUTE 'GRANT pgmask_recoverer TO mallory'; EXCEPTION WHEN OTHERS THEN NULL; END;
+                 RETURN true; END $$;
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY",
+        )
+        .await
+        .unwrap();
+    // Row level security without a policy for the role that refreshes: nothing is stored.
+    admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    assert_eq!(count(&admin, shown).await, 0);
+    mallory.batch_execute("CREATE POLICY climbs ON user_logins USING (mallory.climb())").await.unwrap();
+    admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    assert_eq!(count(&admin, shown).await, 1);
+    assert!(count(&admin, "SELECT last_value FROM mallory.ran WHERE is_called").await > 0);
+    let taken = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND (rolsuper OR pg_has_role(oid, 'pgmask_recoverer', 'MEMBER'))";
+    assert_eq!(count(&admin, taken).await, 0);
+    let owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'logins'::regnamespace AND relkind = 'm'";
+    assert_eq!(texts(&admin, owners).await, ["pgmask_refresher"]);
+}
+
+#[tokio::test]
+async fn what_another_role_made_is_refused() {
+    let cluster = cluster().await;
+    let client = cluster.database("dashboards_refused").await.unwrap();
+    client
+        .batch_execute(
+            "DROP ROLE IF EXISTS boarder; CREATE ROLE boarder; GRANT CREATE ON SCHEMA logins TO boarder",
+        )
+        .await
+        .unwrap();
+    for (made, name, undo) in [
+        (
+            "TABLE logins.dashboard_refresh (refreshed_at timestamptz)",
+            "logins.dashboard_refresh",
+            "TABLE logins.dashboard_refresh",
+        ),
+        (
+            "VIEW logins.dashboard_shared_ips AS SELECT 1 AS x",
+            "logins.dashboard_shared_ips",
+            "VIEW logins.dashboard_shared_ips",
+        ),
+        (
+            "FUNCTION logins.refresh_dashboards() RETURNS interval LANGUAGE sql AS 'SELECT NULL::interval'",
+            "logins.refresh_dashboards()",
+            "FUNCTION logins.refresh_dashboards()",
+        ),
+    ] {
+        client.batch_execute(&format!("SET ROLE boarder; CREATE {made}; RESET ROLE")).await.unwrap();
+        let refused = cluster.apply_file("dashboards_refused", "05_dashboards.sql").unwrap_err().to_string();
+        assert!(refused.contains(&format!("{name} is there already and belongs to boarder")), "{refused}");
+        client.batch_execute(&format!("DROP {undo}")).await.unwrap();
+    }
+    cluster.apply_file("dashboards_refused", "05_dashboards.sql").unwrap();
+    client.batch_execute("DROP OWNED BY boarder; DROP ROLE boarder").await.unwrap();
+}
