@@ -3,10 +3,10 @@
 -- cron or pg_cron, as a superuser or a member of pgmask_operator. Apply this file after 03, and after 04 if that is
 -- applied; applying it again fills them anew.
 --
--- Stored results are read with nobody's rights but their owner's. That is pgmask_refresher, a role that is nobody's to
--- use and that may do what pgmask_analyst may: so a refresh, which runs code of the login table, has no right worth
--- taking, and dashboards show what that role may see. Where user_logins has row level security, that is nothing until
--- a policy is made for it, and then every analyst sees it here.
+-- A materialized view is filled with the rights of its owner, and shows the same to all of its readers. The owner is
+-- pgmask_refresher, which no role may be a member of and which has the rights of pgmask_analyst. So a refresh, which
+-- runs code of the login table's owner, has no right worth taking, whoever calls it. Where user_logins has row level
+-- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
 SET search_path = pg_catalog, pg_temp;
 
 DO $$

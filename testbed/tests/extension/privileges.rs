@@ -198,6 +198,7 @@ async fn every_right_to_every_object_is_meant() {
             &[],
         ),
         ("pgmask_analyst", MASKING, &[]),
+        ("pgmask_refresher", MASKING, &[]),
         (
             "pgmask_operator",
             &[
