@@ -5,7 +5,7 @@ export PG_CONFIG PREFIX DESTDIR
 
 .PHONY: demo test lint bench compose-test setup install install-forwarder install-script package package-test release-check
 
-# The whole way once; KEEP=1 keeps the servers up.
+# The whole way once; KEEP=1 keeps the servers up, with psql as the analyst.
 demo:
 	@testbed/setup.sh demo
 	@target/debug/testbed demo $(if $(KEEP),--keep)

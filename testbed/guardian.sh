@@ -36,7 +36,8 @@ if [ -n "$server" ]; then
         done
         kill -s KILL "$server" 2>/dev/null
     ) &
-    wait "$server"
+    # The shell would tell of a server that was killed.
+    wait "$server" 2>/dev/null
     kill $! 2>/dev/null
 fi
 rm -rf "$folder"
