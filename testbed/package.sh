@@ -85,6 +85,9 @@ $program man | gzip -9n >"$TREE/usr/share/man/man1/forwarder.1.gz"
 $program completions bash >"$TREE/usr/share/bash-completion/completions/forwarder"
 $program completions zsh >"$TREE/usr/share/zsh/vendor-completions/_forwarder"
 $program completions fish >"$TREE/usr/share/fish/vendor_completions.d/forwarder.fish"
+# Settings and passwords are root's matter. deb-systemd-invoke takes names of units, and no pattern for all instances.
+printf 'pg-mask-forwarder: %s\n' 'non-standard-dir-perm 0750 != 0755 [etc/pg-mask-forwarder/]' 'maintainer-script-calls-systemctl *' \
+    >>"$TREE/usr/share/lintian/overrides/pg-mask-forwarder"
 install -d "$TREE/usr/lib/systemd/system" "$doc/examples"
 sed 's|/usr/local/bin/|/usr/bin/|' deploy/systemd/pg-mask-forwarder@.service >"$TREE/usr/lib/systemd/system/pg-mask-forwarder@.service"
 install -m 0644 $packages/forwarder.cdx.json docs/forwarder.md "$doc"

@@ -120,8 +120,8 @@ instance() { inside systemctl show --property="$1" --value pg-mask-forwarder@log
 has_failed() { [ "$(instance ActiveState)" = failed ]; }
 
 # --- what can be said without installing -----------------------------------------------------------
-say "lintian finds no error"
-quietly lintian --fail-on error "$packages"/*.deb
+say "lintian finds no error, and warns of nothing"
+quietly lintian --fail-on error,warning "$packages"/*.deb
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 say "files belong to root and can be written by nobody else"
@@ -208,7 +208,7 @@ for suite; do
     [ "$first" != "$second" ] || fail "it runs with the old program"
     ask_queue SendMessage "$(login 3)"
     wait_until "the next login is there" is_there_once 3
-    quietly inside kill -KILL "$second"
+    quietly inside systemctl kill --signal=KILL pg-mask-forwarder@logins
     ask_queue SendMessage "$(login 4)"
     wait_until "the login after the kill is there" is_there_once 4
     stop_system
