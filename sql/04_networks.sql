@@ -31,7 +31,8 @@ BEGIN
 END
 $$;
 
--- The table is locked for a moment. A query that runs for long would hold this up, and this all that comes after it.
+-- The table is locked for a moment. Where a query runs for long, this would wait for it, and ingestion would wait for
+-- this: so it gives up after five seconds, and the file is applied again later.
 SET lock_timeout = '5s';
 ALTER TABLE public.user_logins ADD COLUMN IF NOT EXISTS masked_ip_network varchar(256);
 RESET lock_timeout;
