@@ -96,6 +96,11 @@ thread_local! {
     static TICKET: RefCell<Option<Ticket>> = const { RefCell::new(None) };
 }
 
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    TICKET.set(None);
+}
+
 const MOST_REASON: usize = 4_000;
 
 /// The first step, before anything is done: what is going to be written down.
@@ -110,6 +115,7 @@ impl Entry {
     /// Refuses to be but for the procedure's own CALL, and for a reason.
     pub(crate) fn new(action: Action, reason: Option<Text<'_>>) -> Result<Self, Error> {
         TICKET.set(None);
+        memory::for_a_call()?;
         is_called_directly(action)?;
         let reason = reason.ok_or(Error::NoReason(action.deed()))?;
         if reason.as_server_bytes().len() > MOST_REASON {

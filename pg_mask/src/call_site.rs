@@ -99,7 +99,7 @@ impl CallSite {
         let name = domain.as_server_bytes();
         if self.domain.as_deref() != Some(name) {
             self.masker = self.keys.masker(domain)?;
-            self.domain = Some(name.into());
+            self.domain = Some(name.into()); // there is memory: `masker` has looked
             self.last_value = Value::NONE;
         }
         Ok(())

@@ -331,7 +331,7 @@ impl Error {
             | Self::Seal(SealError::Memory)
             | Self::VaultValue(SealError::Memory)
             | Self::Unseal { error: SealError::Memory, .. } => {
-                "Try again with fewer messages at once, or give the server more memory."
+                "Try again, with less at once if it is much, or give the server more memory."
             }
             Self::VaultValue(SealError::UnknownKey(_))
             | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
@@ -381,10 +381,18 @@ impl<T> OrRaise<T> for Result<T, Error> {
 
 #[cold]
 fn raise(error: &Error) -> ! {
+    leave_room();
     ErrorReport::new(error.sqlstate(), error.to_string(), "")
         .set_hint(error.hint())
         .report(PgLogLevel::ERROR);
     unreachable!("reporting an ERROR does not return")
+}
+
+/// Has pgrx copy the message into PostgreSQL's reserve for errors: where the context at hand has no room for it, the
+/// process would end. Whoever catches the error has a context of its own.
+pub(crate) fn leave_room() {
+    // SAFETY: the error context is there from the beginning of each process.
+    unsafe { pg_sys::CurrentMemoryContext = pg_sys::ErrorContext };
 }
 
 fn part_of(part: Option<&String>) -> String {
@@ -401,6 +409,12 @@ fn used(which: Which) -> &'static str {
         Which::Generation(_) => "masked",
         Which::Seal(_) => "sealed",
     }
+}
+
+/// For `_PG_init`: see `prepare_thread_locals` there. pgrx notes where a panic was, and an error is one to it.
+pub(crate) fn prepare() {
+    let caught = std::panic::catch_unwind(|| std::panic::panic_any(()));
+    debug_assert!(caught.is_err());
 }
 
 /// Keeps backtraces out of what clients and the log are told, whatever RUST_BACKTRACE says. For `_PG_init`.

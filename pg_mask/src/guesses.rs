@@ -17,6 +17,7 @@ mod roles;
 
 use crate::clock::{self, Micros};
 use crate::error::Error;
+use crate::memory;
 use budgets::{Budget, Budgets, MOST_ROLES, Taken, What};
 use pg_mask_core::hmac_key::Hash;
 use pg_sys::SysCacheIdentifier as Cache;
@@ -41,6 +42,11 @@ thread_local! {
     static SESSION: RefCell<Session> = const { RefCell::new(Session::NEW) };
     /// Whether roles or memberships have changed since a portion was drawn.
     static ROLES_CHANGED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    SESSION.with(|_| ());
 }
 
 /// What this session has drawn and not used.
@@ -84,6 +90,7 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
 /// Counts a value that is recovered (`pgmask.recover_limit`), or says that the budget is used up. Only
 /// superusers are exempt.
 pub(crate) fn count_recovery() -> Result<(), Error> {
+    memory::for_a_call()?;
     let budgets = roles::budgets(What::Recoveries, &roles::counted(What::Recoveries, &roles()));
     if budgets.is_empty() {
         return Ok(());
@@ -165,6 +172,7 @@ impl Session {
 
     #[cold]
     fn draw(&mut self, roles: Roles) -> Result<(), Error> {
+        memory::for_a_call()?;
         self.give_back();
         self.watch();
         let transaction = clock::now();

@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::key_check::{CheckValues, KeyCheck};
+use crate::memory;
 use crate::settings;
 use crate::snapshot::Snapshot;
 use crate::text::Text;
@@ -73,8 +74,14 @@ fn in_use(snapshot: Snapshot) -> Result<Keys, Error> {
     Ok(Keys { seal_id: check.seal_id(), server, generation, pii })
 }
 
+/// Lets go of the keys that are kept from statement to statement.
+pub(crate) fn forget() {
+    KEPT.set(None);
+}
+
 /// The server's keys as they are now, whether they fit this database or not.
 pub(crate) fn server() -> Result<Rc<ServerKeys>, Error> {
+    memory::for_a_call()?;
     let path = settings::keyring_file();
     let kept = KEPT.with_borrow(Clone::clone);
     if let Some(keys) =
@@ -82,7 +89,7 @@ pub(crate) fn server() -> Result<Rc<ServerKeys>, Error> {
     {
         return Ok(keys);
     }
-    KEPT.set(None); // whatever happens now, the old keys are gone
+    forget(); // whatever happens now, the old keys are gone
     let keys = Rc::new(load(&path)?);
     KEPT.set(Some(keys.clone()));
     Ok(keys)
@@ -119,6 +126,7 @@ impl Keys {
         if bytes > LONGEST_DOMAIN {
             return Err(Error::LongDomain { bytes, most: LONGEST_DOMAIN });
         }
+        memory::for_a_call()?;
         Ok(self.server.masker(self.generation, domain.to_utf8()))
     }
 

@@ -16,13 +16,14 @@
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
 //! - [`no_prepare`]: which transactions can't be prepared
-//! - [`memory`]: bounds, and allocation that can fail
+//! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
 
 // SQL functions take their arguments by value: that is how pgrx hands them over.
 #![allow(clippy::needless_pass_by_value)]
 
+mod allocator;
 mod app_version;
 mod arrays;
 mod audit;
@@ -53,6 +54,7 @@ mod text;
 mod unguarded;
 mod vault;
 
+use error::OrRaise;
 use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -75,11 +77,25 @@ extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 /// Runs once in every backend that uses pg_mask, or once at the server's start.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    error::never_show_backtraces(); // first, as what follows may fail
+    memory::for_a_call().or_raise();
     settings::define();
     guesses::reserve_at_start();
     snapshot::watch();
     no_prepare::watch();
     named_tables::watch();
     ingest::commands::watch();
-    error::never_show_backtraces();
+    prepare_thread_locals();
+}
+
+/// Uses each thread-local value that has a destructor, for the first time: the C library notes the destructor then, and
+/// ends the process if it has no memory for that.
+fn prepare_thread_locals() {
+    audit::prepare();
+    error::prepare();
+    guesses::prepare();
+    keys::forget();
+    named_tables::prepare();
+    plan::prepare();
+    vault::prepare();
 }

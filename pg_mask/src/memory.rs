@@ -3,9 +3,12 @@
 //! Where there is no memory, Rust's ordinary allocation ends the process, and PostgreSQL then ends every
 //! session of the server. Parsers and the like allocate in that way out of our sight. So a function that is
 //! given something of any size bounds it, and makes sure that there is memory for all of its work before it
-//! begins; and what is large is allocated in a way that can fail. (`.clippy.toml` finds what is not.)
+//! begins; and what is large is allocated in a way that can fail. (`.clippy.toml` finds what is not.) Work on
+//! small things, too, begins only where there is memory for it ([`for_a_call`]); if that is gone in the midst
+//! of it, the [`allocator`] has a reserve.
 
-use crate::error::Error;
+use crate::error::{self, Error};
+use crate::{allocator, keys};
 use pgrx::prelude::*;
 
 /// The most messages in a batch.
@@ -18,6 +21,8 @@ const PER_MESSAGE: usize = 2 << 10;
 /// Each byte of a message is in so many places at most: as it is parsed, as text without escapes, as sealed
 /// body, and in an array for a statement, which grows by copying itself and is copied once more.
 const COPIES: usize = 10;
+/// So much is enough for what a call does once a statement: reading the keyring, deriving a key, an error message.
+const PER_CALL: usize = 64 << 10;
 
 /// Refuses what is too large, or is more than there is memory for now.
 pub(crate) fn for_messages(messages: usize, bytes: usize) -> Result<(), Error> {
@@ -35,12 +40,21 @@ pub(crate) fn for_stored(messages: usize, bytes: usize) -> Result<(), Error> {
     available(messages.saturating_mul(PER_MESSAGE).saturating_add(bytes.saturating_mul(COPIES)))
 }
 
+/// Refuses to begin anything while there is no memory. Not for what is done for each row.
+#[cold]
+pub(crate) fn for_a_call() -> Result<(), Error> {
+    available(PER_CALL)
+}
+
 /// Asks the system for so many bytes, and gives them back to be allocated for what they are needed for.
 fn available(bytes: usize) -> Result<(), Error> {
-    let mut asked: Vec<u8> = Vec::new();
-    asked.try_reserve_exact(bytes).map_err(|_| Error::Memory)?;
-    std::hint::black_box(asked.as_ptr()); // not to be optimized away
-    Ok(())
+    if allocator::is_low() {
+        keys::forget(); // what is kept in the reserve
+    }
+    match allocator::system_has(bytes) && !allocator::is_low() {
+        true => Ok(()),
+        false => Err(Error::Memory),
+    }
 }
 
 /// An empty list with room for `count` elements.
@@ -60,5 +74,6 @@ pub(crate) fn copy(bytes: &[u8]) -> Result<Vec<u8>, Error> {
 /// Raises the error that there is no memory.
 #[cold]
 pub(crate) fn out() -> ! {
+    error::leave_room();
     ereport!(ERROR, PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "pg_mask has no memory for this");
 }

@@ -14,6 +14,11 @@ thread_local! {
     static MEANT: RefCell<Option<Vec<pg_sys::Oid>>> = const { RefCell::new(None) };
 }
 
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    MEANT.set(None);
+}
+
 /// The hook of a library that was loaded before.
 static mut BEFORE: pg_sys::post_parse_analyze_hook_type = None;
 

@@ -1,7 +1,8 @@
 //! Statements that run again and again: each is planned once in a backend and kept. What they answer is
 //! decoded here alone, so that no answer that can't be read is taken for a value.
 
-use crate::error::Error;
+use crate::error::{Error, OrRaise};
+use crate::memory;
 use crate::named_tables::Meant;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
@@ -15,6 +16,12 @@ use std::rc::Rc;
 thread_local! {
     static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
     static INSERTS: RefCell<HashMap<CString, pg_sys::SPIPlanPtr>> = RefCell::default();
+}
+
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    KEPT.with(|_| ());
+    INSERTS.with(|_| ());
 }
 
 /// Runs `sql` with what `arguments` gives and lets `read` see the rows. Everything that both
@@ -54,6 +61,7 @@ pub(crate) fn run<'a, R>(
 /// Connects to SPI. Meanwhile no plan and no tree of a statement is shown to the client, as any role may have them
 /// shown (`debug_print_plan`, `client_min_messages`): they hold tokens and what else a statement is given.
 fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
+    memory::for_a_call().or_raise();
     struct Shown([bool; 3]);
     impl Drop for Shown {
         fn drop(&mut self) {

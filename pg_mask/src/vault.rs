@@ -16,6 +16,7 @@ mod lift;
 mod recover;
 
 pub(crate) use keep::{Masked, Raw, Vault};
+pub(crate) use known::prepare;
 
 use crate::database_id::DatabaseId;
 use crate::error::Error;

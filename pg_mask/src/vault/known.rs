@@ -31,6 +31,11 @@ thread_local! {
     };
 }
 
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    KNOWN.with(|_| ());
+}
+
 struct Known {
     /// The vault that it is of.
     table: pg_sys::Oid,

@@ -148,3 +148,56 @@ async fn what_is_taken_in_at_once_is_bounded() {
     let body = crate::common::unseal(&client, Some(id), Some("a test")).await.unwrap();
     assert_eq!(body.len(), 64 * 1_048_576 - 1);
 }
+
+/// Fills the session's memory with settings of its own, to pieces of `$least` bytes, and has a call site change its
+/// domain again and again: each is kept in Rust's memory, and there is none.
+const TO_THE_BRIM: &str = "DO $$
+    DECLARE
+        filled int := 0; size int; token text;
+        domains text[] := ARRAY(SELECT repeat('d', 100 + n) FROM generate_series(1, 800) n);
+    BEGIN
+        FOR pass IN 0..1 LOOP
+            IF pass = 1 THEN
+                FOREACH size IN ARRAY ARRAY[10000000, 1000000, 100000, 10000, 1000, 100] LOOP
+                    CONTINUE WHEN size < $least;
+                    LOOP
+                        BEGIN
+                            filled := filled + 1;
+                            PERFORM set_config('fill.a' || filled, repeat('x', size), false);
+                        EXCEPTION WHEN out_of_memory THEN EXIT;
+                        END;
+                    END LOOP;
+                END LOOP;
+            END IF;
+            FOR n IN 1..400 LOOP
+                token := mask_pii('  ', domains[pass * 400 + n]);
+            END LOOP;
+        END LOOP;
+    END $$";
+
+/// An analyst ended the server in this way, and had a new budget of guesses.
+#[tokio::test]
+async fn a_session_without_memory_is_the_only_one_that_suffers() {
+    let settings = ["shared_buffers = 16MB", "shared_preload_libraries = 'pg_mask'"];
+    let cluster = Cluster::start_with_memory(320, &settings).await.unwrap();
+    let admin = cluster.database("brim").await.unwrap();
+    admin.batch_execute("CREATE ROLE analyst LOGIN; GRANT pgmask_analyst TO analyst").await.unwrap();
+    let started = "SELECT pg_postmaster_start_time()::text || ' ' || pg_backend_pid()";
+    let before = texts(&admin, started).await;
+    let client = cluster.connect_as("analyst", "brim").await.unwrap();
+    let mut refused_by_us = 0;
+    for least in ["100", "1000", "10000"] {
+        let Err(error) = client.batch_execute(&TO_THE_BRIM.replace("$least", least)).await else {
+            panic!("there was memory for all of it")
+        };
+        let log = cluster.log();
+        assert!(!log.contains("terminated by signal"), "{error:?}\n{log}");
+        let text = message(&error);
+        assert!(text.starts_with("53200 "), "{text}");
+        refused_by_us += i32::from(text.contains("pg_mask has no memory for this"));
+        // The settings are gone with the transaction, and the session goes on.
+        assert_eq!(count(&client, "SELECT length(mask_pii('x'))::bigint").await, 67);
+        assert_eq!(texts(&admin, started).await, before, "the server started anew");
+    }
+    assert!(refused_by_us > 0, "it was PostgreSQL's own memory each time");
+}
