@@ -116,6 +116,8 @@ pub(crate) enum Error {
     Prepared,
     #[error("this session's client set {0} as it connected, which only a superuser may")]
     SetByClient(String),
+    #[error("pg_mask can't be loaded in the midst of a parallel query")]
+    LoadedInParallel,
     #[error("a batch may have {most} messages")]
     TooManyMessages { most: usize },
     #[error("what is taken in at once may have {most} bytes")]
@@ -216,7 +218,9 @@ impl Error {
             | Self::LongReason { .. }
             | Self::TooManyMessages { .. }
             | Self::TooManyBytes { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            Self::NotDirectly(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::NotDirectly(_) | Self::LoadedInParallel => {
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason(_) | Self::NotAToken => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
             }
@@ -324,6 +328,9 @@ impl Error {
             Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
             Self::SetByClient(_) => {
                 "Connect without it: it is among the connection's options, or in PGOPTIONS."
+            }
+            Self::LoadedInParallel => {
+                "Call one of its functions before, such as mask_pii. Or have the DBA add pg_mask to shared_preload_libraries."
             }
             Self::Prepared => "COMMIT it in its session.",
             Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",

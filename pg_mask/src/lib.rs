@@ -79,6 +79,7 @@ extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 pub extern "C-unwind" fn _PG_init() {
     error::never_show_backtraces(); // first, as what follows may fail
     memory::for_a_call().or_raise();
+    settings::refuse_while_they_would_be_lost().or_raise();
     settings::define();
     guesses::reserve_at_start();
     snapshot::watch();

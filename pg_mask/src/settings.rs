@@ -74,6 +74,15 @@ fn may_set(name: &CStr, role: pg_sys::Oid) -> bool {
     found == pg_sys::AclResult::ACLCHECK_OK
 }
 
+/// In the midst of a parallel query PostgreSQL gives a setting that is defined then its built-in default, whatever
+/// postgresql.conf, the database or the role has, and only warns. A parallel worker is exempt while it begins: it gets
+/// the leader's values.
+pub(crate) fn refuse_while_they_would_be_lost() -> Result<(), Error> {
+    // SAFETY: plain look-ups of the process's own state.
+    let are_lost = unsafe { pg_sys::IsInParallelMode() && !pg_sys::InitializingParallelWorker };
+    if are_lost { Err(Error::LoadedInParallel) } else { Ok(()) }
+}
+
 /// Defines the settings and reserves their prefix, so that a misspelt one is an error.
 pub(crate) fn define() {
     refuse_those_of_clients().or_raise();

@@ -439,6 +439,47 @@ async fn without_preloading_the_server_says_what_it_counts() {
     assert_eq!(masked_one_by_one(&second, 0, 50).await, if is_shared { 0 } else { 10 });
 }
 
+/// A library that is loaded in the midst of a parallel query has none of the DBA's settings: 10,000 guesses instead of
+/// 1,000. Two ways to do that: the leader runs the plan itself, or its workers alone.
+#[tokio::test]
+async fn the_library_is_not_loaded_without_its_settings() {
+    let (cluster, admin) = server(&["pgmask.guess_limit = 10"]).await;
+    admin
+        .batch_execute(
+            "CREATE TABLE tried AS SELECT n FROM generate_series(1, 20000) n; GRANT SELECT ON tried TO PUBLIC;
+             ALTER TABLE tried SET (parallel_workers = 2); ANALYZE tried",
+        )
+        .await
+        .unwrap();
+    let function = "(n int) RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN RETURN length(pgmask.mask_pii('x')); END $$";
+    let owner = cluster.connect_as("analyst", "guesses").await.unwrap();
+    owner.batch_execute(&format!("CREATE FUNCTION touch{function}")).await.unwrap();
+    let parallel =
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0";
+    let touching = "SELECT count(*) FROM tried WHERE n < 10 AND touch(n) > 0";
+    let show = async |client: &Client| crate::common::texts(client, "SHOW pgmask.guess_limit").await;
+    for workers in ["SET max_parallel_workers = 0", "SET parallel_leader_participation = off"] {
+        let client = cluster.connect_as("analyst", "guesses").await.unwrap();
+        client.batch_execute(&format!("{parallel}; {workers}")).await.unwrap();
+        let plan = crate::common::texts(&client, &format!("EXPLAIN {touching}")).await;
+        assert!(plan.iter().any(|line| line.contains("Workers Planned")), "{plan:?}");
+        for _ in 0..2 {
+            let error = message(&client.batch_execute(touching).await.unwrap_err());
+            assert!(error.starts_with("55000 pg_mask can't be loaded in the midst of"), "{error}");
+            assert!(error.contains("shared_preload_libraries"), "{error}");
+        }
+        // It is loaded with its settings then, and workers have them, too.
+        assert_eq!(count(&client, "SELECT length(pgmask.mask_pii('x'))::bigint").await, 67);
+        assert_eq!(show(&client).await, ["10"]);
+        assert_eq!(count(&client, touching).await, 9);
+    }
+    // A parallel query that calls mask_pii itself has it loaded before, also as a session's first.
+    let bulk = cluster.connect_as("bulk", "guesses").await.unwrap();
+    bulk.batch_execute(&format!("{parallel}; SET parallel_leader_participation = off")).await.unwrap();
+    assert_eq!(count(&bulk, "SELECT count(mask_pii('x' || n)) FROM tried").await, 20_000);
+    assert_eq!(show(&bulk).await, ["10"]);
+}
+
 /// A clock of the server's own that the test sets: the library `clock.c`, preloaded, adds seconds to the system's.
 struct ServerClock {
     folder: tempfile::TempDir,
