@@ -164,6 +164,8 @@ async fn stay(cluster: &Cluster, emulator: &Emulator) -> Result<()> {
     let _interrupts = signal(SignalKind::interrupt())?;
     let mut psql = cluster.command("psql");
     psql.args(["--no-psqlrc", "--quiet", "--dbname", &cluster.url(ANALYST, DATABASE)]);
+    // In a folder that the server's user may write to, and that goes with the cluster.
+    psql.env("PSQL_HISTORY", cluster.data().join("psql_history"));
     tokio::process::Command::from(psql).status().await?;
     Ok(())
 }
