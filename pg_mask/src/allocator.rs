@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[global_allocator]
 static ALLOCATOR: WithReserve =
-    WithReserve { small: Reserve::NEW, medium: Reserve::NEW, large: Reserve::NEW };
+    WithReserve { small: Reserve::new(), medium: Reserve::new(), large: Reserve::new() };
 
 /// The system's allocator with 256 KiB beside it.
 struct WithReserve {
@@ -38,14 +38,15 @@ unsafe impl<const SIZE: usize, const COUNT: usize> Sync for Reserve<SIZE, COUNT>
 impl<const SIZE: usize, const COUNT: usize> Reserve<SIZE, COUNT> {
     /// The alignment of the reserve. Each size is a multiple of it, so each piece has it, too.
     const ALIGN: usize = 64;
-    const NEW: Self = {
-        assert!(SIZE.is_multiple_of(Self::ALIGN));
+
+    const fn new() -> Self {
+        const { assert!(SIZE.is_multiple_of(Self::ALIGN)) };
         Self {
             pieces: UnsafeCell::new([[0; SIZE]; COUNT]),
             is_taken: [const { AtomicBool::new(false) }; COUNT],
             taken: AtomicUsize::new(0),
         }
-    };
+    }
 
     /// A free piece, if it is large enough.
     fn take(&self, layout: Layout) -> *mut u8 {
