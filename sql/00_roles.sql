@@ -93,6 +93,8 @@ ALTER ROLE pgmask_forwarder SET log_parameter_max_length_on_error = 0;
 ALTER ROLE pgmask_forwarder SET log_error_verbosity = terse;
 -- Plans with the messages' text in them could be shown by auto_explain.
 ALTER ROLE pgmask_forwarder SET plan_cache_mode = force_generic_plan;
+-- The forwarder hands messages to pg_mask alone, which it can tell only if it reads the catalogs as they are.
+ALTER ROLE pgmask_forwarder SET default_transaction_isolation = 'read committed';
 -- PostgreSQL 15 does not know this one yet, and keeps it for the day when the server is upgraded. Where
 -- auto_explain is loaded there, it refuses what it does not know.
 DO $$

@@ -20,6 +20,7 @@ GRANT EXECUTE ON FUNCTION
     pgmask.ingest_login(jsonb, date),
     pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]),
     pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]),
+    pgmask.last_quarantined(),
     pgmask.maintain()
     TO pgmask_ingester;
 GRANT EXECUTE ON FUNCTION

@@ -13,6 +13,8 @@ pub(crate) struct Message {
     /// entry of the first; only for the date of the row does the database compare the time with its own clock.
     pub(crate) sent_at: Option<SystemTime>,
     pub(crate) receive_count: Option<i32>,
+    /// The `AWSTraceHeader`, for the log line if the message is quarantined.
+    pub(crate) trace: Option<Box<str>>,
 }
 
 /// A body: UTF-8, as far as the queue's server keeps to SQS's rules. Its debug output is its length alone, so

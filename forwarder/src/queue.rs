@@ -30,8 +30,11 @@ use std::time::Duration;
 /// The most messages in one call, of any kind (SQS developer guide, "Amazon SQS message quotas").
 pub(crate) const CALL_MESSAGES: usize = 10;
 /// What a receive asks for beside a message's id, receipt handle and body.
-const ATTRIBUTES: [MessageSystemAttributeName; 2] =
-    [MessageSystemAttributeName::SentTimestamp, MessageSystemAttributeName::ApproximateReceiveCount];
+const ATTRIBUTES: [MessageSystemAttributeName; 3] = [
+    MessageSystemAttributeName::SentTimestamp,
+    MessageSystemAttributeName::ApproximateReceiveCount,
+    MessageSystemAttributeName::AwsTraceHeader,
+];
 /// The states that a message in a queue can be in, and what says how many are.
 pub(crate) const STATES: [(&str, QueueAttributeName); 3] = [
     ("visible", QueueAttributeName::ApproximateNumberOfMessages),
@@ -309,7 +312,7 @@ fn is_lost(entry: &BatchResultErrorEntry) -> bool {
 /// `None` for a message without a receipt handle or an id that PostgreSQL can hold: SQS gives none such.
 fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name));
-    let [sent_at, receive_count] = ATTRIBUTES.map(attribute);
+    let [sent_at, receive_count, trace] = ATTRIBUTES.map(attribute);
     let sent_at = sent_at.and_then(|text| sqs_query::sent_at(text));
     let receive_count = receive_count.and_then(|text| text.parse().ok());
     Some(Message {
@@ -318,5 +321,6 @@ fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         body: Body(sqs_query::Body::of(message.body.unwrap_or_default()).into_bytes()),
         sent_at,
         receive_count,
+        trace: trace.and_then(|header| sqs_query::trace_header(header)).map(Into::into),
     })
 }

@@ -100,6 +100,8 @@ pub(crate) enum Error {
     MightyWriter(String),
     #[error("code of the login table makes things that role pgmask_writer, which inserts logins, would own")]
     LeftBehind,
+    #[error("code of the table leaves a cursor open")]
+    CursorLeft,
     #[error("code of the login table runs {0}, which role pgmask_writer, which inserts logins, may not")]
     Command(String),
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
@@ -197,6 +199,7 @@ impl Error {
             Self::MightyWriter(_)
             | Self::LeftBehind
             | Self::Command(_)
+            | Self::CursorLeft
             | Self::WriterLacks { .. }
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
@@ -310,6 +313,9 @@ impl Error {
             }
             Self::LeftBehind | Self::Command(_) => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."
+            }
+            Self::CursorLeft => {
+                "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."
             }
             Self::WriterLacks { .. } => "GRANT that TO pgmask_writer.",
             Self::NoPolicy(_) => "CREATE POLICY … ON … FOR INSERT TO pgmask_writer WITH CHECK (…).",

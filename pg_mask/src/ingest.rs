@@ -30,6 +30,7 @@ use pg_mask_core::login::Refusal;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use rows::{Maskers, NonePasses, Outcome, Row};
+use std::cell::RefCell;
 use target::Target;
 
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
@@ -78,8 +79,20 @@ fn must_write(function: &'static std::ffi::CStr) {
     unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
 }
 
+thread_local! {
+    static LAST_QUARANTINED: RefCell<Vec<i32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Of the session's last batch, the places (from 1) of messages that went to the quarantine, of the first 100 at most.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+fn last_quarantined() -> Vec<i32> {
+    LAST_QUARANTINED.with_borrow(Clone::clone)
+}
+
 /// How many were inserted, were duplicates, were quarantined.
 fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
+    const MOST_TOLD: usize = 100;
+    LAST_QUARANTINED.take();
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
     let target = Target::find()?;
     let vault = Vault::open()?;
@@ -110,8 +123,11 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
         vault.keep(&keys, passed.into_iter().flat_map(Row::masked_values))?;
     }
     refused.extend(rejected);
+    refused.sort_unstable_by_key(|(message, _)| message.place);
     let quarantined = refused.len() as i64;
+    let places = refused.iter().take(MOST_TOLD).map(|(message, _)| message.place as i32 + 1).collect();
     quarantine::keep(&keys, refused)?;
+    LAST_QUARANTINED.set(places);
     Ok((inserted, duplicate, quarantined))
 }
 

@@ -15,7 +15,7 @@
 //! - [`health`]: what `pgmask.health` looks at in the login table
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
-//! - [`no_prepare`]: which transactions can't be prepared
+//! - [`no_prepare`]: which transactions can't be prepared; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
@@ -30,6 +30,7 @@ mod audit;
 mod call_site;
 mod clock;
 mod current_mask;
+mod cursors;
 mod database_id;
 mod error;
 mod guesses;

@@ -15,7 +15,8 @@ use std::rc::Rc;
 
 thread_local! {
     static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
-    static INSERTS: RefCell<HashMap<CString, pg_sys::SPIPlanPtr>> = RefCell::default();
+    /// By their texts, and the types of their parameters: those of the columns, which may change.
+    static INSERTS: RefCell<HashMap<(CString, Vec<pg_sys::Oid>), pg_sys::SPIPlanPtr>> = RefCell::default();
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
@@ -181,7 +182,8 @@ pub(crate) fn insert_into<'a>(
         let mut types: Vec<pg_sys::Oid> = arguments.iter().map(DatumWithOid::oid).collect();
         let values = arguments.iter().map(|argument| argument.datum().map(Datum::sans_lifetime));
         let mut values: Vec<pg_sys::Datum> = values.collect::<Option<_>>().ok_or(Error::Unreadable)?;
-        let kept = INSERTS.with_borrow(|plans| plans.get(sql).copied());
+        let key = (sql.to_owned(), types.clone());
+        let kept = INSERTS.with_borrow(|plans| plans.get(&key).copied());
         // SAFETY: SPI is connected; types and values belong together, and none is NULL. A plan that is kept
         // lives as long as the process.
         unsafe {
@@ -192,7 +194,7 @@ pub(crate) fn insert_into<'a>(
                     if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
                         return Err(Error::Unreadable);
                     }
-                    INSERTS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), plan));
+                    INSERTS.with_borrow_mut(|plans| plans.insert(key, plan));
                     plan
                 }
             };

@@ -1,5 +1,7 @@
 //! Running as somebody else, as PostgreSQL's own maintenance commands do.
 
+use crate::cursors::OutOfReach;
+use crate::error::Error;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
@@ -12,13 +14,16 @@ pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
 }
 
 /// [`bound`] for PostgreSQL's own kind of maintenance (VACUUM, CREATE INDEX), as the owner of what it works on.
-/// Row security fails the statement rather than hide rows from it.
-pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
-    bound(owner, || {
+/// Row security fails the statement rather than hide rows from it. Code of the owner's reaches no cursor, and leaves none.
+pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let cursors = OutOfReach::new()?;
+    let done = bound(owner, || {
         set(c"search_path", c"pg_catalog, pg_temp");
         set(c"row_security", c"off");
         work()
-    })
+    })?;
+    cursors.none_was_left()?;
+    Ok(done)
 }
 
 /// Sets a setting until the settings of [`bound`] are put back.

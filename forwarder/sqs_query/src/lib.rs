@@ -19,7 +19,7 @@
 //! protocol a server speaks. Answers in either protocol have [`limits`] of size and time, so that a broken or
 //! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. A
 //! message's [`Body`] may be none that the SDK can read, and keeps no other back; [`sent_at()`] reads its time of sending,
-//! whatever its unit is. Calls that the forwarder makes are covered: `GetQueueUrl`,
+//! whatever its unit is, and [`trace_header`] which trace it belongs to. Calls that the forwarder makes are covered: `GetQueueUrl`,
 //! `GetQueueAttributes`, `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`; others
 //! whose parameters have the same shapes work, too, and what can't be rewritten is an error.
 #![forbid(unsafe_code)]
@@ -36,6 +36,7 @@ mod request;
 mod sent_at;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod xml;
 
 use aws_config::SdkConfig;
@@ -47,6 +48,7 @@ pub use negotiation::Negotiation;
 pub use sent_at::sent_at;
 use std::str::FromStr;
 use std::sync::Arc;
+pub use trace::trace_header;
 
 /// The error code, as the SDK reports it, of a call to a server that does not speak the chosen protocol.
 pub const WRONG_PROTOCOL: &str = "WrongProtocol";

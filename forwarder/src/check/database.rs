@@ -13,23 +13,10 @@ use tokio_postgres::{Client, Row};
 /// What a batch needs, in the order in which pg_mask looks at it.
 const OF_A_BATCH: [&str; 4] = ["extension", "role", "keys", "table"];
 
-const ABOUT: &str = "SELECT pg_catalog.current_setting('server_version'),
-    (SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_mask'),
-    current_user::pg_catalog.text,
-    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user)";
+const ABOUT: &str = include_str!("about.sql");
 
 /// Other tables than the system's and those of other extensions that the role has a right to.
-const RIGHTS: &str = "SELECT c.oid::pg_catalog.regclass::pg_catalog.text
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}') AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'
-        AND (n.nspname OPERATOR(pg_catalog.=) 'pgmask' OR n.nspname OPERATOR(pg_catalog.!~~) 'pg\\_%')
-        AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-        AND pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-            JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-                AND e.extname OPERATOR(pg_catalog.<>) 'pg_mask'
-            WHERE (d.classid, d.objid, d.deptype) OPERATOR(pg_catalog.=) (c.tableoid, c.oid, 'e'))
-    ORDER BY 1";
+const RIGHTS: &str = include_str!("rights.sql");
 
 /// What is found at the database, and for how many days the ledger knows a message.
 pub(super) async fn check(config: &Config) -> (Findings, Option<u64>) {
@@ -111,6 +98,8 @@ struct About {
     extension: Option<String>,
     role: String,
     superuser: bool,
+    /// Who may drop the extension with its schema, and is no superuser.
+    home_owner: Option<String>,
 }
 
 async fn about(client: &Client) -> Result<About, Error> {
@@ -121,6 +110,7 @@ async fn about(client: &Client) -> Result<About, Error> {
             extension: row.try_get(1)?,
             role: row.try_get(2)?,
             superuser: row.try_get::<_, Option<bool>>(3)?.unwrap_or_default(),
+            home_owner: row.try_get(4)?,
         })
     };
     let rows = client.query_typed(ABOUT, &[]).await?;
@@ -202,7 +192,11 @@ fn version(findings: &mut Findings, about: &About) {
     const CHECK: &str = "extension";
     const BUILT_FOR: &str = env!("CARGO_PKG_VERSION");
     let found = about.extension.as_deref().unwrap_or_default();
-    if found == BUILT_FOR {
+    if let Some(owner) = about.home_owner.as_ref().filter(|_| found == BUILT_FOR) {
+        findings.warning(CHECK, format!(
+            "pg_mask {found}, but role {owner}, which is no superuser, owns the schema that CREATE EXTENSION was given. It can drop pg_mask with it, and have code of its own run as this role and read messages. If it is not to be trusted with them, create the extension in a schema of a superuser's."
+        ));
+    } else if found == BUILT_FOR {
         findings.passed(CHECK, format!("pg_mask {found}"));
     } else {
         findings.warning(CHECK, format!(

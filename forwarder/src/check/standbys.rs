@@ -8,16 +8,7 @@ use tokio_postgres::Client;
 /// The standbys that receive WAL now. A role without `pg_read_all_stats` sees that they are there, and their
 /// names, but not in which state they are. What receives WAL for one database is a subscriber of logical
 /// replication, which is no standby; nor is a base backup, as far as that shows.
-const STANDBYS: &str = r#"SELECT pg_catalog.current_setting('synchronous_standby_names'),
-    pg_catalog.count(*),
-    pg_catalog.bool_or(r.sync_state IS NULL),
-    pg_catalog.string_agg(r.application_name, ', ' ORDER BY r.pid) FILTER (WHERE r.sync_state OPERATOR(pg_catalog.=) ANY ('{sync,quorum}')),
-    pg_catalog.string_agg(r.application_name, ', ' ORDER BY r.pid) FILTER (WHERE r.sync_state OPERATOR(pg_catalog.<>) ALL ('{sync,quorum}')),
-    pg_catalog.format('ALTER SYSTEM SET synchronous_standby_names = %L; SELECT pg_reload_conf();',
-        pg_catalog.format('ANY 1 (%s)', pg_catalog.string_agg(DISTINCT
-            pg_catalog.format('"%s"', pg_catalog.replace(r.application_name, '"', '""')), ', ')))
-    FROM pg_catalog.pg_stat_replication r JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid
-    WHERE a.datid IS NULL AND (r.state OPERATOR(pg_catalog.=) 'backup') IS NOT TRUE"#;
+const STANDBYS: &str = include_str!("standbys.sql");
 
 /// What the server says of its standbys.
 pub(super) struct Standbys {

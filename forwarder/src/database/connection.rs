@@ -13,11 +13,13 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) inserted: u64,
     pub(crate) duplicate: u64,
     pub(crate) quarantined: u64,
+    /// Which messages of the batch are quarantined, from 1; of many, the first.
+    pub(crate) places: Vec<i32>,
 }
 
 /// A connection that is ready to take messages in.
@@ -32,25 +34,13 @@ const OPEN: Duration = Duration::from_secs(30);
 /// How long cancelling a statement may take.
 const CANCEL: Duration = Duration::from_secs(5);
 
-const FIND_EXTENSION: &str = "SELECT
-    pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.<>) ALL (ARRAY['UTF8', 'SQL_ASCII']),
-    (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER ROLE %I SET %s = %s;', current_user, setting, safe), ' ')
-        FROM (VALUES ('log_parameter_max_length', '0'), ('log_parameter_max_length_on_error', '0'),
-            ('plan_cache_mode', 'force_generic_plan')) AS settings(setting, safe)
-        WHERE pg_catalog.current_setting(setting) OPERATOR(pg_catalog.<>) safe)
-    FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_mask'";
+const FIND_EXTENSION: &str = include_str!("find_extension.sql");
 
 /// Takes a batch in. A single statement is its own transaction, so this works behind poolers, too, and the
 /// setting holds at its commit: a message is deleted only once its row is on disk. Bodies are handed over only if the
 /// schema is the extension's, since who owns the database may have dropped that and made another of the name. As they
 /// depend on a row of the subquery, that is known before the function is called.
-const INGEST: &str = "SELECT taken.inserted, taken.duplicate, taken.quarantined,
-        pg_catalog.set_config('synchronous_commit', 'on', true)
-    FROM (SELECT d.deptype FROM pg_catalog.pg_namespace AS n, pg_catalog.pg_extension AS e, pg_catalog.pg_depend AS d
-        WHERE n.nspname OPERATOR(pg_catalog.=) 'pgmask' AND e.extname OPERATOR(pg_catalog.=) 'pg_mask'
-            AND (d.classid, d.objid, d.refclassid, d.refobjid)
-                OPERATOR(pg_catalog.=) (n.tableoid, n.oid, e.tableoid, e.oid) OFFSET 0) AS ours
-    CROSS JOIN LATERAL pgmask.FUNCTION($1, CASE WHEN ours.deptype OPERATOR(pg_catalog.=) 'e' THEN $2 END, $3, $4) taken";
+const INGEST: &str = include_str!("ingest.sql");
 
 impl Database {
     /// Connects, finds the extension and tries the function with an empty batch, which tells all
@@ -156,7 +146,11 @@ impl Database {
             }
         })?;
         let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
-        let counts = || Some(Counts { inserted: count(0)?, duplicate: count(1)?, quarantined: count(2)? });
+        let counts = || {
+            let [inserted, duplicate, quarantined] = [count(0)?, count(1)?, count(2)?];
+            let places = rows.first()?.try_get(3).ok()?;
+            Some(Counts { inserted, duplicate, quarantined, places })
+        };
         // Messages are deleted because of these counts, so they have to account for each.
         let all = |of: &Counts| [of.inserted, of.duplicate, of.quarantined].map(u128::from).iter().sum();
         let counts = counts().filter(|counts| batch.len() as u128 == all(counts));

@@ -32,6 +32,9 @@ pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
             "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role."
         }
         Some("42883") => OTHER_VERSION,
+        Some("2202E") => {
+            "Run as a superuser: ALTER ROLE … SET default_transaction_isolation = 'read committed';"
+        }
         Some(code) if code.starts_with("54") => "Lower --batch-messages or --batch-bytes.",
         _ => return error.into(),
     };

@@ -87,6 +87,7 @@ mod tests {
             body: Body(vec![b'x'; *bytes]),
             sent_at: None,
             receive_count: None,
+            trace: None,
         };
         let in_flight = Arc::new(InFlight::new(Duration::ZERO, Duration::ZERO));
         let reservation = budget.reserve(sizes.len()).await;

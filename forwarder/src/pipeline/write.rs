@@ -60,7 +60,18 @@ impl Writer {
             match self.try_once(batch, failing.is_some()).await {
                 Ok(counts) => {
                     self.outages.over(End::Database);
-                    self.tally.committed(counts, batch, start.elapsed());
+                    self.tally.committed(&counts, batch, start.elapsed());
+                    if counts.quarantined > 0 {
+                        let trace = |place: &i32| {
+                            batch.get(usize::try_from(*place).ok()?.checked_sub(1)?)?.trace.as_deref()
+                        };
+                        let traces = counts.places.iter().filter_map(trace).collect::<Vec<_>>().join(" ");
+                        tracing::info!(
+                            quarantined = counts.quarantined,
+                            traces,
+                            "messages went to the quarantine"
+                        );
+                    }
                     tracing::debug!(
                         messages = batch.len(),
                         inserted = counts.inserted,

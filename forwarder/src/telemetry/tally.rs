@@ -85,7 +85,7 @@ impl Tally {
     }
 
     /// A batch was committed, after so long.
-    pub(crate) fn committed(&self, counts: Counts, batch: &[&Message], took: Duration) {
+    pub(crate) fn committed(&self, counts: &Counts, batch: &[&Message], took: Duration) {
         self.inserted.inc_by(counts.inserted);
         self.duplicate.inc_by(counts.duplicate);
         self.quarantined.inc_by(counts.quarantined);

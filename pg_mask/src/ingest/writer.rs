@@ -2,12 +2,13 @@
 //! rights, so it must have none that is worth taking: each batch makes sure of that.
 
 use super::commands::Watched;
+use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::text::OwnedText;
 use crate::{plan, run_as};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// Made by sql/00_roles.sql.
 const NAME: &CStr = c"pgmask_writer";
@@ -64,12 +65,15 @@ impl Writer {
 
     /// Runs `work` as this role, in a security-restricted operation.
     ///
-    /// Nor does code of the table see what the client sent, which may be a message, or run commands that would outlast
-    /// the statement.
+    /// Nor does code of the table see what the client sent, which may be a message, or reach its cursors, or run commands
+    /// that would outlast the statement.
     pub(super) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        let _hidden = Hidden::new()?;
+        let cursors = OutOfReach::new()?;
+        let _hidden = Hidden::new();
         let _watched = Watched::new(self.role);
-        run_as::bound(self.role, work)
+        let done = run_as::bound(self.role, work)?;
+        cursors.none_was_left()?;
+        Ok(done)
     }
 }
 
@@ -152,57 +156,20 @@ fn owns_something(role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Hides from code of the table, while it lives, what the client is doing: its statement, from `current_query()`, and
-/// its cursors. These are not in `pg_cursors`, with their statements; nor can they be fetched from or closed, as if
-/// they were running.
-struct Hidden {
-    text: *const std::ffi::c_char,
-    cursors: Vec<Cursor>,
-}
-
-/// A cursor of the session's, and the state that it was in.
-struct Cursor {
-    name: CString,
-    status: pg_sys::PortalStatus::Type,
-}
-
-/// The cursors of the session; pg_mask has none of its own open.
-const CURSORS: &str = "SELECT name FROM pg_catalog.pg_cursors";
+/// Hides the client's statement from `current_query()` while it lives.
+struct Hidden(*const std::ffi::c_char);
 
 impl Hidden {
-    fn new() -> Result<Self, Error> {
-        let names = plan::rows(CURSORS, Vec::new, |row| row.get::<OwnedText>(1))?;
-        let cursors = names.into_iter().filter_map(Cursor::hidden).collect();
+    fn new() -> Self {
         // SAFETY: a server process has one thread. The server itself runs without a query string at times
         // (postgres.c).
-        let text = unsafe { std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null()) };
-        Ok(Self { text, cursors })
+        Self(unsafe { std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null()) })
     }
-}
-
-impl Cursor {
-    fn hidden(name: OwnedText) -> Option<Self> {
-        let name = CString::new(name.0).ok()?;
-        let status = set(&name, false, pg_sys::PortalStatus::PORTAL_ACTIVE)?;
-        Some(Self { name, status })
-    }
-}
-
-/// Sets whether `pg_cursors` shows a cursor, and its state; returns the state that it was in.
-fn set(name: &CStr, visible: bool, status: pg_sys::PortalStatus::Type) -> Option<pg_sys::PortalStatus::Type> {
-    // SAFETY: a look-up; the server hides portals of its own in the same way, and what it does with one that is
-    // active it does not do in the midst of a statement (portal.h).
-    let portal = unsafe { pg_sys::GetPortalByName(name.as_ptr()).as_mut()? };
-    portal.visible = visible;
-    Some(std::mem::replace(&mut portal.status, status))
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
         // SAFETY: as above; the text lives as long as the client's statement runs, which is longer.
-        unsafe { pg_sys::debug_query_string = self.text };
-        for cursor in &self.cursors {
-            set(&cursor.name, true, cursor.status);
-        }
+        unsafe { pg_sys::debug_query_string = self.0 };
     }
 }

@@ -11,13 +11,19 @@ use crate::text::OwnedText;
 /// - Whoever owns another table of the same tree of partitions: triggers and indexes of a parent come to its
 ///   partitions.
 /// - A trigger (anybody may be granted TRIGGER) whose function is neither the owner's nor a superuser's. One in C may
-///   do what its arguments say, and a WHEN clause may call what it likes.
-/// - A column's domain, whose owner may give it conditions.
-const CODE: &str = "WITH given AS (
+///   do what its arguments say. A WHEN clause may compare columns, but call no function: some of PostgreSQL's own run
+///   the SQL that they are given.
+/// - A column's domain, or one that it is made from, whose owner may give it conditions.
+const CODE: &str = "WITH RECURSIVE given AS (
         SELECT c.oid, c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = $1
     ), tree AS (
         SELECT t.relid::pg_catalog.oid AS relid FROM pg_catalog.pg_partition_tree(pg_catalog.pg_partition_root($1)) AS t
         UNION SELECT $1
+    ), types(attname, type) AS (
+        SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = $1 AND pg_catalog.quote_ident(a.attname) = ANY ($2)
+        UNION SELECT a.attname, y.typbasetype FROM types AS a
+            JOIN pg_catalog.pg_type AS y ON y.oid = a.type AND y.typtype = 'd'
     ), code(name) AS (
         SELECT pg_catalog.format('table %s of the same partitions belongs to %s', c.oid::pg_catalog.regclass, c.relowner::pg_catalog.regrole)
         FROM given, tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.relid
@@ -32,6 +38,7 @@ const CODE: &str = "WITH given AS (
         WHERE t.tgenabled <> 'D'
           AND (t.tgrelid = $1 AND t.tgtype & 16 <> 0 OR $3 AND t.tgtype & 28 <> 0 AND t.tgrelid IN (SELECT relid FROM tree))
           AND (p.proowner <> given.relowner AND NOT o.rolsuper OR l.lanname = 'c'
+               OR t.tgqual::pg_catalog.text ~ '[{](FUNCEXPR|COERCE|ARRAYCOERCE|CONVERTROWTYPE|XMLEXPR|JSON|SUBLINK)'
                OR t.tgqual IS NOT NULL AND EXISTS (
                    SELECT FROM pg_catalog.pg_depend AS d
                    WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND d.objid = t.oid
@@ -41,11 +48,10 @@ const CODE: &str = "WITH given AS (
                      AND NOT (d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = t.tgfoid)))
         UNION ALL
         SELECT pg_catalog.format('column %I is of domain %s of %s', a.attname, y.oid::pg_catalog.regtype, y.typowner::pg_catalog.regrole)
-        FROM given, pg_catalog.pg_attribute AS a
-            JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
+        FROM given, types AS a
+            JOIN pg_catalog.pg_type AS y ON y.oid = a.type AND y.typtype = 'd'
             JOIN pg_catalog.pg_roles AS o ON o.oid = y.typowner
-        WHERE a.attrelid = $1 AND pg_catalog.quote_ident(a.attname) = ANY ($2) AND y.typtype = 'd'
-          AND y.typowner <> given.relowner AND NOT o.rolsuper
+        WHERE y.typowner <> given.relowner AND NOT o.rolsuper
     )
     SELECT pg_catalog.min(name) FROM code";
 

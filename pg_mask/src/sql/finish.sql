@@ -109,6 +109,8 @@ COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], int
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
 COMMENT ON FUNCTION pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]) IS
     'ingest_login_batch for bodies that no text can be, such as those with a NUL';
+COMMENT ON FUNCTION pgmask.last_quarantined() IS
+    'places (from 1) of the messages of this session''s last batch that went to the quarantine, of the first 100 at most';
 COMMENT ON FUNCTION pgmask.key_status() IS
     'the server''s keys and whether they are those that this database was masked with';
 COMMENT ON FUNCTION pgmask.add_key() IS

@@ -194,7 +194,13 @@ async fn every_right_to_every_object_is_meant() {
         ("pgmask_unlimited", &[], &[]),
         (
             "pgmask_ingester",
-            &["ingest_login", "ingest_login_batch", "ingest_login_batch_bytes", "maintain"],
+            &[
+                "ingest_login",
+                "ingest_login_batch",
+                "ingest_login_batch_bytes",
+                "last_quarantined",
+                "maintain",
+            ],
             &[],
         ),
         ("pgmask_analyst", MASKING, &[]),

@@ -194,6 +194,27 @@ async fn every_shape_takes_what_it_takes_and_refuses_the_rest() {
     }
 }
 
+/// A plan that a session had kept took an array of texts for one of integers, after the column had become an integer:
+/// addresses of its memory were stored as versions.
+#[tokio::test]
+async fn a_column_may_change_its_type_under_a_session() {
+    let client = cluster().await.database("changes_type").await.unwrap();
+    let take_in = "SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"app_version\": \"2.3.0\"}')";
+    for (kind, stored) in
+        [("integer", "2003000"), ("text", "2.3.0"), ("integer", "2003000"), ("varchar(9)", "2.3.0")]
+    {
+        client
+            .batch_execute(&format!(
+                "DROP SCHEMA IF EXISTS logins CASCADE; TRUNCATE user_logins;
+                 ALTER TABLE user_logins ALTER app_version TYPE {kind} USING NULL"
+            ))
+            .await
+            .unwrap();
+        client.batch_execute(take_in).await.unwrap();
+        assert_eq!(texts(&client, "SELECT app_version::text FROM user_logins").await, [stored], "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn a_table_anywhere_under_any_name() {
     let client = cluster().await.database("anywhere").await.unwrap();

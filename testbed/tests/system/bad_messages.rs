@@ -1,6 +1,7 @@
 //! Whatever comes as a message, its neighbours are taken in, and it is kept with a reason.
 
 use crate::common::{Way, cluster, count, counts};
+use aws_sdk_sqs::types::{MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
 use testbed::emulator::Emulator;
 use testbed::forwarder;
 use testbed::queue::Queue;
@@ -46,6 +47,45 @@ async fn bad_messages_are_quarantined_and_neighbours_taken_in() {
     // An empty body, and none at all, which SQS does not send.
     let sql = "SELECT quarantined FROM pgmask.ingest_login_batch(ARRAY['e', 'n'], ARRAY['', NULL], ARRAY[now(), NULL], ARRAY[1, NULL])";
     assert_eq!(way.count(sql).await, 2);
+}
+
+/// Which trace a message belongs to is logged if it is quarantined, for who looks into it; what a sender puts there
+/// instead is not.
+#[tokio::test]
+async fn the_trace_of_a_quarantined_message_is_logged_and_of_no_other() {
+    let way = Way::new("traces").await;
+    let trace = |n: u32| format!("Root=1-5759e988-{n:024x};Sampled=1");
+    let no_trace = "Root=203.0.113.99".to_owned();
+    for (body, trace) in [
+        (r#"{"user_id":"good"}"#, trace(1)),
+        ("bad", trace(2)),
+        (r#"{"user_id":"good too"}"#, trace(3)),
+        ("bad, and no trace", no_trace),
+        ("also bad", trace(4)),
+    ] {
+        let header = MessageSystemAttributeValue::builder().data_type("String").string_value(trace);
+        way.queue
+            .client
+            .send_message()
+            .queue_url(&way.queue.url)
+            .message_body(body)
+            .message_system_attributes(
+                MessageSystemAttributeNameForSends::AwsTraceHeader,
+                header.build().unwrap(),
+            )
+            .send()
+            .await
+            .unwrap();
+    }
+    way.queue.send(&["bad without any".to_owned()]).await.unwrap();
+    let ended = forwarder::run(way.drain().await).await.unwrap();
+    assert_eq!(counts(&ended.summary), [6, 2, 0, 4, 6], "{}", ended.log);
+    for (n, logged) in [(1, false), (2, true), (3, false), (4, true)] {
+        assert_eq!(ended.log.contains(&trace(n)), logged, "{n}: {}", ended.log);
+    }
+    assert!(!ended.log.contains("203.0.113.99"), "{}", ended.log);
+    let stored = "SELECT count(*) FROM pgmask.quarantine AS q WHERE q::text LIKE '%5759e988%'";
+    assert_eq!(way.count(stored).await, 0);
 }
 
 /// SQS refuses a body with a NUL; not every server that speaks its protocol does. PostgreSQL has no such text.

@@ -1,6 +1,6 @@
 //! What the database's owner does, who is no superuser, gets neither a message nor the forwarder's rights.
 
-use crate::common::{Way, cluster, logins};
+use crate::common::{Way, cluster, ends_with, logins};
 use rustix::process::Signal;
 use testbed::forwarder::{self, Running};
 use testbed::guardian::wait_until;
@@ -127,4 +127,24 @@ async fn a_schema_in_the_place_of_the_extensions_gets_no_message() {
     assert_eq!(way.count(called).await, 0);
     let [visible, in_flight, delayed] = way.queue.depth().await.unwrap();
     assert_eq!(visible + in_flight + delayed, 10, "nothing is lost");
+}
+
+/// A transaction that reads the catalogs as they were would not see in time that the schema is another's.
+#[tokio::test]
+async fn no_message_is_handed_over_by_what_was_so_before() {
+    let way = Way::new("read_as_it_was").await;
+    way.database
+        .batch_execute(
+            "ALTER DATABASE read_as_it_was SET default_transaction_isolation = 'repeatable read';
+             DROP ROLE IF EXISTS reads_as_it_was; CREATE ROLE reads_as_it_was LOGIN IN ROLE pgmask_ingester",
+        )
+        .await
+        .unwrap();
+    way.queue.send(&logins(0..5)).await.unwrap();
+    let mut command = way.drain().await;
+    command.env("DATABASE_URL", cluster().await.url("reads_as_it_was", way.name));
+    ends_with(command, 78, "default_transaction_isolation").await;
+    // sql/00_roles.sql sets it for the forwarder's own role.
+    way.drained().await;
+    way.holds_each_once(5).await;
 }

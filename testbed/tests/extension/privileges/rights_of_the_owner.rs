@@ -83,6 +83,15 @@ async fn remask_runs_no_code_of_others() {
             "trigger t on user_logins with function honest() of postgres",
         ),
         (
+            // It runs any SQL, and nothing notes that the condition depends on it.
+            "function_of_postgresqls",
+            "GRANT TRIGGER ON user_logins TO mallory".to_owned(),
+            "CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW
+                 WHEN (ts_rewrite('a', 'SELECT ''a''::tsquery, ''a''::tsquery WHERE mallory.climb()') IS NOT NULL)
+                 EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "trigger t on user_logins with function suppress_redundant_updates_trigger() of postgres",
+        ),
+        (
             "parent",
             partitioned(
                 "create_date",
@@ -110,6 +119,13 @@ async fn remask_runs_no_code_of_others() {
             "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb())",
             "column masked_device_id is of domain token of mallory",
         ),
+        (
+            "base_domain",
+            "SET ROLE mallory; CREATE DOMAIN mallory.token AS varchar(256); RESET ROLE; CREATE DOMAIN own_token AS mallory.token;
+             ALTER TABLE user_logins ALTER masked_device_id TYPE own_token".to_owned(),
+            "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb()) NOT VALID",
+            "column masked_device_id is of domain token of mallory",
+        ),
     ];
     for (name, in_good_faith, by_mallory, found) in cases {
         let (admin, mallory) = mallory(&cluster, &format!("remask_{name}"), "pgmask_operator").await;
@@ -128,6 +144,41 @@ async fn remask_runs_no_code_of_others() {
         let tokens = "SELECT masked_ip FROM public.user_logins";
         assert_eq!(texts(&admin, tokens).await, ["0".repeat(64)], "{name}");
     }
+}
+
+/// A cursor that code of the table leaves open may be held over a commit, and then runs with the rights of who commits:
+/// one that PL/Perl has pinned made its owner a superuser.
+#[tokio::test]
+async fn code_of_the_table_leaves_no_cursor_open() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "left_open", "pgmask_operator").await;
+    admin.batch_execute("ALTER TABLE user_logins OWNER TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.opens() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE cursor refcursor;
+             BEGIN
+                 IF NEW.user_id = 'opens' THEN OPEN cursor FOR SELECT mallory.climb(); END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER t BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.opens();
+             ALTER TABLE user_logins DISABLE TRIGGER t;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('opens', repeat('0', 64));
+             ALTER TABLE user_logins ENABLE TRIGGER t",
+        )
+        .await
+        .unwrap();
+    for call in [
+        "CALL pgmask.remask('public.user_logins')",
+        "SELECT pgmask.ingest_login('{\"user_id\": \"opens\"}')",
+        "SELECT pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":\\\"opens\\\"}\"}', '{NULL}', '{1}')",
+    ] {
+        let error = message(&admin.batch_execute(call).await.expect_err(call));
+        assert!(error.starts_with("42501 code of the table leaves a cursor open"), "{call}: {error}");
+    }
+    admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"opens none\"}')").await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_cursors WHERE name <> ''").await, 0);
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
 }
 
 /// The owner of the schema has another table of the name there, once the one that is meant was found.

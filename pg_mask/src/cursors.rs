@@ -1,0 +1,71 @@
+//! The session's cursors, out of reach of code of others while that runs. A function may fetch from and close any
+//! cursor of its session whose name it knows; and one that it leaves open would be run on by whoever commits next, with
+//! that one's rights: a cursor that PL/Perl or a loop has in use is held over the commit of a procedure.
+
+use crate::error::Error;
+use crate::plan;
+use crate::text::OwnedText;
+use pg_sys::PortalStatus;
+use pgrx::prelude::*;
+use std::ffi::{CStr, CString};
+
+/// All cursors of the session that `pg_cursors` shows; pg_mask has none of its own open.
+const CURSORS: &str = "SELECT name FROM pg_catalog.pg_cursors";
+
+/// While it lives, the cursors that were there are not in `pg_cursors`, with their statements; nor can they be fetched
+/// from or closed, as if they were running.
+pub(crate) struct OutOfReach {
+    cursors: Vec<Cursor>,
+    /// Whether any other could be run on, which nothing shows.
+    is_any_other: bool,
+}
+
+/// A cursor, and the state that it was in.
+struct Cursor {
+    name: CString,
+    status: PortalStatus::Type,
+}
+
+impl OutOfReach {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let names = plan::rows(CURSORS, Vec::new, |row| row.get::<OwnedText>(1))?;
+        let cursors = names.into_iter().filter_map(Cursor::hidden).collect();
+        Ok(Self { cursors, is_any_other: is_any_ready() })
+    }
+
+    /// Refuses code that has left a cursor open.
+    pub(crate) fn none_was_left(&self) -> Result<(), Error> {
+        if is_any_ready() && !self.is_any_other { Err(Error::CursorLeft) } else { Ok(()) }
+    }
+}
+
+impl Drop for OutOfReach {
+    fn drop(&mut self) {
+        for cursor in &self.cursors {
+            set(&cursor.name, true, cursor.status);
+        }
+    }
+}
+
+impl Cursor {
+    fn hidden(name: OwnedText) -> Option<Self> {
+        let name = CString::new(name.0).ok()?;
+        let status = set(&name, false, PortalStatus::PORTAL_ACTIVE)?;
+        Some(Self { name, status })
+    }
+}
+
+/// Whether there is a cursor that could be run on.
+fn is_any_ready() -> bool {
+    // SAFETY: a look at the session's portals (portalmem.c).
+    unsafe { !pg_sys::ThereAreNoReadyPortals() }
+}
+
+/// Sets whether `pg_cursors` shows a cursor, and its state; returns the state that it was in.
+fn set(name: &CStr, visible: bool, status: PortalStatus::Type) -> Option<PortalStatus::Type> {
+    // SAFETY: a look-up; the server hides portals of its own in the same way, and what it does with one that is
+    // active it does not do in the midst of a statement (portal.h).
+    let portal = unsafe { pg_sys::GetPortalByName(name.as_ptr()).as_mut()? };
+    portal.visible = visible;
+    Some(std::mem::replace(&mut portal.status, status))
+}
