@@ -9,6 +9,7 @@
 -- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
 SET search_path = pg_catalog, pg_temp;
 
+-- Functions are called below, so all of it has to be a superuser's: the owner of the schema could exchange them.
 DO $$
 DECLARE
     taken record;
@@ -29,7 +30,6 @@ BEGIN
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
     WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole AND r.rolname <> 'pgmask_refresher'
-      AND there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
     ORDER BY there.name DESC LIMIT 1; -- the schema first
     IF FOUND THEN
         RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner

@@ -79,6 +79,10 @@ pub(crate) enum Error {
     )]
     GuessLimit { role: String, limit: u32, again_at: String },
     #[error(
+        "nothing is masked for role \"{role}\", which has members, while another role maintains what is its own"
+    )]
+    GroupInMaintenance { role: String },
+    #[error(
         "role \"{role}\" has recovered as many values as pgmask.recover_limit allows in an hour, {limit}; it may go on at {again_at}"
     )]
     RecoverLimit { role: String, limit: u32, again_at: String },
@@ -198,6 +202,7 @@ impl Error {
             }
             Self::MightyWriter(_)
             | Self::LeftBehind
+            | Self::GroupInMaintenance { .. }
             | Self::Command(_)
             | Self::CursorLeft
             | Self::WriterLacks { .. }
@@ -295,6 +300,9 @@ impl Error {
             }
             Self::RecoverLimit { .. } => {
                 "Whoever recovers more values as a part of the job asks the DBA for a higher pgmask.recover_limit."
+            }
+            Self::GroupInMaintenance { .. } => {
+                "It would count for none of them. Let the table, the view and its functions belong to a role that has no members."
             }
             Self::GuessTable { .. } => {
                 "Let people share roles, or grant pgmask_unlimited to those whose job is masking."

@@ -182,6 +182,9 @@ impl Session {
             self.roles = roles;
             self.transaction = transaction;
         }
+        if let Some(role) = roles::group_in_maintenance(roles) {
+            return Err(Error::GroupInMaintenance { role });
+        }
         let budgets = roles::budgets(What::Guesses, &self.counted);
         let Some(limit) = budgets.iter().map(|budget| budget.limit).min() else {
             self.left = LARGEST_PORTION; // whether it is still so is looked at again after these

@@ -160,6 +160,21 @@ async fn what_another_role_made_is_refused() {
         assert!(refused.contains(&format!("{name} is there already and belongs to boarder")), "{refused}");
         client.batch_execute(&format!("DROP {undo}")).await.unwrap();
     }
+    // The owner of the schema could exchange the function before the file calls it, as a superuser.
+    client
+        .batch_execute(
+            "ALTER DATABASE dashboards_refused OWNER TO boarder; ALTER SCHEMA logins OWNER TO boarder",
+        )
+        .await
+        .unwrap();
+    let refused = cluster.apply_file("dashboards_refused", "05_dashboards.sql").unwrap_err().to_string();
+    assert!(refused.contains("schema logins is there already and belongs to boarder"), "{refused}");
+    client
+        .batch_execute(
+            "ALTER DATABASE dashboards_refused OWNER TO postgres; ALTER SCHEMA logins OWNER TO postgres",
+        )
+        .await
+        .unwrap();
     cluster.apply_file("dashboards_refused", "05_dashboards.sql").unwrap();
     client.batch_execute("DROP OWNED BY boarder; DROP ROLE boarder").await.unwrap();
 }
