@@ -6,6 +6,8 @@
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
 SET search_path = pg_catalog, pg_temp;
 
+CREATE SCHEMA IF NOT EXISTS logins;
+
 -- A schema or a view that another role made under one of these names would stay that role's to change.
 DO $$
 DECLARE
@@ -26,7 +28,6 @@ BEGIN
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
     WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole
-      AND there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
     ORDER BY there.name DESC LIMIT 1; -- the schema first
     IF FOUND THEN
         RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner
@@ -34,8 +35,6 @@ BEGIN
     END IF;
 END
 $$;
-
-CREATE SCHEMA IF NOT EXISTS logins;
 
 -- Pairs of a stored token and a user are grouped first: in parallel, without sorting the rows, and in the order of an
 -- index where 01_user_logins.sql made one. What is left, pairs, is lifted then, and its users are counted.

@@ -22,11 +22,12 @@ BEGIN
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
     WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole
-      AND there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+      AND (there.name <> 'public.user_logins'
+           OR there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()))
     ORDER BY there.name DESC LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner
-            USING HINT = 'If it is the one that you want: give it to a superuser or the database''s owner, apply this file, and give it back.';
+            USING HINT = 'If it is the one that you want: apply ALTER TABLE public.user_logins ADD COLUMN masked_ip_network varchar(256) as its owner, and the rest of this file as the owner of the schema logins.';
     END IF;
 END
 $$;

@@ -43,7 +43,6 @@ CREATE TABLE IF NOT EXISTS logins.dashboard_refresh (
     refreshed_at timestamptz NOT NULL,
     took interval NOT NULL
 );
-ALTER TABLE logins.dashboard_refresh OWNER TO pgmask_refresher;
 
 -- A stored result for each view that has few columns and no user, and a view over it: a token that was stored before a
 -- rotation is lifted as it is read. The unique index is what REFRESH … CONCURRENTLY needs, and the other what "the most
@@ -97,7 +96,8 @@ BEGIN
 END
 $$;
 
--- All of them in one transaction. Who reads meanwhile sees what was stored before.
+-- All of them in one transaction. Who reads meanwhile sees what was stored before. The function is a superuser's, and what
+-- it fills are pgmask_refresher's: code that runs as that role meanwhile could change what the role owns.
 CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -120,7 +120,6 @@ BEGIN
     RETURN took;
 END
 $$;
-ALTER FUNCTION logins.refresh_dashboards() OWNER TO pgmask_refresher;
 REVOKE ALL ON FUNCTION logins.refresh_dashboards() FROM PUBLIC;
 
 COMMENT ON TABLE logins.dashboard_refresh IS 'when the stored results of logins.dashboard_… were read from user_logins';

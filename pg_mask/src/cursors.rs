@@ -9,15 +9,13 @@ use pg_sys::PortalStatus;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
-/// All cursors of the session that `pg_cursors` shows; pg_mask has none of its own open.
+/// The cursors of the session; pg_mask has none of its own open.
 const CURSORS: &str = "SELECT name FROM pg_catalog.pg_cursors";
 
 /// While it lives, the cursors that were there are not in `pg_cursors`, with their statements; nor can they be fetched
 /// from or closed, as if they were running.
 pub(crate) struct OutOfReach {
     cursors: Vec<Cursor>,
-    /// Whether any other could be run on, which nothing shows.
-    is_any_other: bool,
 }
 
 /// A cursor, and the state that it was in.
@@ -28,15 +26,17 @@ struct Cursor {
 
 impl OutOfReach {
     pub(crate) fn new() -> Result<Self, Error> {
-        let names = plan::rows(CURSORS, Vec::new, |row| row.get::<OwnedText>(1))?;
-        let cursors = names.into_iter().filter_map(Cursor::hidden).collect();
-        Ok(Self { cursors, is_any_other: is_any_ready() })
+        Ok(Self { cursors: shown()?.into_iter().filter_map(Cursor::hidden).collect() })
     }
 
     /// Refuses code that has left a cursor open.
     pub(crate) fn none_was_left(&self) -> Result<(), Error> {
-        if is_any_ready() && !self.is_any_other { Err(Error::CursorLeft) } else { Ok(()) }
+        if shown()?.is_empty() { Ok(()) } else { Err(Error::CursorLeft) }
     }
+}
+
+fn shown() -> Result<Vec<OwnedText>, Error> {
+    plan::rows(CURSORS, Vec::new, |row| row.get(1))
 }
 
 impl Drop for OutOfReach {
@@ -53,12 +53,6 @@ impl Cursor {
         let status = set(&name, false, PortalStatus::PORTAL_ACTIVE)?;
         Some(Self { name, status })
     }
-}
-
-/// Whether there is a cursor that could be run on.
-fn is_any_ready() -> bool {
-    // SAFETY: a look at the session's portals (portalmem.c).
-    unsafe { !pg_sys::ThereAreNoReadyPortals() }
 }
 
 /// Sets whether `pg_cursors` shows a cursor, and its state; returns the state that it was in.

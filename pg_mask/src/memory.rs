@@ -47,7 +47,7 @@ pub(crate) fn for_a_call() -> Result<(), Error> {
 }
 
 /// Asks the system for so many bytes, and gives them back to be allocated for what they are needed for.
-fn available(bytes: usize) -> Result<(), Error> {
+pub(crate) fn available(bytes: usize) -> Result<(), Error> {
     if allocator::is_low() {
         keys::forget(); // what is kept in the reserve
     }

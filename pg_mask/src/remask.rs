@@ -74,6 +74,7 @@ fn lift_blocks(
     }
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
+    code_of_others::refuse_session(&part)?;
     code_of_others::refuse(&part)?;
     let statements = Statements::of(&part, &keys, part.lifts_generation_0);
     let end = first.saturating_add(count.max(1));
@@ -184,6 +185,7 @@ fn blocks_left(
 ) -> Result<Vec<i64>, Error> {
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
+    code_of_others::refuse_session(&part)?;
     code_of_others::refuse(&part)?;
     let find = |with_generation_0| {
         let statements = Statements::of(&part, &keys, with_generation_0);

@@ -242,9 +242,11 @@ unsafe fn allocate(size: usize) -> *mut std::ffi::c_void {
         // SAFETY: with this flag NULL says that memory is out. The only error besides is for a size that
         // the context refuses, and the one of a call takes any that is small (mcxt.c, aset.c).
         let small = unsafe { unguarded::palloc_extended(size, pg_sys::MCXT_ALLOC_NO_OOM as i32) };
-        if !small.is_null() {
-            return small;
+        if small.is_null() {
+            // Not by pgrx, which copies PostgreSQL's error into the context that has no memory, and again, to a PANIC.
+            memory::out();
         }
+        return small;
     }
     // SAFETY: by the caller.
     unsafe { pg_sys::palloc(size) }

@@ -4,6 +4,7 @@
 //! named segment of dynamic shared memory serves as well, which PostgreSQL 17 and later have. Where there is
 //! neither, each session has a table of its own, and `pgmask.health` says that the budget can be evaded.
 
+use crate::memory;
 use pgrx::prelude::*;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
@@ -190,6 +191,9 @@ impl Table {
 
 /// This session's own table.
 fn own_table() -> &'static Table {
+    if memory::available(size_of::<Table>()).is_err() {
+        memory::out();
+    }
     // SAFETY: all zeros is a table.
     Box::leak(unsafe { Box::<Table>::new_zeroed().assume_init() })
 }

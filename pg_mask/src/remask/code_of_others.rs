@@ -4,6 +4,7 @@ use super::part::Part;
 use crate::error::Error;
 use crate::plan;
 use crate::text::OwnedText;
+use pgrx::prelude::*;
 
 /// What of others would run where rows of table $1 are updated, of which the columns, quoted, are $2, and where $3 says that
 /// the rows may move to other partitions:
@@ -11,9 +12,10 @@ use crate::text::OwnedText;
 /// - Whoever owns another table of the same tree of partitions: triggers and indexes of a parent come to its
 ///   partitions.
 /// - A trigger (anybody may be granted TRIGGER) whose function is neither the owner's nor a superuser's. One in C may
-///   do what its arguments say. A WHEN clause may compare columns, but call no function: some of PostgreSQL's own run
-///   the SQL that they are given.
+///   do what its arguments say. A WHEN clause may call what it likes, and who made it is not known: even functions
+///   and operators of PostgreSQL's own run the SQL that they are given, or a cast of somebody's.
 /// - A column's domain, or one that it is made from, whose owner may give it conditions.
+/// - A table whose foreign key follows an update (CASCADE, SET NULL): its triggers AFTER the update run in ours.
 const CODE: &str = "WITH RECURSIVE given AS (
         SELECT c.oid, c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = $1
     ), tree AS (
@@ -21,7 +23,7 @@ const CODE: &str = "WITH RECURSIVE given AS (
         UNION SELECT $1
     ), types(attname, type) AS (
         SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = $1 AND pg_catalog.quote_ident(a.attname) = ANY ($2)
+        WHERE a.attrelid = $1 AND a.attnum > 0 AND (a.attgenerated <> '' OR pg_catalog.quote_ident(a.attname) = ANY ($2))
         UNION SELECT a.attname, y.typbasetype FROM types AS a
             JOIN pg_catalog.pg_type AS y ON y.oid = a.type AND y.typtype = 'd'
     ), code(name) AS (
@@ -38,22 +40,39 @@ const CODE: &str = "WITH RECURSIVE given AS (
         WHERE t.tgenabled <> 'D'
           AND (t.tgrelid = $1 AND t.tgtype & 16 <> 0 OR $3 AND t.tgtype & 28 <> 0 AND t.tgrelid IN (SELECT relid FROM tree))
           AND (p.proowner <> given.relowner AND NOT o.rolsuper OR l.lanname = 'c'
-               OR t.tgqual::pg_catalog.text ~ '[{](FUNCEXPR|COERCE|ARRAYCOERCE|CONVERTROWTYPE|XMLEXPR|JSON|SUBLINK)'
-               OR t.tgqual IS NOT NULL AND EXISTS (
-                   SELECT FROM pg_catalog.pg_depend AS d
-                   WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND d.objid = t.oid
-                     AND d.refclassid <> 'pg_catalog.pg_class'::pg_catalog.regclass
-                     AND d.refclassid <> 'pg_catalog.pg_trigger'::pg_catalog.regclass
-                     AND d.refclassid <> 'pg_catalog.pg_constraint'::pg_catalog.regclass
-                     AND NOT (d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = t.tgfoid)))
+               OR t.tgqual IS NOT NULL)
         UNION ALL
         SELECT pg_catalog.format('column %I is of domain %s of %s', a.attname, y.oid::pg_catalog.regtype, y.typowner::pg_catalog.regrole)
         FROM given, types AS a
             JOIN pg_catalog.pg_type AS y ON y.oid = a.type AND y.typtype = 'd'
             JOIN pg_catalog.pg_roles AS o ON o.oid = y.typowner
         WHERE y.typowner <> given.relowner AND NOT o.rolsuper
+        UNION ALL
+        SELECT pg_catalog.format('foreign key %I of table %s of %s', k.conname, c.oid::pg_catalog.regclass, c.relowner::pg_catalog.regrole)
+        FROM given, pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
+        WHERE k.contype = 'f' AND k.confrelid IN (SELECT relid FROM tree) AND k.confupdtype NOT IN ('a', 'r')
+          AND c.relowner <> given.relowner
     )
     SELECT pg_catalog.min(name) FROM code";
+
+/// Refuses a transaction that would not see such code, as it reads the catalogs as they were; and a session with
+/// temporary objects, unless the caller has the owner's rights: they are found before those that code of the owner's
+/// names without a schema.
+pub(super) fn refuse_session(part: &Part) -> Result<(), Error> {
+    const HAS_TEMPORARY: &str = "SELECT pg_catalog.pg_my_temp_schema() <> 0";
+    // SAFETY: a look at the backend's own state and a catalog look-up.
+    let (reads_as_it_was, is_owner) = unsafe {
+        let is_owner = pg_sys::has_privs_of_role(pg_sys::GetUserId(), part.owner);
+        (pg_sys::XactIsoLevel > pg_sys::XACT_READ_COMMITTED as i32, is_owner)
+    };
+    if reads_as_it_was {
+        return Err(Error::OtherSession("a transaction that is not READ COMMITTED"));
+    }
+    if !is_owner && plan::one_row(HAS_TEMPORARY, Vec::new, |row| row.get(1))? {
+        return Err(Error::OtherSession("a session with temporary objects, for a table of another role"));
+    }
+    Ok(())
+}
 
 /// Refuses a part with such code. It is locked, so none can be added until the transaction ends.
 pub(super) fn refuse(part: &Part) -> Result<(), Error> {

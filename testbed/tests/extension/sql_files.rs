@@ -53,6 +53,11 @@ async fn a_view_that_another_role_made_is_refused() {
     client.batch_execute("ALTER SCHEMA logins OWNER TO trapper").await.unwrap();
     let refused = cluster.apply_sql("files_trap").unwrap_err().to_string();
     assert!(refused.contains("schema logins is there already and belongs to trapper"), "{refused}");
+    // The owner of the database, too, could put functions there that others call.
+    client.batch_execute("ALTER DATABASE files_trap OWNER TO trapper").await.unwrap();
+    let refused = cluster.apply_sql("files_trap").unwrap_err().to_string();
+    assert!(refused.contains("schema logins is there already and belongs to trapper"), "{refused}");
+    client.batch_execute("ALTER DATABASE files_trap OWNER TO postgres").await.unwrap();
     client
         .batch_execute("ALTER SCHEMA logins OWNER TO postgres; DROP OWNED BY trapper; DROP ROLE trapper")
         .await

@@ -126,6 +126,19 @@ async fn remask_runs_no_code_of_others() {
             "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb()) NOT VALID",
             "column masked_device_id is of domain token of mallory",
         ),
+        (
+            "generated_domain",
+            "SET ROLE mallory; CREATE DOMAIN mallory.token AS text; RESET ROLE;
+             ALTER TABLE user_logins ADD also mallory.token GENERATED ALWAYS AS (masked_ip::text) STORED".to_owned(),
+            "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb()) NOT VALID",
+            "column also is of domain token of mallory",
+        ),
+        (
+            "foreign_key",
+            "ALTER TABLE user_logins ADD UNIQUE (masked_ip); GRANT REFERENCES ON user_logins TO mallory".to_owned(),
+            "CREATE TABLE mallory.follows (masked_ip varchar(256) REFERENCES user_logins (masked_ip) ON UPDATE CASCADE)",
+            "foreign key follows_masked_ip_fkey of table follows of mallory",
+        ),
     ];
     for (name, in_good_faith, by_mallory, found) in cases {
         let (admin, mallory) = mallory(&cluster, &format!("remask_{name}"), "pgmask_operator").await;
@@ -144,6 +157,43 @@ async fn remask_runs_no_code_of_others() {
         let tokens = "SELECT masked_ip FROM public.user_logins";
         assert_eq!(texts(&admin, tokens).await, ["0".repeat(64)], "{name}");
     }
+}
+
+/// An owner's trigger function finds the operator's temporary table before the one that it means; and a transaction that
+/// reads the catalogs as they were does not see code that was added since.
+#[tokio::test]
+async fn remask_runs_in_a_session_that_misleads_nobody() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "misled", "pgmask_operator").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE updates (n int); CREATE FUNCTION honest() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+                 $$ BEGIN INSERT INTO updates VALUES (1); RETURN NEW; END $$;
+             CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION honest();
+             INSERT INTO user_logins (masked_ip) VALUES (mask_pii('x')); SELECT pgmask.rotate_key()",
+        )
+        .await
+        .unwrap();
+    let remask = "CALL pgmask.remask('public.user_logins')";
+    mallory
+        .batch_execute(
+            "CREATE TEMP TABLE updates (n int CHECK (mallory.climb())); GRANT INSERT ON updates TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    let error = message(&mallory.batch_execute(remask).await.unwrap_err());
+    assert!(error.starts_with("25001 remask can't run in a session with temporary objects"), "{error}");
+    let again = cluster.connect_as("mallory", "misled").await.unwrap();
+    again.batch_execute("SET default_transaction_isolation = 'repeatable read'").await.unwrap();
+    let error = message(&again.batch_execute(remask).await.unwrap_err());
+    assert!(
+        error.starts_with("25001 remask can't run in a transaction that is not READ COMMITTED"),
+        "{error}"
+    );
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+    again.batch_execute("RESET default_transaction_isolation").await.unwrap();
+    again.batch_execute(remask).await.unwrap();
+    assert!(count(&admin, "SELECT count(*) FROM updates").await > 0);
 }
 
 /// A cursor that code of the table leaves open may be held over a commit, and then runs with the rights of who commits:
