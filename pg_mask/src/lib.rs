@@ -87,6 +87,7 @@ pub extern "C-unwind" fn _PG_init() {
     no_prepare::watch();
     named_tables::watch();
     ingest::commands::watch();
+    memory::when_low(keys::forget);
     prepare_thread_locals();
 }
 

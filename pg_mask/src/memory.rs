@@ -7,9 +7,10 @@
 //! small things, too, begins only where there is memory for it ([`for_a_call`]); if that is gone in the midst
 //! of it, the [`allocator`] has a reserve.
 
+use crate::allocator;
 use crate::error::{self, Error};
-use crate::{allocator, keys};
 use pgrx::prelude::*;
+use std::cell::Cell;
 
 /// The most messages in a batch.
 pub(crate) const MOST_MESSAGES: usize = 100_000;
@@ -46,10 +47,19 @@ pub(crate) fn for_a_call() -> Result<(), Error> {
     available(PER_CALL)
 }
 
+thread_local! {
+    static LET_GO: Cell<fn()> = const { Cell::new(|| ()) };
+}
+
+/// Has `forget` called when the reserve is low: it frees what can be made anew. For `_PG_init`.
+pub(crate) fn when_low(forget: fn()) {
+    LET_GO.set(forget);
+}
+
 /// Asks the system for so many bytes, and gives them back to be allocated for what they are needed for.
 pub(crate) fn available(bytes: usize) -> Result<(), Error> {
     if allocator::is_low() {
-        keys::forget(); // what is kept in the reserve
+        LET_GO.get()(); // of what is kept in the reserve
     }
     match allocator::system_has(bytes) && !allocator::is_low() {
         true => Ok(()),
