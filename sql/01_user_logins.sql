@@ -6,7 +6,8 @@ SET search_path = pg_catalog, pg_temp;
 CREATE EXTENSION IF NOT EXISTS pg_mask SCHEMA public;
 
 -- Whoever made a table of that name in advance would get all logins; a view would stay that role's to change.
-DO $$
+CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     taken record;
 BEGIN
@@ -22,6 +23,7 @@ BEGIN
     END IF;
 END
 $$;
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
 
 CREATE TABLE IF NOT EXISTS public.user_logins (
     user_id varchar(128),
@@ -55,5 +57,9 @@ CREATE OR REPLACE VIEW public.quarantined_logins WITH (security_invoker = true) 
 
 COMMENT ON VIEW public.quarantined_logins IS
     'messages that are no logins, without their bodies; while this view is there, the extension is not dropped by accident';
+
+-- What was made while this file was applied would have been taken for its own.
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DROP FUNCTION pg_temp.refuse_what_others_made();
 
 RESET search_path;

@@ -25,7 +25,7 @@ use pgrx::prelude::*;
 use roles::{Counted, Roles, roles};
 use std::cell::{Cell, RefCell};
 
-pub(crate) use budgets::reserve_at_start;
+pub(crate) use budgets::map_at_start;
 pub(crate) use roles::is_unlimited;
 
 /// What a session draws at a time is this part of the limit,

@@ -1,22 +1,18 @@
 //! What the view `pgmask.health` (health.sql) looks at in the login table.
 //!
 //! Whoever owns that table may put a view in its place, whose functions would run with the rights of the
-//! reader. So it is read as its owner, in a security-restricted operation.
+//! reader; and reading a table runs functions in its indexes. So it is read on behalf of its owner.
 
 use crate::error::{Error, OrRaise};
 use crate::ingest::target::look_up;
-use crate::{older_tokens, plan, run_as, settings};
+use crate::on_behalf::OnBehalf;
+use crate::{older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-/// The owner of relation $1, its name for a statement, whether it is a table, and a column's type that is no text: a
-/// cast would be called, which may be anything. Read while the table is locked, so that all of it still holds when
-/// the table is read.
-const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind IN ('r', 'p'), (
-        SELECT pg_catalog.min(pg_catalog.format('%I %s', a.attname, y.oid::pg_catalog.regtype))
-        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
-        WHERE a.attrelid = c.oid AND a.attname IN ('masked_ip', 'masked_device_id')
-          AND coalesce(nullif(y.typbasetype, 0), y.oid) NOT IN ('text'::pg_catalog.regtype, 'varchar'::pg_catalog.regtype, 'bpchar'::pg_catalog.regtype))
+/// The owner of relation $1, its name for a statement, and whether it is a table. Read while the table is locked, so
+/// that all of it still holds when the table is read.
+const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind IN ('r', 'p')
     FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
 
 /// Of the first rows of the login table, how many are looked at and how many have tokens of an older
@@ -36,7 +32,7 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     let table = look_up(&setting).ok_or_else(|| Error::NoLoginTable(shown()))?;
     let read = |row: &plan::Row<'_>| {
         let is_table: bool = row.get(3)?;
-        Ok((row.get(1)?, row.get::<String>(2)?, is_table, row.get_or_null(4)?))
+        Ok((row.get(1)?, row.get::<String>(2)?, is_table))
     };
     // SAFETY: plain calls; the lock is kept until the transaction ends, as a statement's would be.
     unsafe {
@@ -47,12 +43,9 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
     }
     let found = plan::rows(OWNER, || vec![table.into()], read)?.pop();
-    let (owner, name, is_table, no_text) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
+    let (owner, name, is_table) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
     if !is_table {
         return Err(Error::NotATable(shown()));
-    }
-    if let Some(column) = no_text {
-        return Err(Error::NotAText { table: shown(), column });
     }
     let generation = u32::try_from(generation).unwrap_or_default();
     let is_older = |column: &str| {
@@ -67,6 +60,7 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     );
     let arguments = || vec![i64::from(most).into()];
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-    let counts = run_as::restricted(owner, || plan::rows_once(&[table], &sql, arguments, read))?.pop();
+    let owner = OnBehalf::of_login_table(owner)?;
+    let counts = owner.run(|| plan::rows_once(owner.meant(table), &sql, arguments, read))?.pop();
     counts.ok_or(Error::Unreadable)
 }

@@ -1,14 +1,13 @@
 //! From message bodies to rows.
 //!
 //! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
-//! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found and as
-//! the role that [`writer`] is about ([`commands`] says what else that role may run), and [`quarantine`] keeps the rest; what was masked is put into the
+//! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found and as the role that
+//! [`writer`](crate::writer) is about, and [`quarantine`] keeps the rest; what was masked is put into the
 //! [`vault`](crate::vault), where that is on. [`replay`] takes in from the quarantine what now passes,
 //! [`unseal`] shows one message to who has the right and a reason.
 
 mod batch;
 pub(crate) mod columns;
-pub(crate) mod commands;
 mod ledger;
 mod quarantine;
 mod replay;
@@ -16,7 +15,6 @@ mod reseal;
 mod rows;
 pub(crate) mod target;
 mod unseal;
-mod writer;
 
 use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};

@@ -44,6 +44,7 @@ mod memory;
 mod named_tables;
 mod no_prepare;
 mod older_tokens;
+mod on_behalf;
 mod plan;
 mod remask;
 mod rotation;
@@ -54,6 +55,7 @@ mod subtransaction;
 mod text;
 mod unguarded;
 mod vault;
+mod writer;
 
 use error::OrRaise;
 use pgrx::prelude::*;
@@ -82,11 +84,11 @@ pub extern "C-unwind" fn _PG_init() {
     memory::for_a_call().or_raise();
     settings::refuse_while_they_would_be_lost().or_raise();
     settings::define();
-    guesses::reserve_at_start();
+    guesses::map_at_start();
     snapshot::watch();
     no_prepare::watch();
     named_tables::watch();
-    ingest::commands::watch();
+    writer::commands::watch();
     memory::when_low(keys::forget);
     prepare_thread_locals();
 }

@@ -1,22 +1,25 @@
-//! What a table's name means when a statement is read.
+//! What a table's name means when a statement is read, and whose rights to the table count.
 //!
-//! A statement that runs as a table's owner names the table, and until the moment at which PostgreSQL reads the
-//! statement, whoever owns the schema can have something else behind that name: a view, whose functions would
-//! run with the owner's rights. So what the names were read as is compared with the tables that are meant, before
-//! the statement is planned or executed. From there on PostgreSQL goes by object ids.
+//! A statement of ours names a table, and until the moment at which PostgreSQL reads the statement, whoever owns the
+//! schema can have something else behind that name: a view, whose functions would run with rights that are not
+//! theirs. So what the names were read as is compared with the tables that are meant, before the statement is planned
+//! or executed. From there on PostgreSQL goes by object ids.
+//!
+//! Whether the statement may read and write the table can be asked of its owner, while its code (triggers, checks,
+//! functions in indexes) runs as somebody with fewer rights: so it is with the tables that a view of the owner's reads.
 
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
 thread_local! {
-    /// The only tables that the next statement may name.
-    static MEANT: RefCell<Option<Vec<pg_sys::Oid>>> = const { RefCell::new(None) };
+    /// What the next statement may name.
+    static NEXT: RefCell<Option<Meant>> = const { RefCell::new(None) };
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
 pub(crate) fn prepare() {
-    MEANT.set(None);
+    NEXT.set(None);
 }
 
 /// The hook of a library that was loaded before.
@@ -31,20 +34,37 @@ pub(crate) fn watch() {
     }
 }
 
-/// While it lives, the first statement that is read fails if it names any other table than those meant.
-pub(crate) struct Meant(());
+/// The only tables that a statement may name.
+pub(crate) struct Meant {
+    tables: Vec<pg_sys::Oid>,
+    /// Whose rights to them are checked.
+    rights_of: pg_sys::Oid,
+}
 
 impl Meant {
+    /// The rights to them are those of the role that runs the statement.
     pub(crate) fn only(tables: &[pg_sys::Oid]) -> Self {
-        MEANT.set(Some(Vec::from(tables)));
-        Self(())
+        Self::with_rights_of(pg_sys::InvalidOid, tables)
+    }
+
+    /// The rights to them are those of `role`, whoever runs the statement.
+    pub(crate) fn with_rights_of(role: pg_sys::Oid, tables: &[pg_sys::Oid]) -> Self {
+        Self { tables: Vec::from(tables), rights_of: role }
+    }
+
+    /// From now on it holds for the first statement that is read.
+    pub(crate) fn put_in_force(self) -> InForce {
+        NEXT.set(Some(self));
+        InForce(())
     }
 }
 
-impl Drop for Meant {
+pub(crate) struct InForce(());
+
+impl Drop for InForce {
     fn drop(&mut self) {
         // It is still there if the statement could not be read at all.
-        MEANT.set(None);
+        NEXT.set(None);
     }
 }
 
@@ -54,9 +74,9 @@ unsafe extern "C-unwind" fn after_analysis(
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
-    if let Some(meant) = MEANT.take() {
+    if let Some(meant) = NEXT.take() {
         // SAFETY: PostgreSQL has just made the query.
-        unsafe { compare(query, &meant) }.or_raise();
+        unsafe { compare(&mut *query, &meant) }.or_raise();
     }
     // SAFETY: as PostgreSQL itself would call it.
     unsafe {
@@ -66,22 +86,38 @@ unsafe extern "C-unwind" fn after_analysis(
     }
 }
 
+/// Refuses a statement that names others, and has the rights checked that are to be.
+///
 /// # Safety
-/// `query` is one.
-unsafe fn compare(query: *mut pg_sys::Query, meant: &[pg_sys::Oid]) -> Result<(), Error> {
+/// `query` was just made by PostgreSQL.
+unsafe fn compare(query: &mut pg_sys::Query, meant: &Meant) -> Result<(), Error> {
     // SAFETY: by the caller; a range table is a list of entries, and a subquery is a query.
     unsafe {
-        let Some(list) = (*query).rtable.as_ref() else { return Ok(()) };
-        for cell in std::slice::from_raw_parts(list.elements, list.length as usize) {
-            let entry = &*cell.ptr_value.cast::<pg_sys::RangeTblEntry>();
-            match entry.rtekind {
-                pg_sys::RTEKind::RTE_RELATION if !meant.contains(&entry.relid) => {
+        for entry in elements::<pg_sys::RangeTblEntry>(query.rtable) {
+            match (*entry).rtekind {
+                pg_sys::RTEKind::RTE_RELATION if !meant.tables.contains(&(*entry).relid) => {
                     return Err(Error::Exchanged);
                 }
-                pg_sys::RTEKind::RTE_SUBQUERY => compare(entry.subquery, meant)?,
+                pg_sys::RTEKind::RTE_SUBQUERY => compare(&mut *(*entry).subquery, meant)?,
                 _ => {}
             }
         }
+        #[cfg(feature = "pg15")]
+        let checked = elements::<pg_sys::RangeTblEntry>(query.rtable);
+        #[cfg(not(feature = "pg15"))]
+        let checked = elements::<pg_sys::RTEPermissionInfo>(query.rteperminfos);
+        checked.for_each(|entry| (*entry).checkAsUser = meant.rights_of);
     }
     Ok(())
+}
+
+/// # Safety
+/// `list` is NULL or a list of pointers to `T`.
+unsafe fn elements<'a, T: 'a>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
+    // SAFETY: by the caller.
+    let cells = unsafe {
+        list.as_ref().map_or(&[][..], |list| std::slice::from_raw_parts(list.elements, list.length as usize))
+    };
+    // SAFETY: as above.
+    cells.iter().map(|cell| unsafe { cell.ptr_value.cast::<T>() })
 }

@@ -119,36 +119,36 @@ pub(crate) fn one_row<'a, T>(
 }
 
 /// [`rows`] for a statement that names a user's table, or several: no plan of it is kept, and it is an error if
-/// the names have come to mean others.
+/// the names have come to mean others than those `meant`.
 pub(crate) fn rows_once<'a, T>(
-    tables: &[pg_sys::Oid],
+    meant: Meant,
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
-    once(tables, sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
+    once(meant, sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
 }
 
 /// How many rows a statement wrote, otherwise like [`rows_once`].
 pub(crate) fn write_once<'a>(
-    tables: &[pg_sys::Oid],
+    meant: Meant,
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
 ) -> Result<usize, Error> {
-    once(tables, sql, arguments, |rows| Ok(rows.len()))
+    once(meant, sql, arguments, |rows| Ok(rows.len()))
 }
 
 fn once<'a, R>(
-    tables: &[pg_sys::Oid],
+    meant: Meant,
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
     read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
 ) -> Result<R, Error> {
     connect(|client| {
         let arguments = arguments();
-        let meant = Meant::only(tables);
+        let in_force = meant.put_in_force();
         let result = execute(client, sql, &arguments);
-        drop(meant);
+        drop(in_force);
         read(result.map_err(|_| Error::Unreadable)?)
     })
 }

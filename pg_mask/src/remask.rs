@@ -1,8 +1,9 @@
 //! `CALL pgmask.remask(…)`: lifts the tokens that a table holds to the generation in use.
 //!
 //! The procedure (remask.sql) goes through a table range by range and commits each; the functions here do
-//! one range. They see the role that called and check its rights themselves, and then act as the table's
-//! owner, who must be the only one whose code runs then ([`code_of_others`]). [`part`] is the table and what may be
+//! one range. They see the role that called and check its rights themselves, and then act
+//! [on behalf of](crate::on_behalf) the table's owner. Where its code runs as the owner, it must be nobody else's
+//! ([`code_of_others`]). [`part`] is the table and what may be
 //! done to it, [`writers`] in whose budgets hashes without a key count, [`statements`] the SQL that lifts.
 
 mod code_of_others;
@@ -13,8 +14,9 @@ mod writers;
 use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
 use crate::guesses::BudgetsOf;
+use crate::named_tables::Meant;
 use crate::text::{OwnedText, Text};
-use crate::{keys, no_prepare, plan, run_as};
+use crate::{keys, no_prepare, plan};
 use part::Part;
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::token::Token;
@@ -74,20 +76,19 @@ fn lift_blocks(
     }
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
-    code_of_others::refuse_session(&part)?;
     code_of_others::refuse(&part)?;
     let statements = Statements::of(&part, &keys, part.lifts_generation_0);
     let end = first.saturating_add(count.max(1));
     let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];
     let mut hashes = Hashes::of(&part);
-    let (lifted, left_alone) = run_as::restricted(part.owner, || {
-        plan::write_once(&[], statements::CHECK_NOW, Vec::new)?;
+    let (lifted, left_alone) = part.on_behalf.run(|| {
+        check_now()?;
         let lifted = match statements.lock_older {
             Some(ref lock_older) => lift_rows(&part, &statements, lock_older, &mut hashes, range)?,
             None => 0,
         };
         let left_alone =
-            plan::rows_once(&[part.oid], &statements.count_left_alone, range, |row| row.get::<i64>(1))?;
+            plan::rows_once(part.meant(), &statements.count_left_alone, range, |row| row.get::<i64>(1))?;
         Ok::<_, Error>((lifted, left_alone.into_iter().sum::<i64>()))
     })?;
     let next = (end < part.blocks).then_some(end);
@@ -142,7 +143,7 @@ fn lift_rows<'a>(
 ) -> Result<i64, Error> {
     let mut rows = ArrayBuilder::tid();
     let mut columns: Vec<_> = part.columns.iter().map(|_| ArrayBuilder::text()).collect();
-    plan::rows_once(&[part.oid], lock_older, &range, |row| {
+    plan::rows_once(part.meant(), lock_older, &range, |row| {
         let mut values = Vec::new();
         let mut changes = false;
         for (at, column) in part.columns.iter().enumerate() {
@@ -168,14 +169,14 @@ fn lift_rows<'a>(
     }
     let arrays = std::iter::once(rows).chain(columns).map(ArrayBuilder::finish);
     let arguments = || range().into_iter().chain(arrays).collect();
-    let written = plan::write_once(
-        &[part.root.as_ref().map_or(part.oid, |root| root.oid)],
-        &statements.write,
-        arguments,
-    )?;
+    let written = plan::write_once(part.meant_to_write(), &statements.write, arguments)?;
     // Deferred by a trigger that just ran, and not to be left for the commit, where the caller is the user.
-    plan::write_once(&[], statements::CHECK_NOW, Vec::new)?;
+    check_now()?;
     Ok(written as i64)
+}
+
+fn check_now() -> Result<(), Error> {
+    plan::write_once(Meant::only(&[]), statements::CHECK_NOW, Vec::new).map(drop)
 }
 
 fn blocks_left(
@@ -185,14 +186,11 @@ fn blocks_left(
 ) -> Result<Vec<i64>, Error> {
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
-    code_of_others::refuse_session(&part)?;
     code_of_others::refuse(&part)?;
     let find = |with_generation_0| {
         let statements = Statements::of(&part, &keys, with_generation_0);
         let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };
-        run_as::restricted(part.owner, || {
-            plan::rows_once(&[part.oid], &find_blocks, Vec::new, |row| row.get::<i64>(1))
-        })
+        part.on_behalf.run(|| plan::rows_once(part.meant(), &find_blocks, Vec::new, |row| row.get::<i64>(1)))
     };
     let blocks = find(part.lifts_generation_0)?;
     // What is left may be hashes for which there is no budget.

@@ -18,12 +18,18 @@ pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
 pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     let cursors = OutOfReach::new()?;
     let done = bound(owner, || {
-        set(c"search_path", c"pg_catalog, pg_temp");
-        set(c"row_security", c"off");
+        pin();
         work()
     })?;
     cursors.none_was_left()?;
     Ok(done)
+}
+
+/// Has names found in PostgreSQL's own schema only, and row security fail a statement, until the settings of [`bound`]
+/// are put back.
+pub(crate) fn pin() {
+    set(c"search_path", c"pg_catalog, pg_temp");
+    set(c"row_security", c"off");
 }
 
 /// Sets a setting until the settings of [`bound`] are put back.

@@ -1,16 +1,18 @@
 //! What each role has used of its budget in the present hour: a fixed table, in the server's shared memory.
 //!
-//! With `shared_preload_libraries = 'pg_mask'` the memory is reserved when the server starts. Without it, a
-//! named segment of dynamic shared memory serves as well, which PostgreSQL 17 and later have. Where there is
+//! With `shared_preload_libraries = 'pg_mask'` the memory is mapped when the server starts, and outlasts a crash. Without
+//! it, a named segment of dynamic shared memory serves as well, which PostgreSQL 17 and later have. Where there is
 //! neither, each session has a table of its own, and `pgmask.health` says that the budget can be evaded.
 
 use crate::memory;
 use pgrx::prelude::*;
 use std::cell::{Cell, UnsafeCell};
+#[cfg(any(feature = "pg17", feature = "pg18"))]
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the shared memory is called.
+/// What the named segment is called.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
 const NAME: &CStr = c"pg_mask guesses";
 
 /// Roles that mask in one hour. When there are more, those that come too late mask nothing.
@@ -177,7 +179,7 @@ fn place_of(slots: &[Slot; SLOTS], what: What, role: &RoleName, hour: i64) -> Op
 
 impl Table {
     /// Gives the slots to `work`, which is short and raises no error. A process that is killed meanwhile
-    /// leaves the lock: then the server restarts all of its processes, and shared memory is made anew.
+    /// leaves the lock: then the server restarts all of its processes, and the memory is made anew or unlocked.
     fn with_slots<R>(&self, work: impl FnOnce(&mut [Slot; SLOTS]) -> R) -> R {
         while self.is_locked.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
@@ -198,12 +200,10 @@ fn own_table() -> &'static Table {
     Box::leak(unsafe { Box::<Table>::new_zeroed().assume_init() })
 }
 
-/// The table in memory that was reserved at the server's start, or else in a named segment.
+/// The table in memory that was mapped at the server's start, or else in a named segment.
 fn shared_table() -> Option<&'static Table> {
-    // SAFETY: written once, by the postmaster, before any other process exists.
-    let reserved = unsafe { RESERVED };
-    // SAFETY: the memory is the server's as long as it runs, and as large as a table.
-    unsafe { reserved.cast::<Table>().as_ref() }.or_else(named_segment)
+    // SAFETY: written once, by the postmaster, before any other process exists; mapped as long as the server runs.
+    unsafe { MAPPED.as_ref() }.or_else(named_segment)
 }
 
 #[cfg(any(feature = "pg17", feature = "pg18"))]
@@ -226,35 +226,36 @@ fn named_segment() -> Option<&'static Table> {
     None
 }
 
-/// Where the memory lies that was reserved at the server's start.
-static mut RESERVED: *mut std::ffi::c_void = std::ptr::null_mut();
-/// The hooks of libraries that were loaded before this one.
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
+/// Where the memory lies that was mapped at the server's start.
+static mut MAPPED: *mut Table = std::ptr::null_mut();
+/// The hook of a library that was loaded before this one.
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
-/// Reserves the memory, if the library is loaded at the server's start. For `_PG_init`.
-pub(crate) fn reserve_at_start() {
-    // SAFETY: the postmaster loads libraries one after the other; hooks are chained as PostgreSQL's manual
-    // asks for ("Shared Memory and LWLocks").
+/// Maps the memory, if the library is loaded at the server's start. For `_PG_init`.
+///
+/// It is the postmaster's, which outlasts a crash of its processes, and comes to these as they are forked. PostgreSQL's
+/// own shared memory is made anew after a crash: who could bring one about would have a new budget each time.
+pub(crate) fn map_at_start() {
+    // SAFETY: the postmaster loads libraries one after the other. The mapping has no file, and is never taken back;
+    // the system fills it with zeros.
     unsafe {
         if !pg_sys::process_shared_preload_libraries_in_progress {
             return;
         }
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request);
+        let memory = libc::mmap(
+            std::ptr::null_mut(),
+            size_of::<Table>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if memory == libc::MAP_FAILED {
+            memory::out();
+        }
+        MAPPED = memory.cast();
         PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
         pg_sys::shmem_startup_hook = Some(startup);
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn request() {
-    // SAFETY: called by the postmaster, once.
-    unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
-            previous();
-        }
-        pg_sys::RequestAddinShmemSpace(size_of::<Table>());
     }
 }
 
@@ -265,11 +266,8 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
-        let mut was_there = false;
-        let memory = pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Table>(), &mut was_there);
-        if !was_there {
-            memory.cast::<Table>().write_bytes(0, 1);
+        if let Some(table) = MAPPED.as_ref() {
+            table.is_locked.store(false, Ordering::Release); // a process may have been killed with it
         }
-        RESERVED = memory;
     }
 }

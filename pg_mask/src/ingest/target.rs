@@ -1,10 +1,11 @@
 //! The table that logins are written to: which one, whose, and how long its texts may be.
 
 use super::columns::Columns;
-use super::writer::Writer;
 use crate::error::Error;
+use crate::named_tables::Meant;
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
+use crate::writer::Writer;
 use crate::{plan, settings};
 use pg_mask_core::mask::Masker;
 use pgrx::PgTupleDesc;
@@ -103,7 +104,7 @@ impl Target {
     pub(super) fn defer_nothing(&self) -> Result<(), Error> {
         let Some(check_now) = &self.check_now else { return Ok(()) };
         // Of the table's owner's choice, so no plan of it is kept.
-        let set = || self.writer.run(|| plan::write_once(&[], check_now, Vec::new).map(drop));
+        let set = || self.writer.run(|| plan::write_once(Meant::only(&[]), check_now, Vec::new).map(drop));
         attempt(set, |_| true).map_err(|failure| self.explain(&failure))?
     }
 

@@ -1,4 +1,5 @@
-//! Code that would run with the rights of a table's owner while tokens are lifted, though it is not the owner's.
+//! Code that would run with the rights of a table's owner while tokens are lifted, though it is not the owner's. (What
+//! the owner's own code calls, the owner answers for, as with every UPDATE.) In the login table it has no such rights.
 
 use super::part::Part;
 use crate::error::Error;
@@ -55,27 +56,15 @@ const CODE: &str = "WITH RECURSIVE given AS (
     )
     SELECT pg_catalog.min(name) FROM code";
 
-/// Refuses a transaction that would not see such code, as it reads the catalogs as they were; and a session with
-/// temporary objects, unless the caller has the owner's rights: they are found before those that code of the owner's
-/// names without a schema.
-pub(super) fn refuse_session(part: &Part) -> Result<(), Error> {
-    const HAS_TEMPORARY: &str = "SELECT pg_catalog.pg_my_temp_schema() <> 0";
-    // SAFETY: a look at the backend's own state and a catalog look-up.
-    let (reads_as_it_was, is_owner) = unsafe {
-        let is_owner = pg_sys::has_privs_of_role(pg_sys::GetUserId(), part.owner);
-        (pg_sys::XactIsoLevel > pg_sys::XACT_READ_COMMITTED as i32, is_owner)
-    };
-    if reads_as_it_was {
-        return Err(Error::OtherSession("a transaction that is not READ COMMITTED"));
-    }
-    if !is_owner && plan::one_row(HAS_TEMPORARY, Vec::new, |row| row.get(1))? {
-        return Err(Error::OtherSession("a session with temporary objects, for a table of another role"));
-    }
-    Ok(())
-}
-
 /// Refuses a part with such code. It is locked, so none can be added until the transaction ends.
 pub(super) fn refuse(part: &Part) -> Result<(), Error> {
+    if !part.on_behalf.runs_code_as_owner() {
+        return Ok(());
+    }
+    // SAFETY: a look at the backend's own state. Such a transaction reads the catalogs as they were.
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+        return Err(Error::NotReadCommitted);
+    }
     let columns: Vec<String> = part.columns.iter().map(|column| column.name.clone()).collect();
     let arguments = || vec![part.oid.into(), columns.into(), part.root.is_some().into()];
     match plan::one_row(CODE, arguments, |row| row.get_or_null::<OwnedText>(1))? {

@@ -6,6 +6,8 @@ use crate::error::Error;
 use crate::guesses::{self, BudgetsOf};
 use crate::ingest::{columns, target};
 use crate::keys::Keys;
+use crate::named_tables::Meant;
+use crate::on_behalf::OnBehalf;
 use crate::text::Text;
 use crate::{plan, settings};
 use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};
@@ -27,6 +29,7 @@ pub(super) struct Part {
     /// Its name with its schema, quoted.
     pub(super) name: String,
     pub(super) owner: pg_sys::Oid,
+    pub(super) on_behalf: OnBehalf,
     pub(super) columns: Vec<Column>,
     /// How many blocks it has now.
     pub(super) blocks: i64,
@@ -41,7 +44,8 @@ pub(super) struct Part {
 pub(super) struct Root {
     /// Its name with its schema, quoted.
     pub(super) name: String,
-    pub(super) oid: pg_sys::Oid,
+    owner: pg_sys::Oid,
+    oid: pg_sys::Oid,
 }
 
 /// A column with tokens.
@@ -68,6 +72,19 @@ const ROOT: &str = "SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid
               AND c.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)))";
 
 impl Part {
+    /// What a statement that reads it names.
+    pub(super) fn meant(&self) -> Meant {
+        self.on_behalf.meant(self.oid)
+    }
+
+    /// What the statement that writes lifted tokens names.
+    pub(super) fn meant_to_write(&self) -> Meant {
+        match &self.root {
+            Some(root) => Meant::with_rights_of(root.owner, &[root.oid]),
+            None => self.meant(),
+        }
+    }
+
     /// The budgets in which hashes without a key count.
     pub(super) fn budgets(&self) -> Result<BudgetsOf, Error> {
         let columns = self.columns.iter().map(|column| column.plain_name.clone()).collect();
@@ -162,9 +179,14 @@ impl Part {
             }
             let root = if class.relispartition { root(oid, &plain_names)? } else { None };
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            let on_behalf = match is_login_table {
+                true => OnBehalf::of_login_table(class.relowner)?,
+                false => OnBehalf::of_owner(class.relowner),
+            };
             Ok(Self {
                 name,
                 owner: class.relowner,
+                on_behalf,
                 columns,
                 blocks: blocks.into(),
                 lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
@@ -187,9 +209,10 @@ fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<Root>, Error> {
     // SAFETY: the relation is locked, and open while it is looked at; the lock is kept.
     unsafe {
         let relation = pg_sys::relation_open(root, pg_sys::RowExclusiveLock as i32);
-        let name = qualified_name(&*(*relation).rd_rel);
+        let class = &*(*relation).rd_rel;
+        let (name, owner) = (qualified_name(class), class.relowner);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        Ok(Some(Root { name, oid: root }))
+        Ok(Some(Root { name, owner, oid: root }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The SQL that lifts a range of blocks. All of it runs as the table's owner, so it calls nothing but what
+//! The SQL that lifts a range of blocks. All of it runs with the table's owner's rights, so it calls nothing but what
 //! PostgreSQL itself brings: the tokens are computed outside.
 
 use super::part::Part;

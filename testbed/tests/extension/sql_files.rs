@@ -1,6 +1,6 @@
 //! The DBA's files may be applied again and again, to any database.
 
-use crate::common::{cluster, count};
+use crate::common::{cluster, count, message};
 use testbed::cluster::Cluster;
 
 #[tokio::test]
@@ -82,6 +82,29 @@ async fn a_login_table_that_another_role_made_is_refused() {
     assert!(refused.contains("public.user_logins is there already and belongs to lurker"), "{refused}");
     client.batch_execute("DROP OWNED BY lurker; DROP ROLE lurker").await.unwrap();
     cluster.apply_sql("files_table").unwrap();
+}
+
+/// And whoever does it while the file is applied.
+#[tokio::test]
+async fn a_login_table_that_another_role_makes_meanwhile_is_refused() {
+    let cluster = cluster().await;
+    cluster.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE files_race").await.unwrap();
+    let admin = cluster.connect("files_race").await.unwrap();
+    admin.batch_execute("CREATE ROLE racer LOGIN; GRANT CREATE ON SCHEMA public TO racer").await.unwrap();
+    let file = std::fs::read_to_string(testbed::root().join("sql/01_user_logins.sql")).unwrap();
+    let (looks, makes) = file.split_at(file.find("CREATE TABLE").unwrap());
+    admin.batch_execute(looks).await.unwrap();
+    let racer = cluster.connect_as("racer", "files_race").await.unwrap();
+    racer.batch_execute("CREATE TABLE public.user_logins (LIKE pg_class)").await.unwrap();
+    let refused = async |sql: &str| message(&admin.batch_execute(sql).await.unwrap_err());
+    let expected = "public.user_logins is there already and belongs to racer";
+    // A file without its comments on columns, which are not in this table.
+    let makes: String =
+        makes.split_inclusive(";\n").filter(|sql| !sql.contains("COMMENT ON COLUMN")).collect();
+    let error = refused(&makes).await;
+    assert!(error.contains(expected), "{error}");
+    admin.batch_execute("DROP OWNED BY racer; DROP ROLE racer").await.unwrap();
+    cluster.apply_sql("files_race").unwrap();
 }
 
 /// Somebody who may make roles waits for one of ours to get its rights.

@@ -1,11 +1,13 @@
-//! `remask` and `pgmask.health` read and write with the rights of a table's owner, and nobody else's code runs then.
+//! `remask` and `pgmask.health` read and write with the rights of a table's owner, and nobody else's code has these then.
 
 use super::INGEST;
-use crate::common::{count, message, texts};
+use crate::common::{cluster, count, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 use tokio_postgres::Client;
 
+/// How often mallory's code ran.
+const RAN: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM mallory.ran";
 const IS_SUPERUSER: &str = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper";
 
 /// A database in which mallory has a trigger function and a function for a view, with which whoever runs them makes
@@ -23,11 +25,15 @@ async fn mallory(cluster: &Cluster, database: &str, roles: &str) -> (Client, Cli
     let mallory = cluster.connect_as("mallory", database).await.unwrap();
     mallory
         .batch_execute(
-            "CREATE FUNCTION mallory.climb() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            "CREATE SEQUENCE mallory.ran; GRANT USAGE ON SEQUENCE mallory.ran TO PUBLIC;
+             CREATE FUNCTION mallory.climb() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM nextval('mallory.ran');
                  EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN true;
-             EXCEPTION WHEN insufficient_privilege THEN RETURN true; END $$;
+             EXCEPTION WHEN insufficient_privilege OR read_only_sql_transaction THEN RETURN true; END $$;
              CREATE FUNCTION mallory.climbs() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN PERFORM mallory.climb(); RETURN NEW; END $$",
+                 $$ BEGIN PERFORM mallory.climb(); RETURN NEW; END $$;
+             CREATE FUNCTION mallory.quiet(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM mallory.climb(); RETURN $1; END $$",
         )
         .await
         .unwrap();
@@ -56,10 +62,8 @@ async fn a_trigger_that_waits_does_not_run_with_them() {
     assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
 }
 
-/// What a table's code may be, whoever added it.
-#[tokio::test]
-async fn remask_runs_no_code_of_others() {
-    let cluster = Cluster::start(&[]).await.unwrap();
+/// What code of others a table may have, and what is said of it where it would run as the owner.
+fn ways() -> Vec<(&'static str, String, &'static str, Option<&'static str>)> {
     let partitioned = |by: &str, partitions: &str| {
         format!(
             "DROP TABLE user_logins CASCADE;
@@ -69,18 +73,18 @@ async fn remask_runs_no_code_of_others() {
              INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', repeat('0', 64))"
         )
     };
-    let cases = [
+    vec![
         (
             "trigger",
             "GRANT TRIGGER ON user_logins TO mallory".to_owned(),
             "CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.climbs()",
-            "trigger t on user_logins with function climbs() of mallory",
+            Some("trigger t on user_logins with function climbs() of mallory"),
         ),
         (
             "condition",
             "GRANT TRIGGER ON user_logins TO mallory; CREATE FUNCTION honest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'".to_owned(),
             "CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW WHEN (mallory.climb()) EXECUTE FUNCTION honest()",
-            "trigger t on user_logins with function honest() of postgres",
+            Some("trigger t on user_logins with function honest() of postgres"),
         ),
         (
             // It runs any SQL, and nothing notes that the condition depends on it.
@@ -89,7 +93,7 @@ async fn remask_runs_no_code_of_others() {
             "CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW
                  WHEN (ts_rewrite('a', 'SELECT ''a''::tsquery, ''a''::tsquery WHERE mallory.climb()') IS NOT NULL)
                  EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-            "trigger t on user_logins with function suppress_redundant_updates_trigger() of postgres",
+            Some("trigger t on user_logins with function suppress_redundant_updates_trigger() of postgres"),
         ),
         (
             "parent",
@@ -100,7 +104,7 @@ async fn remask_runs_no_code_of_others() {
                  CREATE TABLE leaf PARTITION OF user_logins DEFAULT",
             ),
             "SELECT 1",
-            "table user_logins of the same partitions belongs to mallory",
+            Some("table user_logins of the same partitions belongs to mallory"),
         ),
         (
             "other_partition",
@@ -110,90 +114,165 @@ async fn remask_runs_no_code_of_others() {
                  CREATE TABLE b PARTITION OF user_logins FOR VALUES FROM ('m') TO (MAXVALUE); ALTER TABLE b OWNER TO mallory",
             ),
             "CREATE TRIGGER t BEFORE INSERT ON b FOR EACH ROW EXECUTE FUNCTION mallory.climbs()",
-            "table b of the same partitions belongs to mallory",
+            Some("table b of the same partitions belongs to mallory"),
         ),
         (
             "domain",
             "SET ROLE mallory; CREATE DOMAIN mallory.token AS varchar(256); RESET ROLE;
              ALTER TABLE user_logins ALTER masked_device_id TYPE mallory.token".to_owned(),
             "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb())",
-            "column masked_device_id is of domain token of mallory",
+            Some("column masked_device_id is of domain token of mallory"),
         ),
         (
             "base_domain",
             "SET ROLE mallory; CREATE DOMAIN mallory.token AS varchar(256); RESET ROLE; CREATE DOMAIN own_token AS mallory.token;
              ALTER TABLE user_logins ALTER masked_device_id TYPE own_token".to_owned(),
             "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb()) NOT VALID",
-            "column masked_device_id is of domain token of mallory",
+            Some("column masked_device_id is of domain token of mallory"),
         ),
         (
             "generated_domain",
             "SET ROLE mallory; CREATE DOMAIN mallory.token AS text; RESET ROLE;
              ALTER TABLE user_logins ADD also mallory.token GENERATED ALWAYS AS (masked_ip::text) STORED".to_owned(),
             "ALTER DOMAIN mallory.token ADD CHECK (mallory.climb()) NOT VALID",
-            "column also is of domain token of mallory",
+            Some("column also is of domain token of mallory"),
         ),
         (
             "foreign_key",
             "ALTER TABLE user_logins ADD UNIQUE (masked_ip); GRANT REFERENCES ON user_logins TO mallory".to_owned(),
             "CREATE TABLE mallory.follows (masked_ip varchar(256) REFERENCES user_logins (masked_ip) ON UPDATE CASCADE)",
-            "foreign key follows_masked_ip_fkey of table follows of mallory",
+            Some("foreign key follows_masked_ip_fkey of table follows of mallory"),
         ),
-    ];
-    for (name, in_good_faith, by_mallory, found) in cases {
-        let (admin, mallory) = mallory(&cluster, &format!("remask_{name}"), "pgmask_operator").await;
+        (
+            "function_of_a_former_owner",
+            "GRANT CREATE ON SCHEMA public TO mallory; ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory; CREATE INDEX ON user_logins (mallory.quiet(user_id));
+             ALTER TABLE user_logins ADD CHECK (mallory.climb()); RESET ROLE; ALTER TABLE user_logins OWNER TO postgres"
+                .to_owned(),
+            "SELECT 1",
+            None,
+        ),
+    ]
+}
+
+/// Code of the login table has no rights, whoever made it: that of others made them superusers.
+#[tokio::test]
+async fn code_of_the_login_table_runs_without_rights() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    for (name, in_good_faith, by_mallory, _) in ways() {
+        let (admin, mallory) = mallory(&cluster, &format!("lifts_{name}"), "pgmask_operator").await;
         admin.batch_execute("DROP SCHEMA logins CASCADE").await.unwrap();
         admin.batch_execute(&in_good_faith).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         mallory.batch_execute(by_mallory).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        for client in [&mallory, &admin] {
-            let error = client.batch_execute("CALL pgmask.remask('public.user_logins')").await;
-            let error = message(&error.expect_err(name));
-            assert!(
-                error.starts_with("42501 code of others") && error.replace("mallory.", "").contains(found),
-                "{name}: {error}"
-            );
-        }
+        let before = count(&admin, RAN).await;
+        mallory
+            .batch_execute("CALL pgmask.remask('public.user_logins')")
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(
+            count(&admin, "SELECT count(*) FROM user_logins WHERE masked_ip LIKE 'm1\\_%'").await,
+            1,
+            "{name}"
+        );
+        assert_eq!(
+            texts(&admin, "SELECT state FROM pgmask.health WHERE item = 'older_tokens'").await,
+            ["ok"],
+            "{name}"
+        );
+        // PostgreSQL itself keeps what follows a foreign key, as that table's owner.
+        assert!(count(&admin, RAN).await > before || name == "foreign_key", "{name}: it never ran");
         assert_eq!(count(&admin, IS_SUPERUSER).await, 0, "{name}");
-        let tokens = "SELECT masked_ip FROM public.user_logins";
+    }
+}
+
+/// In any other table it runs as the owner, as with an UPDATE of the owner's own, and must not be that of others.
+#[tokio::test]
+async fn remask_runs_no_code_of_others() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    for (name, in_good_faith, by_mallory, found) in ways() {
+        let Some(found) = found else { continue };
+        let of_another = |sql: &str| sql.replace("user_logins", "legacy");
+        let (admin, mallory) = mallory(&cluster, &format!("remask_{name}"), "pgmask_operator").await;
+        admin
+            .batch_execute(
+                "CREATE TABLE public.legacy (LIKE user_logins); GRANT CREATE, USAGE ON SCHEMA public TO mallory;
+                 INSERT INTO legacy (user_id, masked_ip) VALUES ('u', repeat('0', 64))",
+            )
+            .await
+            .unwrap();
+        admin
+            .batch_execute(&of_another(&in_good_faith))
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        mallory
+            .batch_execute(&of_another(by_mallory))
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let error =
+            message(&admin.batch_execute("CALL pgmask.remask('public.legacy')").await.expect_err(name));
+        assert!(
+            error.starts_with("42501 code of others")
+                && error.replace("mallory.", "").contains(&of_another(found)),
+            "{name}: {error}"
+        );
+        assert_eq!(count(&admin, IS_SUPERUSER).await, 0, "{name}");
+        let tokens = "SELECT masked_ip FROM public.legacy";
         assert_eq!(texts(&admin, tokens).await, ["0".repeat(64)], "{name}");
     }
 }
 
-/// An owner's trigger function finds the operator's temporary table before the one that it means; and a transaction that
-/// reads the catalogs as they were does not see code that was added since.
+/// An owner's trigger function finds the operator's temporary table before the one that it means. It gains nothing.
 #[tokio::test]
-async fn remask_runs_in_a_session_that_misleads_nobody() {
+async fn temporary_objects_of_the_operators_mislead_nobody_to_more() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let (admin, mallory) = mallory(&cluster, "misled", "pgmask_operator").await;
     admin
         .batch_execute(
-            "CREATE TABLE updates (n int); CREATE FUNCTION honest() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
+            "CREATE TABLE updates (n int); GRANT INSERT ON updates TO pgmask_writer;
+             CREATE FUNCTION honest() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
                  $$ BEGIN INSERT INTO updates VALUES (1); RETURN NEW; END $$;
-             CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION honest();
-             INSERT INTO user_logins (masked_ip) VALUES (mask_pii('x')); SELECT pgmask.rotate_key()",
+             CREATE TRIGGER t BEFORE UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION honest()",
         )
         .await
         .unwrap();
-    let remask = "CALL pgmask.remask('public.user_logins')";
     mallory
         .batch_execute(
             "CREATE TEMP TABLE updates (n int CHECK (mallory.climb())); GRANT INSERT ON updates TO PUBLIC",
         )
         .await
         .unwrap();
-    let error = message(&mallory.batch_execute(remask).await.unwrap_err());
-    assert!(error.starts_with("25001 remask can't run in a session with temporary objects"), "{error}");
-    let again = cluster.connect_as("mallory", "misled").await.unwrap();
-    again.batch_execute("SET default_transaction_isolation = 'repeatable read'").await.unwrap();
-    let error = message(&again.batch_execute(remask).await.unwrap_err());
+    mallory.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap();
+    assert!(count(&admin, RAN).await > 0, "it never ran");
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+}
+
+/// A transaction that reads the catalogs as they were does not see code that was added since.
+#[tokio::test]
+async fn remask_sees_the_code_that_there_is() {
+    let admin = cluster().await.database("as_it_was").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE legacy (masked_ip text); SET default_transaction_isolation = 'repeatable read'",
+        )
+        .await
+        .unwrap();
+    let error = message(&admin.batch_execute("CALL pgmask.remask('legacy')").await.unwrap_err());
     assert!(
         error.starts_with("25001 remask can't run in a transaction that is not READ COMMITTED"),
         "{error}"
     );
-    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
-    again.batch_execute("RESET default_transaction_isolation").await.unwrap();
-    again.batch_execute(remask).await.unwrap();
-    assert!(count(&admin, "SELECT count(*) FROM updates").await > 0);
+}
+
+/// Without the roles of sql/00, the owner may call, and others are told what is missing.
+#[tokio::test]
+async fn without_roles_the_owner_lifts_the_login_table() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "without_roles", "pgmask_operator").await;
+    admin.batch_execute("DROP OWNED BY pgmask_writer; DROP ROLE pgmask_writer").await.unwrap();
+    let remask = "CALL pgmask.remask('public.user_logins')";
+    let error = message(&mallory.batch_execute(remask).await.unwrap_err());
+    assert!(error.starts_with("42704 role pgmask_writer, which inserts logins, does not exist"), "{error}");
+    admin.batch_execute(remask).await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins WHERE masked_ip LIKE 'm1\\_%'").await, 1);
 }
 
 /// A cursor that code of the table leaves open may be held over a commit, and then runs with the rights of who commits:

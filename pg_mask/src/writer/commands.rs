@@ -56,10 +56,10 @@ pub(crate) fn watch() {
 }
 
 /// While it lives, commands that `writer` runs are looked at.
-pub(super) struct Watched(Option<pg_sys::Oid>);
+pub(crate) struct Watched(Option<pg_sys::Oid>);
 
 impl Watched {
-    pub(super) fn new(writer: pg_sys::Oid) -> Self {
+    pub(crate) fn new(writer: pg_sys::Oid) -> Self {
         Self(WRITER.replace(Some(writer)))
     }
 }

@@ -1,11 +1,14 @@
 //! The role that rows are inserted as. Code of the login table (triggers, defaults, policies) runs with its
-//! rights, so it must have none that is worth taking: each batch makes sure of that.
+//! rights, so it must have none that is worth taking: each batch makes sure of that. [`commands`] says what else it
+//! may run.
 
-use super::commands::Watched;
+pub(crate) mod commands;
+
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::text::OwnedText;
 use crate::{plan, run_as};
+use commands::Watched;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -15,8 +18,8 @@ const NAME: &CStr = c"pgmask_writer";
 
 /// The role, found fit for what it is there for.
 #[derive(Clone, Copy)]
-pub(super) struct Writer {
-    pub(super) role: pg_sys::Oid,
+pub(crate) struct Writer {
+    pub(crate) role: pg_sys::Oid,
 }
 
 /// Attributes that are worth taking, by their columns of pg_authid.
@@ -40,7 +43,7 @@ const MIGHTY: &str = "WITH RECURSIVE reached(role) AS (
         'pgmask_operator', 'pgmask_recoverer', 'pgmask_forwarder', 'pgmask_unlimited'])";
 
 impl Writer {
-    pub(super) fn find() -> Result<Self, Error> {
+    pub(crate) fn find() -> Result<Self, Error> {
         let (role, attribute) = look_up()?;
         let refuse = |could: String| Err(Error::MightyWriter(could));
         if let Some(attribute) = attribute {
@@ -59,7 +62,7 @@ impl Writer {
     }
 
     /// Refuses code of the table that has made something, such as a function: the role would own it.
-    pub(super) fn left_nothing_behind(self) -> Result<(), Error> {
+    pub(crate) fn left_nothing_behind(self) -> Result<(), Error> {
         if owns_something(self.role) { Err(Error::LeftBehind) } else { Ok(()) }
     }
 
@@ -67,12 +70,22 @@ impl Writer {
     ///
     /// Nor does code of the table see what the client sent, which may be a message, or reach its cursors, or run commands
     /// that would outlast the statement.
-    pub(super) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let cursors = OutOfReach::new()?;
         let _hidden = Hidden::new();
         let _watched = Watched::new(self.role);
         let done = run_as::bound(self.role, work)?;
         cursors.none_was_left()?;
+        Ok(done)
+    }
+
+    /// [`Writer::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
+    pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        let done = self.run(|| {
+            run_as::pin();
+            work()
+        })?;
+        self.left_nothing_behind()?;
         Ok(done)
     }
 }
