@@ -5,6 +5,7 @@
 use crate::error::Error;
 use crate::guesses;
 use crate::keys::{self, Keys};
+use crate::memory;
 use crate::snapshot::{self, Identity};
 use crate::text::{KeptText, NewText, Text, server_is_utf8_or_unknown};
 use pg_mask_core::hmac_key::Hash;
@@ -98,7 +99,7 @@ impl CallSite {
     fn switch_to(&mut self, domain: Text<'_>) -> Result<(), Error> {
         let name = domain.as_server_bytes();
         if self.domain.as_deref() != Some(name) {
-            self.masker = self.keys.masker(domain)?;
+            self.masker = memory::with_room(|| self.keys.masker(domain))?;
             self.domain = Some(name.into()); // there is memory: `masker` has looked
             self.last_value = Value::NONE;
         }
@@ -179,15 +180,17 @@ pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut 
         {
             return Ok(site);
         }
-        let mut fresh = CallSite::new(snapshot, flinfo, (*fcinfo).nargs)?;
-        if let Some(site) = site.as_mut() {
-            fresh.shared = Shared::No; // or there would be a copy for each snapshot
-            *site = fresh;
-            return Ok(site);
-        }
-        let kept = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(fresh);
-        (*flinfo).fn_extra = kept.cast();
-        Ok(&mut *kept)
+        memory::with_room(|| {
+            let mut fresh = CallSite::new(snapshot, flinfo, (*fcinfo).nargs)?;
+            if let Some(site) = site.as_mut() {
+                fresh.shared = Shared::No; // or there would be a copy for each snapshot
+                *site = fresh;
+                return Ok(site);
+            }
+            let kept = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(fresh);
+            (*flinfo).fn_extra = kept.cast();
+            Ok(&mut *kept)
+        })
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
         }
         let roles = roles();
         if session.left == 0 || session.roles != roles || session.is_over() || ROLES_CHANGED.get() {
-            session.draw(roles)?;
+            memory::with_room(|| session.draw(roles))?;
         }
         session.left -= 1;
         session.last = Some(*hash);

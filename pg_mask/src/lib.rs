@@ -82,6 +82,7 @@ extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 pub extern "C-unwind" fn _PG_init() {
     error::never_show_backtraces(); // first, as what follows may fail
     memory::for_a_call().or_raise();
+    memory::make_room();
     settings::refuse_while_they_would_be_lost().or_raise();
     settings::define();
     guesses::map_at_start();

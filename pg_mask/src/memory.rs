@@ -67,6 +67,58 @@ pub(crate) fn available(bytes: usize) -> Result<(), Error> {
     }
 }
 
+thread_local! {
+    static ROOM: Cell<pg_sys::MemoryContext> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Makes the context of [`with_room`]. For `_PG_init`.
+pub(crate) fn make_room() {
+    const SIZE: usize = 32 << 10;
+    // SAFETY: a plain call; the name is static. The first block is kept as long as the process lives.
+    ROOM.set(unsafe {
+        pg_sys::AllocSetContextCreateInternal(pg_sys::TopMemoryContext, c"pg_mask".as_ptr(), 0, SIZE, SIZE)
+    });
+}
+
+/// Does what may raise an error of PostgreSQL's own in a memory context that has room for it. What it allocates there
+/// is freed at the end.
+///
+/// pgrx copies such an error into the context at hand. Where that is full, copying fails in the same way, again and again,
+/// until PostgreSQL ends the server with a PANIC; and an analyst can fill the context of a query to the brim. The text of the
+/// functions that led here, which may be long, is added when the error leaves us.
+pub(crate) fn with_room<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(pg_sys::MemoryContext, *mut pg_sys::ErrorContextCallback);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            // SAFETY: plain writes of the backend's own state.
+            unsafe {
+                pg_sys::error_context_stack = self.1;
+                pg_sys::CurrentMemoryContext = self.0;
+            }
+            if std::thread::panicking() {
+                error::leave_room(); // for what pgrx makes of the error
+            }
+        }
+    }
+    let room = ROOM.get();
+    // SAFETY: as above. Whoever is inside already resets nothing.
+    let before = unsafe {
+        if pg_sys::CurrentMemoryContext == room {
+            return work();
+        }
+        pg_sys::MemoryContextReset(room); // an error may have left something
+        Before(
+            std::ptr::replace(&raw mut pg_sys::CurrentMemoryContext, room),
+            std::ptr::replace(&raw mut pg_sys::error_context_stack, std::ptr::null_mut()),
+        )
+    };
+    let done = work();
+    drop(before);
+    // SAFETY: nobody has anything of it.
+    unsafe { pg_sys::MemoryContextReset(room) };
+    done
+}
+
 /// An empty list with room for `count` elements.
 pub(crate) fn list<T>(count: usize) -> Result<Vec<T>, Error> {
     let mut list = Vec::new();

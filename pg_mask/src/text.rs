@@ -26,7 +26,13 @@ impl<'a> Text<'a> {
             let in_place = varlena::varatt_is_4b_u(value)
                 || (varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value));
             if !in_place {
-                value = pg_sys::pg_detoast_datum_packed(value);
+                value = in_room_of_the_caller(|| {
+                    let whole = pg_sys::pg_detoast_datum_packed(value);
+                    std::slice::from_raw_parts(whole.cast(), varlena::varsize_any(whole))
+                })
+                .as_ptr()
+                .cast_mut()
+                .cast();
             }
             Self(std::slice::from_raw_parts(
                 varlena::vardata_any(value).cast(),
@@ -231,6 +237,31 @@ pub(crate) fn varlena_header(len: usize) -> [u8; pg_sys::VARHDRSZ] {
     if cfg!(target_endian = "big") { size.to_ne_bytes() } else { (size << 2).to_ne_bytes() }
 }
 
+/// What `work` makes in PostgreSQL's memory, where there is room for its errors, copied into the memory context of the
+/// call.
+#[cold]
+fn in_room_of_the_caller<'a>(work: impl FnOnce() -> &'a [u8]) -> &'a [u8] {
+    // SAFETY: a plain read.
+    let context = unsafe { pg_sys::CurrentMemoryContext };
+    memory::with_room(|| {
+        let made = work();
+        // SAFETY: with this flag NULL says that memory is out; the size is one that PostgreSQL itself has just allocated.
+        // What was made lives until here.
+        unsafe {
+            let copy = unguarded::MemoryContextAllocExtended(
+                context,
+                made.len().max(1),
+                pg_sys::MCXT_ALLOC_NO_OOM as i32,
+            );
+            if copy.is_null() {
+                memory::out();
+            }
+            copy.cast::<u8>().copy_from_nonoverlapping(made.as_ptr(), made.len());
+            std::slice::from_raw_parts(copy.cast(), made.len())
+        }
+    })
+}
+
 /// `palloc`, at less cost where `size` is small. It raises an error where memory is out.
 ///
 /// # Safety
@@ -277,13 +308,15 @@ pub(crate) fn bytes_to_utf8(bytes: &[u8]) -> &[u8] {
 }
 
 fn convert_to_utf8(bytes: &[u8]) -> &[u8] {
-    // SAFETY: pointer and length belong together; the result is a C string in the memory context
-    // of the call, or the argument itself.
-    unsafe {
+    if bytes.is_ascii() {
+        return bytes;
+    }
+    // SAFETY: pointer and length belong together; the result is a C string, or the argument itself.
+    in_room_of_the_caller(|| unsafe {
         let from: *const c_char = bytes.as_ptr().cast();
         let to = pg_sys::pg_server_to_any(from, bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
         if std::ptr::eq(to.cast_const(), from) { bytes } else { std::ffi::CStr::from_ptr(to).to_bytes() }
-    }
+    })
 }
 
 /// What [`Text::to_utf8_if_it_can`] gave, in the server's encoding; `None` if that can't hold it.

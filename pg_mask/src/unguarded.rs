@@ -1,7 +1,7 @@
 //! PostgreSQL's functions that are called for each row, or in the midst of an error, and can't raise an
 //! error as they are used here: pgrx's own declarations set up a `sigsetjmp` around every call.
 
-use pgrx::pg_sys::{Oid, Snapshot};
+use pgrx::pg_sys::{MemoryContext, Oid, Snapshot};
 use std::ffi::{c_int, c_void};
 
 unsafe extern "C" {
@@ -17,6 +17,12 @@ unsafe extern "C" {
     pub(crate) fn GetSessionUserId() -> Oid;
     /// The role that rights are checked for (miscinit.c).
     pub(crate) fn GetUserId() -> Oid;
+    /// `MemoryContextAlloc` with flags (mcxt.c).
+    pub(crate) fn MemoryContextAllocExtended(
+        context: MemoryContext,
+        size: usize,
+        flags: c_int,
+    ) -> *mut c_void;
     /// `palloc` with flags (mcxt.c).
     pub(crate) fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
 }

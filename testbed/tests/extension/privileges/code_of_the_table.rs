@@ -364,7 +364,7 @@ async fn looking_at_the_health_runs_no_code_of_others_with_more_rights() {
     let is_superuser = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper";
     admin.batch_execute("SELECT * FROM pgmask.health").await.unwrap();
     let ran = times(&admin).await;
-    assert_eq!(ran, 0, "what is no text is not read");
+    assert!(ran > 0, "the cast never ran");
     assert_eq!(count(&admin, is_superuser).await, 0);
     mallory
         .batch_execute(
