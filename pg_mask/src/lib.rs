@@ -5,7 +5,7 @@
 //! - [`mask_pii`]: the functions that analysts call; [`current_mask`]: from an older generation's token to
 //!   the one in use; [`call_site`]: what a call keeps from row to row; [`guesses`]: how many values a role
 //!   may have masked in an hour
-//! - [`ingest`]: from message bodies to rows, ledger and quarantine
+//! - [`ingest`]: from message bodies to rows, ledger and quarantine; [`writer`]: the role that rows are inserted as
 //! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
@@ -13,6 +13,8 @@
 //! - [`audit`]: writing down who asked before anything is shown, so that it shows if that is changed
 //! - [`database_id`]: which database something belongs to
 //! - [`health`]: what `pgmask.health` looks at in the login table
+//! - [`on_behalf`]: reading and updating somebody's table, with none of the owner's rights for its code;
+//!   [`named_tables`]: which table a statement names, and whose rights to it count
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
 //! - [`no_prepare`]: which transactions can't be prepared; [`cursors`]: the session's, out of reach of others' code
