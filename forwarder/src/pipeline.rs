@@ -28,7 +28,7 @@ mod write;
 use crate::config::Config;
 use crate::database::{self, Database, Opener, Pool};
 use crate::error::{Error, Kind};
-use crate::queue::{CALL_MESSAGES, LARGEST_ANSWER, LONG_POLL, LONGEST_HIDDEN, Queue};
+use crate::queue::{CALL_MESSAGES, LARGEST_ANSWER, LONGEST_HIDDEN, Queue};
 use crate::telemetry::metrics;
 use crate::telemetry::tally::Tally;
 use batch::{Batches, Limits};
@@ -45,14 +45,10 @@ use safe_output::Progress;
 use shutdown::Stop;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use write::Writer;
-
-/// A drain polls more often, to see sooner that the queue is empty.
-const DRAIN_POLL: Duration = Duration::from_secs(1);
 
 /// Carries messages until told to stop, or, draining, until the queue is empty; a second signal ends that at
 /// once. Prints the summary.
@@ -114,7 +110,7 @@ async fn run(config: &Config, tally: &Arc<Tally>, progress: &Progress, stop: Sto
     };
     let receiver = Receiver {
         queue: queue.clone(),
-        long_poll: if config.drain { DRAIN_POLL } else { LONG_POLL },
+        drain: config.drain,
         // What one receive brings has to fit into a batch, and into the budget.
         messages_per_receive: CALL_MESSAGES.min(limits.messages).min(max_in_flight),
         limiter: limiter.clone(),

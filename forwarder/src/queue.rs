@@ -132,12 +132,12 @@ impl Queue {
     pub(crate) fn url(&self) -> String {
         let path = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
         let path = path.find('/').map_or("", |slash| &path[slash..]);
-        format!("{}{path}", gate::endpoint_of(&self.url))
+        format!("{}{path}", aws_settings::endpoint_of(&self.url))
     }
 
     /// What to look at where the queue's URL names another host than the one that is asked.
     pub(crate) fn other_host(&self) -> Option<String> {
-        let (named, asked) = (gate::endpoint_of(&self.url), self.endpoint());
+        let (named, asked) = (aws_settings::endpoint_of(&self.url), self.endpoint());
         (named != asked).then(|| {
             format!("the queue's URL names {named}, and {asked} is asked; is AWS_ENDPOINT_URL or AWS_REGION right?")
         })

@@ -22,6 +22,14 @@ pub(crate) fn check() -> Result<(), Error> {
     Ok(())
 }
 
+/// Scheme, host and port of a URL. A name and a password before the host are left out.
+#[must_use]
+pub fn endpoint_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
+}
+
 fn is_url(value: &str) -> bool {
     value.parse::<hyper::Uri>().is_ok_and(|url| {
         matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())

@@ -17,6 +17,7 @@ mod endpoint;
 mod http;
 mod load;
 
+pub use endpoint::endpoint_of;
 pub use load::load;
 
 /// A setting that can't be used.

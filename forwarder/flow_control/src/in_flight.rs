@@ -6,6 +6,7 @@ use crate::lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// All messages in flight.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct InFlight {
     /// For how long it can be leased altogether, from its receive on.
     longest: Duration,
     table: Mutex<Table>,
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,9 @@ impl Drop for Guard {
         if let Some(entry) = table.messages.remove(&self.number) {
             table.bytes -= entry.size;
         }
+        if table.messages.is_empty() {
+            self.in_flight.emptied.notify_one();
+        }
     }
 }
 
@@ -63,7 +68,7 @@ impl InFlight {
     /// An empty table for messages that are leased for `lease` each time, and for `longest` at most.
     #[must_use]
     pub fn new(lease: Duration, longest: Duration) -> Self {
-        Self { lease, longest, table: Mutex::default() }
+        Self { lease, longest, table: Mutex::default(), emptied: Notify::new() }
     }
 
     /// Enters a message that was received. Its lease may have begun as early as it was requested; it was sent at
@@ -114,6 +119,12 @@ impl InFlight {
     pub fn size(&self) -> (usize, usize) {
         let table = lock(&self.table);
         (table.messages.len(), table.bytes)
+    }
+
+    /// Waits until the last message in flight is settled, which it may have been since this was called before. For
+    /// one task that waits.
+    pub async fn emptied(&self) {
+        self.emptied.notified().await;
     }
 
     /// When the oldest of the messages in flight was sent, if there are any.

@@ -9,7 +9,7 @@ use safe_output::Progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the queue is asked.
+/// How often the queue is asked, and the time between the two looks that see it empty.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How often it has to be seen empty, since SQS's counts are approximate.
 const TIMES: u32 = 2;
@@ -33,7 +33,7 @@ impl Drain {
         let mut backoff = Backoff::default();
         let mut seen_empty = 0;
         let mut log_wait_at = None;
-        while seen_empty < TIMES {
+        loop {
             let wait = match self.queue.depth().await {
                 Ok(depth) => {
                     backoff.reset();
@@ -41,6 +41,9 @@ impl Drain {
                     self.progress.left(depth.total());
                     let nothing_here = depth.visible == 0 && self.in_flight.size().0 == 0;
                     seen_empty = if nothing_here && depth.total() == 0 { seen_empty + 1 } else { 0 };
+                    if seen_empty == TIMES {
+                        return self.stop.stop_receiving.cancel();
+                    }
                     let now = Instant::now();
                     if !nothing_here || seen_empty > 0 {
                         log_wait_at = None;
@@ -64,10 +67,11 @@ impl Drain {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                // At once after the last delete, for the first of the two looks.
+                () = self.in_flight.emptied(), if seen_empty == 0 => {}
                 () = self.stop.stop_receiving.cancelled() => return self.outages.ended_by(unfinished()),
             }
         }
-        self.stop.stop_receiving.cancel();
     }
 }
 

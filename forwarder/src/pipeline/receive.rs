@@ -7,7 +7,7 @@ use super::release::Releases;
 use super::shutdown::Stop;
 use crate::config::Receivers;
 use crate::database::Pool;
-use crate::queue::{Queue, is_over_limit};
+use crate::queue::{LONG_POLL, Queue, is_over_limit};
 use crate::telemetry::tally::Tally;
 use flow_control::{Backoff, Budget, InFlight, Limiter, Reservation};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ const AUTO_MOST: usize = 64;
 const AUTO_FEW: usize = 16;
 /// A receive that took longer and was not full has waited for messages: the queue was empty.
 const WAITED: Duration = Duration::from_millis(250);
+/// The longest time between the receives of a drain that finds nothing: its end would have to wait for a long poll.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 /// A queue that holds messages answers sooner than this, also when it is slow.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -36,8 +38,7 @@ enum Received {
 #[derive(Clone)]
 pub(super) struct Receiver {
     pub(super) queue: Queue,
-    /// How long a receive waits for messages.
-    pub(super) long_poll: Duration,
+    pub(super) drain: bool,
     pub(super) messages_per_receive: usize,
     pub(super) limiter: Arc<Limiter>,
     pub(super) pool: Arc<Pool>,
@@ -67,6 +68,11 @@ impl Receiver {
             loop {
                 let Some(reservation) = stop.run_until_cancelled(self.may_receive()).await else { return };
                 let rests = match self.receive(reservation).await {
+                    Received::Messages(0, _) if self.drain => {
+                        let wait = backoff.next_wait().min(DRAIN_PAUSE);
+                        stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                        self.limiter.after_empty()
+                    }
                     Received::Messages(number, took) => {
                         backoff.reset();
                         if number == self.messages_per_receive {
@@ -106,7 +112,8 @@ impl Receiver {
         let requested_at = Instant::now();
         let mut call = {
             let (queue, reservation) = (self.queue.clone(), reservation.clone());
-            let (messages, wait) = (self.messages_per_receive, self.long_poll);
+            let (messages, wait) =
+                (self.messages_per_receive, if self.drain { Duration::ZERO } else { LONG_POLL });
             Box::pin(async move { queue.receive(messages, wait, reservation).await })
         };
         let received = tokio::select! {

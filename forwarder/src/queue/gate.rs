@@ -22,13 +22,6 @@ pub(super) async fn within<T>(reservation: Reservation, receive: impl Future<Out
 /// environment and profiles together decide in the SDK which it is.
 pub(super) type Endpoint = Arc<OnceLock<String>>;
 
-/// Scheme, host and port of a URL. A name and a password before the host are left out.
-pub(super) fn endpoint_of(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or_default())
-}
-
 /// Puts the gate before the SDK's own HTTP client.
 pub(super) fn gated(client: SharedHttpClient, endpoint: Endpoint) -> SharedHttpClient {
     http_client_fn(move |settings, components| {
@@ -45,7 +38,7 @@ struct Gate {
 
 impl HttpConnector for Gate {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        self.endpoint.get_or_init(|| endpoint_of(request.uri()));
+        self.endpoint.get_or_init(|| aws_settings::endpoint_of(request.uri()));
         let answer = self.inner.call(request);
         let Ok(reservation) = RESERVATION.try_with(Clone::clone) else { return answer };
         HttpConnectorFuture::new(async move {

@@ -35,6 +35,24 @@ async fn many_receivers_do_not_make_it_slow() {
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
+/// It took two seconds: it waited for a look at the queue, for a second one, and for a long poll.
+#[tokio::test]
+async fn it_ends_soon_after_the_last_delete() {
+    let way = Way::new("drain_ends_soon").await;
+    let mut quickest = Duration::MAX;
+    for round in 0..3 {
+        way.queue.send(&logins(300 * round..300 * (round + 1))).await.unwrap();
+        let ended = tokio::spawn(forwarder::run(way.drain().await));
+        let is_empty = || async { way.queue.depth().await.unwrap() == [0; 3] };
+        wait_until("the queue is empty", is_empty).await.unwrap();
+        let start = Instant::now();
+        let ended = ended.await.unwrap().unwrap();
+        quickest = quickest.min(start.elapsed());
+        assert_eq!(counts(&ended.summary), [300, 300, 0, 0, 300], "{}", ended.log);
+    }
+    assert!(quickest < Duration::from_millis(700), "{quickest:?}");
+}
+
 /// Another consumer holds this queue's only message for an hour.
 async fn held_elsewhere(name: &'static str) -> Way {
     let way = Way::new(name).await;
