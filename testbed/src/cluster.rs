@@ -3,11 +3,13 @@
 use crate::guardian::{Guardian, free_port, wait_until};
 use crate::installation::{self, Installation, output, run};
 use crate::{Result, root};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use tokio_postgres::{Client, NoTls};
 
 /// A cluster, gone with its value. The superuser is `postgres` and everybody on the loopback is
@@ -17,6 +19,7 @@ pub struct Cluster {
     guardian: Guardian,
     installation: &'static Installation,
     port: u16,
+    template: tokio::sync::Mutex<Option<&'static str>>,
 }
 
 impl Cluster {
@@ -53,13 +56,11 @@ impl Cluster {
         settings: &[&str],
     ) -> Result<Self> {
         let cluster = Self::new(installation, wrapper)?;
-        let data = cluster.data();
-        run(cluster
-            .command("initdb")
-            .arg("-D")
-            .arg(&data)
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
-            .args(options))?;
+        if options.is_empty() {
+            run(Command::new("cp").arg("-a").arg(made_once(installation)?.join(".")).arg(cluster.data()))?;
+        } else {
+            initdb(installation, &cluster.data(), options)?;
+        }
         cluster.configure(settings)?;
         Ok(cluster)
     }
@@ -86,7 +87,6 @@ impl Cluster {
 
     /// A server's folder, port and command, run by `wrapper`, and an empty data directory.
     fn new(installation: &'static Installation, wrapper: &[&str]) -> Result<Self> {
-        let user = installation.user;
         let folder = Guardian::folder("cluster")?;
         let data = folder.join("data");
         let port = free_port()?;
@@ -96,12 +96,8 @@ impl Cluster {
         let arguments = [&postgres, "-D", &data.display().to_string()];
         let server = installation.as_its_user(&[&environment[..], wrapper, &arguments[..]].concat());
         let guardian = Guardian::new(&folder, "QUIT", &server)?;
-        std::fs::create_dir(&data)?;
-        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;
-        if let Some(user) = user {
-            chown(&data, Some(user.uid), Some(user.gid))?;
-        }
-        Ok(Self { guardian, installation, port })
+        make_data_directory(installation, &data)?;
+        Ok(Self { guardian, installation, port, template: tokio::sync::Mutex::default() })
     }
 
     fn configure(&self, settings: &[&str]) -> Result<()> {
@@ -192,9 +188,7 @@ impl Cluster {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.installation.program(program));
         command.current_dir(self.guardian.path()).env("LC_ALL", "C.UTF-8");
-        if let Some(user) = self.installation.user {
-            command.uid(user.uid).gid(user.gid);
-        }
+        as_its_user(&mut command, self.installation);
         command
     }
 
@@ -202,9 +196,7 @@ impl Cluster {
     pub fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("bash");
         command.arg("-c").arg(script).current_dir(self.guardian.path()).env("LC_ALL", "C.UTF-8");
-        if let Some(user) = self.installation.user {
-            command.uid(user.uid).gid(user.gid);
-        }
+        as_its_user(&mut command, self.installation);
         command
     }
 
@@ -232,11 +224,70 @@ impl Cluster {
 
     /// A new database with pg_mask and the DBA's files applied.
     pub async fn database(&self, name: &str) -> Result<Client> {
-        // Roles are the whole server's: two that make them at once are in each other's way.
-        static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _turn = ONE_AT_A_TIME.lock().await;
-        self.connect("postgres").await?.batch_execute(&format!("CREATE DATABASE {name}")).await?;
-        self.apply_sql(name)?;
-        self.connect(name).await
+        let admin = self.connect("postgres").await?;
+        // One at a time: roles and the template are the whole server's.
+        let template = self.template.lock().await;
+        let Some(template) = *template else {
+            admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+            self.apply_sql(name)?;
+            return self.connect(name).await;
+        };
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await?;
+        let client = self.connect(name).await?;
+        // The id is what CREATE EXTENSION gives each database of its own.
+        client
+            .batch_execute("DELETE FROM pgmask.database_id; INSERT INTO pgmask.database_id DEFAULT VALUES")
+            .await?;
+        Ok(client)
+    }
+
+    /// Has [`Cluster::database`] give copies of one database from now on, which is five times as quick: for a cluster
+    /// with many.
+    pub async fn make_template(&self) -> Result<()> {
+        const TEMPLATE: &str = "of_testbed";
+        drop(self.database(TEMPLATE).await?);
+        let close = format!("ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false");
+        self.connect("postgres").await?.batch_execute(&close).await?;
+        *self.template.lock().await = Some(TEMPLATE);
+        Ok(())
+    }
+}
+
+/// What initdb makes, once for each installation: clusters get a copy, which is ten times as quick.
+fn made_once(installation: &Installation) -> Result<PathBuf> {
+    static MADE: Mutex<BTreeMap<u32, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = made.get(&installation.major) {
+        return Ok(made.clone());
+    }
+    let data = installation.path().join("made_once");
+    make_data_directory(installation, &data)?;
+    initdb(installation, &data, &[])?;
+    made.insert(installation.major, data.clone());
+    Ok(data)
+}
+
+/// An empty folder that PostgreSQL takes for its data.
+fn make_data_directory(installation: &Installation, data: &Path) -> Result<()> {
+    std::fs::create_dir(data)?;
+    std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700))?;
+    if let Some(user) = installation.user {
+        chown(data, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
+}
+
+fn initdb(installation: &Installation, data: &Path, options: &[&str]) -> Result<()> {
+    let mut initdb = Command::new(installation.program("initdb"));
+    initdb.current_dir(data).env("LC_ALL", "C.UTF-8").arg("-D").arg(data);
+    initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    as_its_user(&mut initdb, installation);
+    run(initdb.args(options))
+}
+
+/// Has a command run as the servers' user.
+fn as_its_user(command: &mut Command, installation: &Installation) {
+    if let Some(user) = installation.user {
+        command.uid(user.uid).gid(user.gid);
     }
 }

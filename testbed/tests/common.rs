@@ -17,7 +17,12 @@ use tokio_postgres::types::{FromSql, Type};
 /// The cluster for tests that do nothing to a whole server.
 pub(crate) async fn cluster() -> &'static Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    SHARED.get_or_init(async || Cluster::start(&[]).await.expect("a cluster starts")).await
+    let start = async || {
+        let cluster = Cluster::start(&[]).await.expect("a cluster starts");
+        cluster.make_template().await.expect("its template is made");
+        cluster
+    };
+    SHARED.get_or_init(start).await
 }
 
 /// LocalStack, for everybody: each test has a queue of its own.
