@@ -4,6 +4,9 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 own=$(cat target/testbed/major)
+# Half of its time a test waits for servers.
+: "${RUST_TEST_THREADS:=$(($(nproc) * 2))}"
+export RUST_TEST_THREADS
 # The version in full, as its pg_config has it.
 version() { "$(cat "target/testbed/$1/pg_config")" --version; }
 echo "== $(version "$own"): everything"
