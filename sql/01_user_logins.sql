@@ -19,7 +19,7 @@ BEGIN
       AND c.relowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database());
     IF FOUND THEN
         RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner
-            USING HINT = format('If it is the one that you want: ALTER %s public.%s OWNER TO the database''s owner or a superuser; look first at what functions its triggers, checks, defaults, policies and indexes call, which then run with that role''s rights.', taken.kind, taken.relname);
+            USING HINT = format('If it is the one that you want: ALTER %s public.%s OWNER TO the database''s owner or a superuser; look first at what functions its triggers, rules, checks, defaults, policies and indexes call, which then run with that role''s rights.', taken.kind, taken.relname);
     END IF;
 END
 $$;

@@ -58,6 +58,8 @@ pub(crate) enum Error {
     NotOwner(String),
     #[error("code of others would run with the rights of the owner of table {table}: {code}")]
     CodeOfOthers { table: String, code: String },
+    #[error("partition {0} is on another server, which remask would ask with the rights of others")]
+    ForeignPartition(String),
     #[error("a part of remask has to be the first thing that its transaction writes")]
     NotFirstToWrite,
     #[error("which columns of the login table {0} hold tokens is not for others than its owner to say")]
@@ -188,9 +190,10 @@ impl Error {
             Self::KeyCheckTable | Self::NoLoginTable(_) | Self::NoTable { .. } => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
             }
-            Self::NotATable(_) | Self::LosesRows { .. } | Self::RuleInstead(_) => {
-                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE
-            }
+            Self::NotATable(_)
+            | Self::LosesRows { .. }
+            | Self::ForeignPartition(_)
+            | Self::RuleInstead(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::NoColumn { .. } | Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN
             }
@@ -276,6 +279,7 @@ impl Error {
             Self::CodeOfOthers { .. } => {
                 "Give it to the owner of the table if it may have these rights, or disable it meanwhile."
             }
+            Self::ForeignPartition(_) => "Detach it, or lift its tokens on that server.",
             Self::NotFirstToWrite => {
                 "CALL pgmask.remask(…) does all parts, each in a transaction of its own."
             }

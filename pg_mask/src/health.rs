@@ -6,14 +6,19 @@
 use crate::error::{Error, OrRaise};
 use crate::ingest::target::look_up;
 use crate::on_behalf::OnBehalf;
-use crate::{older_tokens, plan, settings};
+use crate::{named_tables, older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-/// The owner of relation $1, its name for a statement, and whether it is a table. Read while the table is locked, so
-/// that all of it still holds when the table is read.
-const OWNER: &str = "SELECT c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind IN ('r', 'p')
-    FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+/// What kind of relation $1 is.
+const KIND: &str = "SELECT c.relkind FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+
+/// The tables that hold the rows of table $1. A foreign one is not looked at: its server would be asked as its owner.
+const PARTS: &str = "WITH RECURSIVE tree (id) AS (
+        SELECT $1
+        UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent = tree.id
+    )
+    SELECT c.oid FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.id WHERE c.relkind = 'r' ORDER BY c.oid";
 
 /// Of the first rows of the login table, how many are looked at and how many have tokens of an older
 /// generation than the given one, or of generation 0.
@@ -30,37 +35,53 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     let setting = settings::login_table();
     let shown = || setting.to_string_lossy().into_owned();
     let table = look_up(&setting).ok_or_else(|| Error::NoLoginTable(shown()))?;
-    let read = |row: &plan::Row<'_>| {
-        let is_table: bool = row.get(3)?;
-        Ok((row.get(1)?, row.get::<String>(2)?, is_table))
-    };
-    // SAFETY: plain calls; the lock is kept until the transaction ends, as a statement's would be.
-    unsafe {
-        let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return Err(Error::NoLoginTable(shown()));
-        }
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-    }
-    let found = plan::rows(OWNER, || vec![table.into()], read)?.pop();
-    let (owner, name, is_table) = found.ok_or_else(|| Error::NoLoginTable(shown()))?;
-    if !is_table {
-        return Err(Error::NotATable(shown()));
+    let kinds = plan::rows(KIND, || vec![table.into()], |row| row.get::<i8>(1))?;
+    match kinds[..] {
+        [] => return Err(Error::NoLoginTable(shown())),
+        [kind] if [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8)) => {}
+        _ => return Err(Error::NotATable(shown())),
     }
     let generation = u32::try_from(generation).unwrap_or_default();
+    let (mut looked_at, mut older) = (0, 0);
+    for part in plan::rows(PARTS, || vec![table.into()], |row| row.get::<pg_sys::Oid>(1))? {
+        let left = i64::from(most) - looked_at;
+        if left <= 0 {
+            break;
+        }
+        let (looked_at_here, older_here) = sample_part(part, generation, left)?;
+        looked_at += looked_at_here;
+        older += older_here;
+    }
+    Ok((looked_at, older))
+}
+
+fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<(i64, i64), Error> {
+    // SAFETY: the relation is locked, and open while it is looked at; the lock is kept until the transaction ends, as a
+    // statement's would be, so all of it still holds when the table is read.
+    let (name, owner) = unsafe {
+        let relation = pg_sys::try_relation_open(part, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return Ok((0, 0)); // dropped meanwhile
+        }
+        let class = &*(*relation).rd_rel;
+        let found = (class.relkind as u8 == pg_sys::RELKIND_RELATION)
+            .then(|| (named_tables::qualified_name(class), class.relowner));
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        let Some(found) = found else { return Ok((0, 0)) };
+        found
+    };
     let is_older = |column: &str| {
         older_tokens::condition(&format!("(t.{column} COLLATE \"C\")"), generation, true)
             .unwrap_or_else(|| "false".to_owned())
     };
     let sql = format!(
         "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {} OR {})
-         FROM (SELECT masked_ip::pg_catalog.text, masked_device_id::pg_catalog.text FROM {name} LIMIT $1) AS t",
+         FROM (SELECT masked_ip::pg_catalog.text, masked_device_id::pg_catalog.text FROM ONLY {name} LIMIT $1) AS t",
         is_older("masked_ip"),
         is_older("masked_device_id"),
     );
-    let arguments = || vec![i64::from(most).into()];
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
     let owner = OnBehalf::of_login_table(owner)?;
-    let counts = owner.run(|| plan::rows_once(owner.meant(table), &sql, arguments, read))?.pop();
+    let counts = owner.run(|| plan::rows_once(owner.meant(part), &sql, || vec![most.into()], read))?.pop();
     counts.ok_or(Error::Unreadable)
 }

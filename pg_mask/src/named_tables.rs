@@ -11,6 +11,7 @@
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
 use std::cell::RefCell;
+use std::ffi::CStr;
 
 thread_local! {
     /// What the next statement may name.
@@ -120,4 +121,17 @@ unsafe fn elements<'a, T: 'a>(list: *mut pg_sys::List) -> impl Iterator<Item = *
     };
     // SAFETY: as above.
     cells.iter().map(|cell| unsafe { cell.ptr_value.cast::<T>() })
+}
+
+/// A relation's name with its schema, quoted.
+///
+/// # Safety
+/// `class` belongs to an open relation.
+pub(crate) unsafe fn qualified_name(class: &pg_sys::FormData_pg_class) -> String {
+    // SAFETY: by the caller; what is returned is a copy.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(class.relnamespace);
+        let name = pg_sys::quote_qualified_identifier(schema, class.relname.data.as_ptr());
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
 }

@@ -4,6 +4,7 @@
 use crate::error::{Error, OrRaise};
 use crate::memory;
 use crate::named_tables::Meant;
+use crate::run_as;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
@@ -59,7 +60,7 @@ pub(crate) fn run<'a, R>(
     })
 }
 
-/// Connects to SPI. Meanwhile no plan and no tree of a statement is shown to the client, as any role may have them
+/// Connects to SPI. Names are PostgreSQL's own, whatever the caller's search path. Meanwhile no plan and no tree of a statement is shown to the client, as any role may have them
 /// shown (`debug_print_plan`, `client_min_messages`): they hold tokens and what else a statement is given.
 fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
     memory::for_a_call().or_raise();
@@ -82,7 +83,7 @@ fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
         [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan]
     });
     show([false; 3]);
-    Spi::connect_mut(work)
+    run_as::with_own_names(|| Spi::connect_mut(work))
 }
 
 /// A row that a statement gave.

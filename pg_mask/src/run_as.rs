@@ -25,6 +25,25 @@ pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R,
     Ok(done)
 }
 
+/// Runs `work` with names and operators found in PostgreSQL's own schema only. The caller's search path is not the
+/// caller's alone: whoever may make an operator in a schema of it can make one that fits better than PostgreSQL's.
+pub(crate) fn with_own_names<R>(work: impl FnOnce() -> R) -> R {
+    const OWN: &CStr = c"pg_catalog, pg_temp";
+    // SAFETY: a read of the backend's own state; the setting has a value at all times. The level is closed again here, or
+    // by the end of the (sub)transaction after an error.
+    unsafe {
+        let now = pg_sys::namespace_search_path;
+        if !now.is_null() && CStr::from_ptr(now) == OWN {
+            return work();
+        }
+        let settings = pg_sys::NewGUCNestLevel();
+        set(c"search_path", OWN);
+        let done = work();
+        pg_sys::AtEOXact_GUC(false, settings);
+        done
+    }
+}
+
 /// Has names found in PostgreSQL's own schema only, and row security fail a statement, until the settings of [`bound`]
 /// are put back.
 pub(crate) fn pin() {

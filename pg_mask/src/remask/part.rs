@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::guesses::{self, BudgetsOf};
 use crate::ingest::{columns, target};
 use crate::keys::Keys;
-use crate::named_tables::Meant;
+use crate::named_tables::{Meant, qualified_name};
 use crate::on_behalf::OnBehalf;
 use crate::text::Text;
 use crate::{plan, settings};
@@ -202,10 +202,40 @@ fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
     plan::one_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
 }
 
+/// The relations of a tree of partitions, and whether each has partitions, or is on another server.
+const TREE: &str =
+    "SELECT c.oid, c.relkind = 'p', c.relkind = 'f', c.oid::pg_catalog.regclass::pg_catalog.text
+    FROM pg_catalog.pg_partition_tree($1) AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relid";
+
+/// Has no partition added to a tree until the transaction ends, and refuses one on another server, which would be asked as
+/// the owner of the root, with that role's rights: whoever owns a part of the tree may add one.
+fn hold_partitions(root: pg_sys::Oid) -> Result<(), Error> {
+    let mut held = 0;
+    loop {
+        let read = |row: &plan::Row<'_>| {
+            Ok((row.get::<pg_sys::Oid>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?, row.get::<String>(4)?))
+        };
+        let tree = plan::rows(TREE, || vec![root.into()], read)?;
+        if let Some((.., name)) = tree.iter().find(|(_, _, is_foreign, _)| *is_foreign) {
+            return Err(Error::ForeignPartition(name.clone()));
+        }
+        let with_partitions: Vec<_> = tree.iter().filter(|(_, has_partitions, ..)| *has_partitions).collect();
+        if with_partitions.len() == held {
+            return Ok(());
+        }
+        held = with_partitions.len();
+        for (table, ..) in with_partitions {
+            // SAFETY: a plain call. This lock is what adding a partition waits for; rows may be written meanwhile.
+            unsafe { pg_sys::LockRelationOid(*table, pg_sys::ShareUpdateExclusiveLock as i32) };
+        }
+    }
+}
+
 fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<Root>, Error> {
     let columns = Vec::from(columns);
     let root = plan::rows(ROOT, || vec![oid.into(), columns.into()], |row| row.get::<pg_sys::Oid>(1))?;
     let [root] = root[..] else { return Ok(None) };
+    hold_partitions(root)?;
     // SAFETY: the relation is locked, and open while it is looked at; the lock is kept.
     unsafe {
         let relation = pg_sys::relation_open(root, pg_sys::RowExclusiveLock as i32);
@@ -237,17 +267,6 @@ unsafe fn has_room(column: &pg_sys::FormData_pg_attribute, table: &str, needed: 
             Err(Error::NarrowTokenColumn { table: table.to_owned(), column: name(), needed })
         }
         _ => Ok(()),
-    }
-}
-
-/// # Safety
-/// `class` belongs to an open relation.
-unsafe fn qualified_name(class: &pg_sys::FormData_pg_class) -> String {
-    // SAFETY: by the caller; what is returned is a copy.
-    unsafe {
-        let schema = pg_sys::get_namespace_name(class.relnamespace);
-        let name = pg_sys::quote_qualified_identifier(schema, class.relname.data.as_ptr());
-        CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }
 

@@ -262,6 +262,105 @@ async fn remask_sees_the_code_that_there_is() {
     );
 }
 
+/// Whoever may make an operator in a schema of the caller's search path makes one that fits better than PostgreSQL's own:
+/// `smallint & integer` made its owner a superuser.
+#[tokio::test]
+async fn operators_of_others_are_not_called() {
+    let cluster =
+        Cluster::start(&["shared_preload_libraries = 'pg_mask'", "pgmask.vault = on"]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "operators", "pgmask_operator").await;
+    admin
+        .batch_execute(
+            "GRANT CREATE, USAGE ON SCHEMA public TO mallory; CREATE ROLE harmless; GRANT harmless TO pgmask_writer;
+             CREATE TABLE legacy (LIKE user_logins); INSERT INTO legacy (masked_ip) VALUES (repeat('0', 64));
+             CREATE FUNCTION honest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER t BEFORE UPDATE ON legacy FOR EACH ROW EXECUTE FUNCTION honest()",
+        )
+        .await
+        .unwrap();
+    // One for each pair of types that PostgreSQL has none for.
+    mallory
+        .batch_execute(
+            "SET search_path = public, pg_catalog;
+             DO $$ DECLARE one record; BEGIN
+                 FOR one IN
+                     SELECT o.name, l.type AS l, r.type AS r,
+                            CASE WHEN o.name IN ('&', '|', '+', '-', '<<') THEN 'integer' WHEN o.name = '||' THEN 'text' ELSE 'boolean' END AS gives
+                     FROM unnest(ARRAY['=', '<>', '<', '>', '<=', '>=', '&', '|', '+', '-', '<<', '||', '~']) AS o(name),
+                          unnest(ARRAY['smallint', 'integer', 'bigint', 'oid', 'regclass', 'regrole', 'regtype', 'text', 'varchar', 'name', '\"char\"', 'boolean', 'unknown', 'date', 'timestamptz', 'uuid']) AS l(type),
+                          unnest(ARRAY['smallint', 'integer', 'bigint', 'oid', 'regclass', 'regrole', 'regtype', 'text', 'varchar', 'name', '\"char\"', 'boolean', 'unknown', 'date', 'timestamptz', 'uuid']) AS r(type)
+                     WHERE 'unknown' NOT IN (l.type, r.type)
+                       AND NOT EXISTS (SELECT FROM pg_operator AS p WHERE p.oprnamespace = 'pg_catalog'::regnamespace AND p.oprname = o.name
+                                       AND p.oprleft = l.type::regtype AND p.oprright = r.type::regtype)
+                 LOOP
+                     EXECUTE format('CREATE OR REPLACE FUNCTION mallory.op_%s(%s, %s) RETURNS %3$s LANGUAGE sql AS $f$ SELECT NULL::%3$s WHERE mallory.climb() $f$',
+                         one.gives, one.l, one.r, one.gives);
+                     EXECUTE format('CREATE OPERATOR public.%s (FUNCTION = mallory.op_%s, LEFTARG = %s, RIGHTARG = %s)', one.name, one.gives, one.l, one.r);
+                 END LOOP;
+             END $$;
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mallory TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    assert!(
+        count(&admin, "SELECT count(*) FROM pg_operator WHERE oprnamespace = 'public'::regnamespace").await
+            > 500
+    );
+    for call in [
+        INGEST,
+        "SELECT pgmask.ingest_login('{\"user_id\": 1, \"ip\": \"203.0.113.7\", \"device_id\": \"d\"}')",
+        "SELECT pgmask.ingest_login_batch('{q}', '{bad}', '{NULL}', '{1}')",
+        "SELECT pgmask.replay_quarantine()",
+        "SELECT pgmask.reseal_quarantine(10)",
+        "SELECT pgmask.maintain()",
+        "SELECT * FROM pgmask.key_status()",
+        "SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()",
+        "CALL pgmask.remask('public.legacy')",
+        "CALL pgmask.remask('public.user_logins')",
+        "CALL pgmask.remask('pgmask.vault')",
+        "SELECT mask_pii('203.0.113.7'), mask_network('203.0.113.7'), pgmask.current_mask(repeat('0', 64))",
+        "CALL pgmask.recover_pii(mask_pii('203.0.113.7'), 'a test')",
+        "CALL pgmask.unseal_quarantine(1, 'a test')",
+        "CALL pgmask.forget(mask_pii('203.0.113.7'), 'a test')",
+        "SELECT * FROM pgmask.verify_audit()",
+        "SELECT * FROM pgmask.health",
+        "SELECT * FROM pgmask.quarantine_summary",
+    ] {
+        admin.batch_execute(call).await.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+        assert_eq!(count(&admin, RAN).await, 0, "{call}");
+    }
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+    mallory.batch_execute("SELECT 1::smallint & 1").await.unwrap();
+    assert_eq!(count(&admin, RAN).await, 1, "the caller's own statement does call it");
+}
+
+/// Whoever owns a part of the login table may add one on another server, which is asked in the name of whoever reads; as a
+/// superuser, a wrapper may need no password.
+#[tokio::test]
+async fn no_other_server_is_asked_with_the_owners_rights() {
+    let admin = cluster().await.database("foreign_parts").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+             DROP TABLE user_logins CASCADE;
+             CREATE TABLE user_logins (user_id text, device_type text, masked_ip text, masked_device_id text, locale text,
+                 app_version integer, create_date date) PARTITION BY LIST (masked_ip);
+             CREATE TABLE ordinary PARTITION OF user_logins DEFAULT;
+             INSERT INTO user_logins (masked_ip) VALUES (repeat('0', 64));
+             CREATE TABLE below PARTITION OF user_logins FOR VALUES IN ('x') PARTITION BY LIST (user_id);
+             CREATE FOREIGN TABLE elsewhere PARTITION OF below DEFAULT SERVER nowhere",
+        )
+        .await
+        .unwrap();
+    let tokens = "SELECT value FROM pgmask.health WHERE item = 'older_tokens'";
+    assert_eq!(texts(&admin, tokens).await, ["1 of 1 sampled rows"]);
+    let error = message(&admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap_err());
+    assert!(error.starts_with("42809 partition public.elsewhere is on another server"), "{error}");
+    admin.batch_execute("ALTER TABLE below DETACH PARTITION elsewhere").await.unwrap();
+    admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
+    assert_eq!(texts(&admin, tokens).await, ["0 of 1 sampled rows"]);
+}
+
 /// Without the roles of sql/00, the owner may call, and others are told what is missing.
 #[tokio::test]
 async fn without_roles_the_owner_lifts_the_login_table() {
