@@ -19,10 +19,10 @@ lint:
 	@testbed/setup.sh lint
 	@testbed/lint.sh
 
-# BENCH=mask|ingest|e2e|remask|scale|views for a part.
+# BENCH=mask|ingest|e2e|start|remask|scale|views|instructions for a part; COMPARE=1 to fail if it became slower than last time.
 bench:
 	@testbed/setup.sh bench
-	@target/release/testbed bench $(BENCH)
+	@target/release/testbed bench $(BENCH) $(if $(COMPARE),--compare)
 
 # docker-compose.yaml, tried for real. Needs a Docker engine.
 compose-test:

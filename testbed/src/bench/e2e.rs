@@ -7,6 +7,7 @@ use crate::emulator::Emulator;
 use crate::guardian::wait_until;
 use crate::queue::Queue;
 use crate::{Result, cache, forwarder, root};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -18,82 +19,151 @@ use tokio_postgres::Client;
 struct Amounts {
     forwarder: u64,
     tuned: u64,
+    node: u64,
     typical: u64,
 }
 
-/// Receives under way at once, of the ceiling, round by round; the best one counts.
-const TASKS: [usize; 3] = [16, 64, 16];
+/// How often each carries messages, unless `PG_MASK_BENCH_ROUNDS` says otherwise.
+const ROUNDS: usize = 5;
+/// Receives under way at once, of the ceiling: those that `--receivers auto` may settle on. The better one counts.
+const TASKS: [usize; 2] = [16, 64];
+
+/// What carries messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Forwarder,
+    /// The SDK alone, with no database.
+    Ceiling,
+    Tuned,
+    Node,
+    Typical,
+}
+
+use Carries::{Ceiling, Forwarder, Node, Tuned, Typical};
+
+impl Carries {
+    fn name(self) -> &'static str {
+        match self {
+            Forwarder => "forwarder",
+            Ceiling => "receive and delete alone",
+            Tuned => "tuned predecessor, two processes",
+            Node => "sqs-consumer, Node.js",
+            Typical => "typical predecessor",
+        }
+    }
+}
+
+/// Goals: what the forwarder is to be beside the others. The emulator that is as slow as its clients tells less.
+struct Goals {
+    of_ceiling: f64,
+    others: &'static [(Carries, f64)],
+    absolute: Option<f64>,
+}
 
 pub(super) async fn run(report: &mut Report) -> Result<()> {
     let rustack = Emulator::rustack().await?;
-    let fast = Amounts { forwarder: 300_000, tuned: 80_000, typical: 2_000 };
-    let (rate, bounds) = ("rustack", [0.7, 100.0, 6.0]);
-    compare(report, &rustack, rate, &fast, bounds, Some(40_000.0)).await?;
+    let amounts = Amounts { forwarder: 200_000, tuned: 40_000, node: 40_000, typical: 2_000 };
+    let others = &[(Typical, 100.0), (Tuned, 6.0), (Node, 6.0)];
+    let goals = Goals { of_ceiling: 0.8, others, absolute: Some(40_000.0) };
+    compare(report, &rustack, "rustack", &amounts, &goals).await?;
     drop(rustack);
     let localstack = Emulator::localstack().await?;
-    let slow = Amounts { forwarder: 20_000, tuned: 10_000, typical: 500 };
-    compare(report, &localstack, "LocalStack", &slow, [0.95, 0.0, 0.0], None).await
+    let amounts = Amounts { forwarder: 10_000, tuned: 10_000, node: 10_000, typical: 500 };
+    let goals = Goals { of_ceiling: 0.95, others: &[], absolute: None };
+    compare(report, &localstack, "LocalStack", &amounts, &goals).await
 }
 
+/// Has each carry messages in turn, round by round.
 async fn compare(
     report: &mut Report,
     emulator: &Emulator,
     name: &str,
     amounts: &Amounts,
-    [of_ceiling, of_typical, of_tuned]: [f64; 3],
-    absolute: Option<f64>,
+    goals: &Goals,
 ) -> Result<()> {
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    let mut table = Table::new(format!("e2e: from a full queue to durable rows, on {name}"), "messages/s");
-
-    let truncate = "TRUNCATE user_logins, pgmask.ledger";
-    let [mut forwarder, mut ceiling, mut tuned, mut typical] = [const { Vec::new() }; 4];
-    for (round, tasks) in TASKS.into_iter().enumerate() {
-        let queue = filled(emulator, &format!("forwarder-{round}"), amounts.forwarder).await?;
-        let url = cluster.url("pgmask_forwarder", "bench");
-        let mut command = forwarder::command(emulator, &queue.name, &url)?;
-        command.arg("--drain");
-        forwarder.push(carry(vec![command], &queue, amounts.forwarder).await?);
-        has_rows(&client, amounts.forwarder).await?;
-        client.batch_execute(truncate).await?;
-
-        let queue = filled(emulator, &format!("ceiling-{round}"), amounts.forwarder).await?;
-        ceiling.push(receive_and_delete(&queue, tasks, amounts.forwarder).await?);
-
-        let queue = filled(emulator, &format!("tuned-{round}"), amounts.tuned).await?;
-        let commands = (0..2).map(|_| predecessor(emulator, "tuned.py", &queue, &cluster)).collect();
-        tuned.push(carry(commands, &queue, amounts.tuned).await?);
-        has_rows(&client, amounts.tuned).await?;
-        client.batch_execute(truncate).await?;
-
-        let queue = filled(emulator, &format!("typical-{round}"), amounts.typical).await?;
-        let command = predecessor(emulator, "typical.py", &queue, &cluster);
-        typical.push(carry(vec![command], &queue, amounts.typical).await?);
-        has_rows(&client, amounts.typical).await?;
-        client.batch_execute(truncate).await?;
+    let rounds = match std::env::var("PG_MASK_BENCH_ROUNDS") {
+        Ok(rounds) => rounds.parse()?,
+        Err(_) => ROUNDS,
+    };
+    let mut all = vec![Forwarder, Ceiling, Tuned, Typical];
+    if node_modules().exists() {
+        all.push(Node);
+    } else {
+        println!("sqs-consumer is left out: it needs Node.js 20 or newer, and npm");
     }
-    for (figure, runs) in [
-        ("forwarder", forwarder),
-        ("ceiling", ceiling),
-        ("tuned predecessor", tuned),
-        ("typical predecessor", typical),
-    ] {
-        let rates: Vec<f64> = runs.iter().map(|run| run.rate).collect();
-        let best = runs.iter().max_by(|a, b| a.rate.total_cmp(&b.rate));
-        table.figure(figure, &rates, best.map(Run::note).unwrap_or_default());
+    let mut runs: Vec<Vec<Run>> = all.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for (carries, runs) in all.iter().zip(&mut runs) {
+            let messages = match carries {
+                Forwarder | Ceiling => amounts.forwarder,
+                Tuned => amounts.tuned,
+                Node => amounts.node,
+                Typical => amounts.typical,
+            };
+            let name = format!("queue-{}-{round}", *carries as u8);
+            if *carries == Ceiling {
+                let mut best: Option<Run> = None;
+                for tasks in TASKS {
+                    let queue = filled(emulator, &format!("{name}-{tasks}"), messages).await?;
+                    let run = receive_and_delete(&queue, tasks, messages).await?;
+                    best = best.into_iter().chain([run]).max_by(|a, b| a.rate.total_cmp(&b.rate));
+                }
+                runs.extend(best);
+                continue;
+            }
+            let queue = filled(emulator, &name, messages).await?;
+            let commands = match carries {
+                Forwarder => {
+                    let url = cluster.url("pgmask_forwarder", "bench");
+                    let mut command = forwarder::command(emulator, &queue.name, &url)?;
+                    command.arg("--drain");
+                    vec![command]
+                }
+                Tuned => (0..2).map(|_| predecessor(emulator, "tuned.py", &queue, &cluster)).collect(),
+                Node => vec![node(emulator, &queue, &cluster)],
+                _ => vec![predecessor(emulator, "typical.py", &queue, &cluster)],
+            };
+            runs.push(carry(commands, &queue, messages).await?);
+            has_rows(&client, messages).await?;
+            client.batch_execute("TRUNCATE user_logins, pgmask.ledger").await?;
+        }
     }
-    if let Some(absolute) = absolute {
-        table.absolute("forwarder", Bound::AtLeast(absolute));
+    let mut rates = Table::new(format!("e2e: from a full queue to durable rows, on {name}"), "messages/s");
+    let mut cpu = Table::new(format!("e2e: CPU of the carrying processes for a message, on {name}"), "µs");
+    let mut memory = Table::new(format!("e2e: the carrying processes' memory at most, on {name}"), "MiB");
+    for (carries, runs) in all.iter().zip(&runs) {
+        let of = |what: fn(&Run) -> f64| runs.iter().map(what).collect::<Vec<f64>>();
+        let note =
+            if *carries == Ceiling { "the same SDK; the better of 16 and 64 tasks at once" } else { "" };
+        rates.figure(carries.name(), &of(|run| run.rate), note);
+        cpu.figure(carries.name(), &of(|run| run.cpu), note);
+        if *carries != Ceiling {
+            memory.figure(carries.name(), &of(|run| run.memory), "");
+        }
     }
-    table.goal("forwarder", "ceiling", Bound::AtLeast(of_ceiling));
-    if of_typical > 0.0 {
-        table.goal("forwarder", "typical predecessor", Bound::AtLeast(of_typical));
-        table.goal("forwarder", "tuned predecessor", Bound::AtLeast(of_tuned));
+    let beside_the_sdk: Vec<f64> = runs[0].iter().zip(&runs[1]).map(|(all, sdk)| all.cpu - sdk.cpu).collect();
+    cpu.figure(BESIDE_THE_SDK, &beside_the_sdk, "the difference of the two, round by round");
+    if let Some(absolute) = goals.absolute {
+        rates.absolute(Forwarder.name(), Bound::AtLeast(absolute));
+        cpu.absolute(BESIDE_THE_SDK, Bound::AtMost(3.0));
+        memory.absolute(Forwarder.name(), Bound::AtMost(35.0));
     }
-    report.add(table);
+    rates.goal(Forwarder.name(), Ceiling.name(), Bound::AtLeast(goals.of_ceiling));
+    for (carries, least) in goals.others {
+        rates.goal(Forwarder.name(), carries.name(), Bound::AtLeast(*least));
+    }
+    for carries in &all[1..] {
+        cpu.ratio(Forwarder.name(), carries.name());
+    }
+    report.add(rates);
+    report.add(cpu);
+    report.add(memory);
     Ok(())
 }
+
+const BESIDE_THE_SDK: &str = "forwarder, beside the SDK's part";
 
 /// Fails unless each message has become one row.
 pub(super) async fn has_rows(client: &Client, messages: u64) -> Result<()> {
@@ -122,16 +192,12 @@ pub(super) async fn filled(emulator: &Emulator, name: &str, messages: u64) -> Re
 
 /// What it took to carry messages.
 pub(super) struct Run {
+    /// Messages a second.
     pub(super) rate: f64,
-    /// Of the carrying processes, for a million messages.
-    cpu_seconds: f64,
-    rest: String,
-}
-
-impl Run {
-    pub(super) fn note(&self) -> String {
-        format!("{:.0} CPU seconds a million, {}", self.cpu_seconds, self.rest)
-    }
+    /// Of the carrying processes, for a message, in µs.
+    pub(super) cpu: f64,
+    /// What they had at most, in MiB.
+    pub(super) memory: f64,
 }
 
 /// Runs programs until the queue is empty.
@@ -155,8 +221,8 @@ pub(super) async fn carry(commands: Vec<Command>, queue: &Queue, messages: u64) 
     }
     Ok(Run {
         rate: messages as f64 / seconds,
-        cpu_seconds: used.iter().map(|(cpu, _)| cpu).sum::<f64>() * 1e6 / messages as f64,
-        rest: format!("at most {:.0} MiB", used.iter().map(|(_, peak)| peak).sum::<f64>()),
+        cpu: used.iter().map(|(cpu, _)| cpu).sum::<f64>() * 1e6 / messages as f64,
+        memory: used.iter().map(|(_, peak)| peak).sum(),
     })
 }
 
@@ -170,18 +236,24 @@ impl Drop for Carrier {
     }
 }
 
+/// The memory that a process has now, in MiB.
+pub(super) fn resident(pid: u32) -> f64 {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, what: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let size = |line: &str| line.strip_prefix(what)?.split_whitespace().next()?.parse::<f64>().ok();
+    status.lines().find_map(size).unwrap_or(0.0) / 1024.0
+}
+
 /// CPU seconds that a process has used, and the most memory it had, in MiB.
 pub(super) fn used(pid: u32) -> (f64, f64) {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let stat = read("stat");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // utime and stime, in ticks of 10 ms (proc(5), fields 14 and 15).
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
-    let status = read("status");
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
-    (ticks / 100.0, peak.unwrap_or(0.0) / 1024.0)
+    (ticks / 100.0, memory(pid, "VmHWM:"))
 }
 
 /// The most that the SDK and the queue give: until all messages are deleted.
@@ -232,21 +304,33 @@ async fn receive_and_delete(queue: &Queue, tasks: usize, messages: u64) -> Resul
     }
     let rate = messages as f64 / start.elapsed().as_secs_f64();
     let (after, _) = used(std::process::id());
-    let cpu_seconds = (after - before) * 1e6 / messages as f64;
-    Ok(Run {
-        rate,
-        cpu_seconds,
-        rest: format!("the same SDK, receive and delete alone, {tasks} tasks at once"),
-    })
+    Ok(Run { rate, cpu: (after - before) * 1e6 / messages as f64, memory: 0.0 })
 }
 
 /// A predecessor as its authors describe it.
 fn predecessor(emulator: &Emulator, script: &str, queue: &Queue, cluster: &Cluster) -> Command {
-    let mut command = Command::new(cache().join("predecessors-1/bin/python"));
+    peer(cache().join("predecessors-1/bin/python"), script, emulator, queue, cluster)
+}
+
+/// The best-known consumer for Node.js.
+fn node(emulator: &Emulator, queue: &Queue, cluster: &Cluster) -> Command {
+    let mut command = peer("node".into(), "consumer.cjs", emulator, queue, cluster);
+    command.env("NODE_PATH", node_modules());
+    command
+}
+
+/// Where `testbed/tools.sh` puts what it needs, if there is Node.js.
+fn node_modules() -> PathBuf {
+    cache().join("node-peer-1/node_modules")
+}
+
+fn peer(program: PathBuf, script: &str, emulator: &Emulator, queue: &Queue, cluster: &Cluster) -> Command {
+    let mut command = Command::new(program);
     command
         .arg(root().join("testbed/bench").join(script))
         .env_clear()
         .envs(emulator.environment())
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("AWS_DEFAULT_REGION", crate::emulator::REGION)
         .env("QUEUE_URL", &queue.url)
         .env("DATABASE_URL", cluster.url("postgres", "bench"));

@@ -1,77 +1,106 @@
 //! What changes when there is more of everything.
 
-use super::e2e::{Carrier, carry, filled, has_rows, used};
+use super::e2e::{carry, filled, has_rows};
 use super::load::{self, Message};
 use super::report::{Bound, Report, Table};
 use super::{SETTINGS, ingest};
 use crate::cluster::Cluster;
 use crate::emulator::Emulator;
-use crate::guardian::wait_until;
-use crate::queue::Queue;
 use crate::{Result, forwarder};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use tokio_postgres::Client;
+
+const ROUNDS: usize = 6;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const EMPTY_SLOT: &str =
+    "SELECT 'pgmask.ledger_' || (($1::timestamptz AT TIME ZONE 'UTC')::date - '2000-01-01') % 32";
+const PARTITIONED: &str = "ALTER TABLE user_logins RENAME TO logins_in_one;
+    CREATE TABLE logins_in_many (LIKE logins_in_one) PARTITION BY HASH (user_id);
+    DO $$ BEGIN FOR n IN 0..7 LOOP
+        EXECUTE format('CREATE TABLE logins_%s PARTITION OF logins_in_many FOR VALUES WITH (MODULUS 8, REMAINDER %s)', n, n);
+    END LOOP; END $$;
+    GRANT INSERT ON logins_in_many TO pgmask_writer";
 
 pub(super) async fn run(report: &mut Report) -> Result<()> {
     ledger(report).await?;
     masking(report).await?;
-    forwarders(report).await?;
-    starting(report).await
+    forwarders(report).await
 }
 
-/// Ingest while the ledger of the day grows; and into a partitioned table.
+/// Ingest while the ledger of the day grows, beside a day whose ledger is empty; and into a partitioned table.
 async fn ledger(report: &mut Report) -> Result<()> {
-    const ROWS: u64 = 200_000;
-    let cluster = Cluster::start(SETTINGS).await?;
-    let client = cluster.database("bench").await?;
-    let mut table = Table::new("scale: ingest, one backend, batches of 1000", "rows/s");
+    const GROWN: u64 = 10_000_000;
+    let mut cluster = Cluster::start(SETTINGS).await?;
+    let mut client = cluster.database("bench").await?;
+    // A day that is over, so that nothing else comes into its slot, and the one before.
+    let (grown, empty) = (SystemTime::now() - DAY, SystemTime::now() - 2 * DAY);
+    let fill = "INSERT INTO pgmask.ledger (message_id, slot, taken_day)
+        SELECT gen_random_uuid(), (day - '2000-01-01') % 32, day
+        FROM (SELECT ($1::timestamptz AT TIME ZONE 'UTC')::date AS day) AS t, generate_series(1, $2::bigint)";
+    client.execute(fill, &[&grown, &GROWN.cast_signed()]).await?;
     let mut run = 0;
-    let mut rate = async |before: &str, each_time: &str| -> Result<Vec<f64>> {
-        client.batch_execute(before).await?;
+    for (title, buffers, least) in [("1 GB", "1GB", 0.95), ("128 MB, the default", "128MB", 0.8)] {
+        client.batch_execute(&format!("ALTER SYSTEM SET shared_buffers = '{buffers}'")).await?;
+        cluster.stop("INT")?;
+        cluster.restart().await?;
+        client = cluster.connect("bench").await?;
         client.batch_execute("CHECKPOINT").await?;
-        let mut rates = Vec::new();
-        for round in 0..4 {
-            run += 1;
-            client.batch_execute(each_time).await?;
-            let messages: Vec<Message> = (0..ROWS).map(|n| load::message(run, n)).collect();
-            let time = ingest::ingest(&client, &messages, 1000).await?;
-            // The first is not counted: pages are written to the log whole once after a checkpoint.
-            if round > 0 {
-                rates.push(ROWS as f64 / time.as_secs_f64());
+        let [mut small, mut large] = [const { Vec::new() }; 2];
+        for round in 0..=ROUNDS {
+            let slot = client.query_one(EMPTY_SLOT, &[&empty]).await?.get::<_, String>(0);
+            client.batch_execute(&format!("TRUNCATE user_logins, {slot}")).await?;
+            for (sent_at, rates) in [(empty, &mut small), (grown, &mut large)] {
+                run += 1;
+                let rate = rate(&client, run, sent_at).await?;
+                // The first is not counted: pages are written to the log whole once after a checkpoint.
+                if round > 0 {
+                    rates.push(rate);
+                }
             }
         }
-        Ok(rates)
-    };
-    let (rows, all) = ("TRUNCATE user_logins", "TRUNCATE user_logins, pgmask.ledger");
-    let grow = |rows: u64| {
-        format!(
-            "INSERT INTO pgmask.ledger (message_id, slot, taken_day)
-             SELECT gen_random_uuid(), (today - '2000-01-01') % 32, today
-             FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS today) AS t,
-                 generate_series(1, {rows} - (SELECT count(*) FROM pgmask.ledger))"
-        )
-    };
-    // Not counted: the log's first files are made, which are used again later.
-    rate(all, all).await?;
-    let mut empty = rate(all, all).await?;
-    let million = rate(&grow(1_000_000), rows).await?;
-    // As many rounds as it is compared with.
-    let mut ten_million = rate(&grow(10_000_000), rows).await?;
-    ten_million.extend(rate("", rows).await?);
-    let partitioned = "ALTER TABLE user_logins RENAME TO plain_logins;
-        CREATE TABLE user_logins (LIKE plain_logins) PARTITION BY HASH (user_id);
-        DO $$ BEGIN FOR n IN 0..7 LOOP
-            EXECUTE format('CREATE TABLE user_logins_%s PARTITION OF user_logins FOR VALUES WITH (MODULUS 8, REMAINDER %s)', n, n);
-        END LOOP; END $$";
-    // Once more, as the machine may have become slower or quicker meanwhile.
-    empty.extend(rate(all, all).await?);
-    table.figure("ledger of 0", &empty, "before and after the others");
-    table.figure("ledger of 1 million", &million, "");
-    table.figure("ledger of 10 million", &ten_million, "all of one day");
-    table.figure("user_logins in 8 partitions", &rate(partitioned, all).await?, "");
-    table.goal("ledger of 10 million", "ledger of 0", Bound::AtLeast(0.9));
+        let mut table = Table::new(
+            format!("scale: ingest, one backend, batches of 1,000, shared_buffers {title}"),
+            "rows/s",
+        );
+        table.figure("ledger of 10 million", &large, "all of one day");
+        table.figure("ledger of 0", &small, "of another day");
+        table.goal("ledger of 10 million", "ledger of 0", Bound::AtLeast(least));
+        report.add(table);
+    }
+
+    client.batch_execute("ALTER SYSTEM RESET shared_buffers").await?;
+    cluster.stop("INT")?;
+    cluster.restart().await?;
+    client = cluster.connect("bench").await?;
+    client.batch_execute(PARTITIONED).await?;
+    let [mut plain, mut partitioned] = [const { Vec::new() }; 2];
+    for round in 0..=ROUNDS {
+        client.batch_execute("TRUNCATE logins_in_one, logins_in_many, pgmask.ledger").await?;
+        for (name, rates) in [("logins_in_one", &mut plain), ("logins_in_many", &mut partitioned)] {
+            client.batch_execute(&format!("ALTER TABLE {name} RENAME TO user_logins")).await?;
+            run += 1;
+            let rate = rate(&client, run, grown).await?;
+            client.batch_execute(&format!("ALTER TABLE user_logins RENAME TO {name}")).await?;
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    let mut table =
+        Table::new("scale: ingest into a partitioned table, one backend, batches of 1,000", "rows/s");
+    table.figure("user_logins in 8 partitions", &partitioned, "");
+    table.figure("user_logins in one", &plain, "");
+    table.ratio("user_logins in 8 partitions", "user_logins in one");
     report.add(table);
     Ok(())
+}
+
+/// Rows a second.
+async fn rate(client: &Client, run: u64, sent_at: SystemTime) -> Result<f64> {
+    const ROWS: u64 = 100_000;
+    let messages: Vec<Message> = (0..ROWS).map(|n| load::message(run, n)).collect();
+    let time = ingest::ingest_sent_at(client, &messages, 1000, sent_at).await?;
+    Ok(ROWS as f64 / time.as_secs_f64())
 }
 
 /// A large table, masked.
@@ -119,44 +148,8 @@ async fn forwarders(report: &mut Report) -> Result<()> {
         let run = carry(commands, &queue, MESSAGES).await?;
         has_rows(&client, MESSAGES).await?;
         client.batch_execute("TRUNCATE user_logins, pgmask.ledger").await?;
-        table.figure(format!("{count}"), &[run.rate], run.note());
+        table.figure(format!("{count}"), &[run.rate], format!("{:.1} µs of CPU a message", run.cpu));
     }
-    report.add(table);
-    Ok(())
-}
-
-/// From the start of the process to the first row; and what it costs to wait.
-async fn starting(report: &mut Report) -> Result<()> {
-    const IDLE: Duration = Duration::from_secs(20);
-    let emulator = Emulator::rustack().await?;
-    let cluster = Cluster::start(SETTINGS).await?;
-    let client = cluster.database("bench").await?;
-    let queue = Queue::create(&emulator, "starting").await?;
-    queue.send(&[load::body(0)]).await?;
-    let mut command = forwarder::command(&emulator, &queue.name, &cluster.url("pgmask_forwarder", "bench"))?;
-    let start = Instant::now();
-    let carrier = Carrier(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-    let there = || async {
-        client
-            .query_one("SELECT count(*) FROM user_logins", &[])
-            .await
-            .is_ok_and(|row| row.get::<_, i64>(0) == 1)
-    };
-    wait_until("the first row is there", there).await?;
-    let mut table = Table::new("scale: starting and waiting", "ms");
-    table.figure(
-        "from start to the first row",
-        &[start.elapsed().as_secs_f64() * 1000.0],
-        "a batch waits 50 ms for more",
-    );
-    let (before, _) = used(carrier.0.id());
-    tokio::time::sleep(IDLE).await; // this is what is measured
-    let (after, peak) = used(carrier.0.id());
-    table.figure(
-        "CPU of an idle minute",
-        &[(after - before) * 1000.0 * 60.0 / IDLE.as_secs_f64()],
-        format!("at most {peak:.0} MiB"),
-    );
     report.add(table);
     Ok(())
 }
