@@ -73,12 +73,9 @@ const ANALYST: &str = "analyst";
 /// Runs it; with `keep`, the servers stay up: until the analyst's psql ends, or, without a terminal, until Ctrl-C.
 pub async fn run(keep: bool) -> Result<()> {
     eprintln!("Starting PostgreSQL and LocalStack …");
-    let (cluster, emulator) = tokio::try_join!(Cluster::start(SETTINGS), Emulator::localstack())?;
-    let database = cluster.database(DATABASE).await?;
-    cluster.apply_file(DATABASE, "04_networks.sql")?;
-    database.batch_execute(&format!("CREATE ROLE {ANALYST} LOGIN IN ROLE pgmask_analyst")).await?;
-    let yesterday = OffsetDateTime::now_utc().date() - Duration::days(1);
-    let earlier = sample::take_in(&database, &sample::fortnight(yesterday)).await?;
+    // LocalStack takes the longest, so it is started first, and the database is made ready meanwhile.
+    let (emulator, (cluster, database, earlier)) =
+        tokio::try_join!(Emulator::localstack(), cluster_with_logins())?;
     let queue = Queue::create(&emulator, QUEUE).await?;
     queue.send(&sample::bodies()).await?;
     eprintln!("{earlier} logins of the last two weeks are there.");
@@ -103,6 +100,17 @@ pub async fn run(keep: bool) -> Result<()> {
     }
     say_what_next();
     Ok(())
+}
+
+/// A cluster whose database has the logins of two weeks, with how many these are.
+async fn cluster_with_logins() -> Result<(Cluster, Client, i64)> {
+    let cluster = Cluster::start(SETTINGS).await?;
+    let database = cluster.database(DATABASE).await?;
+    cluster.apply_file(DATABASE, "04_networks.sql")?;
+    database.batch_execute(&format!("CREATE ROLE {ANALYST} LOGIN IN ROLE pgmask_analyst")).await?;
+    let yesterday = OffsetDateTime::now_utc().date() - Duration::days(1);
+    let earlier = sample::take_in(&database, &sample::fortnight(yesterday)).await?;
+    Ok((cluster, database, earlier))
 }
 
 fn head(title: &str) {
