@@ -93,15 +93,44 @@ impl Network {
     /// The canonical text, written into `scratch`: the address as RFC 5952 has it, and `/` and the
     /// prefix length unless it is full.
     pub fn text(self, scratch: &mut [u8; LONGEST_TEXT]) -> &[u8] {
+        let len = match (self.address, self.prefix) {
+            (IpAddr::V4(v4), 32) => write_v4(v4, scratch),
+            _ => self.write(scratch),
+        };
+        &scratch[..len]
+    }
+
+    /// Writes the text of any network; returns its length.
+    fn write(self, scratch: &mut [u8; LONGEST_TEXT]) -> usize {
         let mut rest = &mut scratch[..];
         let written = match self {
             Self { address, prefix } if prefix == address_bits(address) => write!(rest, "{address}"),
             Self { address, prefix } => write!(rest, "{address}/{prefix}"),
         };
         debug_assert!(written.is_ok(), "the scratch has room for the longest text");
-        let left = rest.len();
-        &scratch[..LONGEST_TEXT - left]
+        LONGEST_TEXT - rest.len()
     }
+}
+
+/// Writes an IPv4 address; returns the length of its text. A fast path: `write!` takes as long as a hash.
+fn write_v4(address: Ipv4Addr, scratch: &mut [u8; LONGEST_TEXT]) -> usize {
+    let mut len = 0;
+    let mut push = |byte| {
+        scratch[len] = byte;
+        len += 1;
+    };
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            push(b'.');
+        }
+        for unit in [100, 10] {
+            if octet >= unit {
+                push(b'0' + octet / unit % 10);
+            }
+        }
+        push(b'0' + octet % 10);
+    }
+    len
 }
 
 fn address_bits(address: IpAddr) -> u8 {
