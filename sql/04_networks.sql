@@ -61,6 +61,7 @@ CREATE OR REPLACE VIEW logins.shared_networks WITH (security_invoker = true) AS
         FROM public.user_logins
         WHERE masked_ip_network IS NOT NULL
         GROUP BY masked_ip_network, user_id
+        ORDER BY masked_ip_network, user_id -- as in 03
     ) AS pairs
     GROUP BY 1
     HAVING count(DISTINCT user_id) > 1;
