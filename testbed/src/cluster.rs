@@ -246,8 +246,14 @@ impl Cluster {
     pub async fn make_template(&self) -> Result<()> {
         const TEMPLATE: &str = "of_testbed";
         drop(self.database(TEMPLATE).await?);
-        let close = format!("ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false");
-        self.connect("postgres").await?.batch_execute(&close).await?;
+        let admin = self.connect("postgres").await?;
+        admin.batch_execute(&format!("ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false")).await?;
+        // A database that is in use can't be copied.
+        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1::text";
+        wait_until("the template is free", || async {
+            admin.query_one(sessions, &[&TEMPLATE]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0)
+        })
+        .await?;
         *self.template.lock().await = Some(TEMPLATE);
         Ok(())
     }
