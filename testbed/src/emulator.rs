@@ -69,7 +69,8 @@ impl Emulator {
         with_settings.extend(own.iter().map(|(name, value)| format!("{name}={value}")));
         with_settings.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         with_settings.extend_from_slice(command);
-        let guardian = Guardian::new(&folder, "TERM", &with_settings)?;
+        // It holds nothing that is wanted afterwards, and LocalStack takes seconds to end by itself.
+        let guardian = Guardian::new(&folder, "KILL", &with_settings)?;
         let mut emulator = Self { guardian, port };
         emulator.guardian.start()?;
         let ready = wait_until(name, || async {
