@@ -106,8 +106,6 @@ pub(crate) enum Error {
     MightyWriter(String),
     #[error("code of the login table makes things that role pgmask_writer, which inserts logins, would own")]
     LeftBehind,
-    #[error("remask can't run in a transaction that is not READ COMMITTED")]
-    NotReadCommitted,
     #[error("code of the table leaves a cursor open")]
     CursorLeft,
     #[error("code of the login table runs {0}, which role pgmask_writer, which inserts logins, may not")]
@@ -216,7 +214,7 @@ impl Error {
             | Self::ColumnsOfLoginTable(_)
             | Self::CodeOfOthers { .. }
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Self::NotFirstToWrite | Self::NotReadCommitted => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NoWriter => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             Self::NotInserted { sqlstate, .. } => subtransaction::error_code(sqlstate),
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -327,9 +325,6 @@ impl Error {
             }
             Self::LeftBehind | Self::Command(_) => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."
-            }
-            Self::NotReadCommitted => {
-                "SET default_transaction_isolation = 'read committed', and call it again."
             }
             Self::CursorLeft => {
                 "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."

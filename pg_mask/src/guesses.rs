@@ -91,7 +91,8 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
 /// superusers are exempt.
 pub(crate) fn count_recovery() -> Result<(), Error> {
     memory::for_a_call()?;
-    let budgets = roles::budgets(What::Recoveries, &roles::counted(What::Recoveries, &roles()));
+    let budgets =
+        roles::budgets(What::Recoveries, &roles::counted(What::Recoveries, Some(roles()[0]), &roles()));
     if budgets.is_empty() {
         return Ok(());
     }
@@ -111,7 +112,7 @@ pub(crate) struct BudgetsOf(Vec<Budget>);
 
 impl BudgetsOf {
     pub(crate) fn roles(roles: &[pg_sys::Oid]) -> Self {
-        Self(roles::budgets(What::Guesses, &roles::counted(What::Guesses, roles)))
+        Self(roles::budgets(What::Guesses, &roles::counted(What::Guesses, None, roles)))
     }
 
     /// Whether no role has one.
@@ -178,7 +179,7 @@ impl Session {
         let transaction = clock::now();
         if ROLES_CHANGED.replace(false) || self.roles != roles || self.transaction != transaction {
             self.transaction = NO_TRANSACTION; // in case of an error on the way
-            self.counted = roles::counted(What::Guesses, &roles);
+            self.counted = roles::counted(What::Guesses, Some(roles[0]), &roles);
             self.roles = roles;
             self.transaction = transaction;
         }

@@ -35,7 +35,7 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     let setting = settings::login_table();
     let shown = || setting.to_string_lossy().into_owned();
     let table = look_up(&setting).ok_or_else(|| Error::NoLoginTable(shown()))?;
-    let kinds = plan::rows(KIND, || vec![table.into()], |row| row.get::<i8>(1))?;
+    let kinds = plan::catalog(KIND, || vec![table.into()], |row| row.get::<i8>(1))?;
     match kinds[..] {
         [] => return Err(Error::NoLoginTable(shown())),
         [kind] if [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8)) => {}
@@ -43,31 +43,37 @@ fn sample(generation: i32, most: i32) -> Result<(i64, i64), Error> {
     }
     let generation = u32::try_from(generation).unwrap_or_default();
     let (mut looked_at, mut older) = (0, 0);
-    for part in plan::rows(PARTS, || vec![table.into()], |row| row.get::<pg_sys::Oid>(1))? {
+    for part in plan::catalog(PARTS, || vec![table.into()], |row| row.get::<pg_sys::Oid>(1))? {
         let left = i64::from(most) - looked_at;
         if left <= 0 {
             break;
         }
-        let (looked_at_here, older_here) = sample_part(part, generation, left)?;
-        looked_at += looked_at_here;
-        older += older_here;
+        match sample_part(part, generation, left)? {
+            Some((looked_at_here, older_here)) => {
+                looked_at += looked_at_here;
+                older += older_here;
+            }
+            None if part == table => return Err(Error::NoLoginTable(shown())),
+            None => {}
+        }
     }
     Ok((looked_at, older))
 }
 
-fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<(i64, i64), Error> {
+/// `None` if it was dropped meanwhile.
+fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<Option<(i64, i64)>, Error> {
     // SAFETY: the relation is locked, and open while it is looked at; the lock is kept until the transaction ends, as a
     // statement's would be, so all of it still holds when the table is read.
     let (name, owner) = unsafe {
         let relation = pg_sys::try_relation_open(part, pg_sys::AccessShareLock as i32);
         if relation.is_null() {
-            return Ok((0, 0)); // dropped meanwhile
+            return Ok(None);
         }
         let class = &*(*relation).rd_rel;
         let found = (class.relkind as u8 == pg_sys::RELKIND_RELATION)
             .then(|| (named_tables::qualified_name(class), class.relowner));
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        let Some(found) = found else { return Ok((0, 0)) };
+        let Some(found) = found else { return Ok(None) };
         found
     };
     let is_older = |column: &str| {
@@ -83,5 +89,5 @@ fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<(i64, i6
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
     let owner = OnBehalf::of_login_table(owner)?;
     let counts = owner.run(|| plan::rows_once(owner.meant(part), &sql, || vec![most.into()], read))?.pop();
-    counts.ok_or(Error::Unreadable)
+    counts.map(Some).ok_or(Error::Unreadable)
 }

@@ -73,7 +73,9 @@ thread_local! {
 
 /// Makes the context of [`with_room`]. For `_PG_init`.
 pub(crate) fn make_room() {
-    const SIZE: usize = 32 << 10;
+    /// More than the settings of the roles that a value counts for, which anybody may make long; longer ones have
+    /// blocks of their own.
+    const SIZE: usize = 128 << 10;
     // SAFETY: a plain call; the name is static. The first block is kept as long as the process lives.
     ROOM.set(unsafe {
         pg_sys::AllocSetContextCreateInternal(pg_sys::TopMemoryContext, c"pg_mask".as_ptr(), 0, SIZE, SIZE)

@@ -5,6 +5,7 @@ use crate::error::{Error, OrRaise};
 use crate::memory;
 use crate::named_tables::Meant;
 use crate::run_as;
+use crate::snapshot::Snapshot;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
@@ -16,14 +17,14 @@ use std::rc::Rc;
 
 thread_local! {
     static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
-    /// By their texts, and the types of their parameters: those of the columns, which may change.
-    static INSERTS: RefCell<HashMap<(CString, Vec<pg_sys::Oid>), pg_sys::SPIPlanPtr>> = RefCell::default();
+    /// By their texts, and the types of their parameters: those of columns may change.
+    static PLANS: RefCell<HashMap<(CString, Vec<pg_sys::Oid>), pg_sys::SPIPlanPtr>> = RefCell::default();
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
 pub(crate) fn prepare() {
     KEPT.with(|_| ());
-    INSERTS.with(|_| ());
+    PLANS.with(|_| ());
 }
 
 /// Runs `sql` with what `arguments` gives and lets `read` see the rows. Everything that both
@@ -179,26 +180,10 @@ pub(crate) fn insert_into<'a>(
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
 ) -> Result<(), Error> {
     connect(|_| {
-        let arguments = arguments();
-        let mut types: Vec<pg_sys::Oid> = arguments.iter().map(DatumWithOid::oid).collect();
-        let values = arguments.iter().map(|argument| argument.datum().map(Datum::sans_lifetime));
-        let mut values: Vec<pg_sys::Datum> = values.collect::<Option<_>>().ok_or(Error::Unreadable)?;
-        let key = (sql.to_owned(), types.clone());
-        let kept = INSERTS.with_borrow(|plans| plans.get(&key).copied());
-        // SAFETY: SPI is connected; types and values belong together, and none is NULL. A plan that is kept
-        // lives as long as the process.
+        let (types, mut values) = of_arguments(&arguments())?;
+        // SAFETY: SPI is connected; types and values belong together.
         unsafe {
-            let plan = match kept {
-                Some(plan) => plan,
-                None => {
-                    let plan = pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr());
-                    if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
-                        return Err(Error::Unreadable);
-                    }
-                    INSERTS.with_borrow_mut(|plans| plans.insert(key, plan));
-                    plan
-                }
-            };
+            let plan = kept(sql, types)?;
             let done = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), std::ptr::null(), false, 0);
             if done < 0 {
                 return Err(Error::Unreadable);
@@ -206,6 +191,79 @@ pub(crate) fn insert_into<'a>(
             if inserts_into(plan) == Some(table) { Ok(()) } else { Err(Error::Exchanged) }
         }
     })
+}
+
+/// [`rows`] for a statement that reads PostgreSQL's catalogs and nothing else: as they are now, whatever the isolation of the
+/// transaction. What a table was before it was locked says nothing of it.
+pub(crate) fn catalog<'a, T>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let sql = CString::new(sql).map_err(|_| Error::Unreadable)?;
+    connect(|_| {
+        let (types, mut values) = of_arguments(&arguments())?;
+        // SAFETY: SPI is connected; types and values belong together. The rows are there until it is disconnected.
+        unsafe {
+            let plan = kept(&sql, types)?;
+            let none: *mut std::ffi::c_void = std::ptr::null_mut();
+            let done = Snapshot::Newest.with(|newest| {
+                pg_sys::SPI_execute_snapshot(
+                    plan,
+                    values.as_mut_ptr(),
+                    none.cast(),
+                    newest,
+                    none.cast(),
+                    true,
+                    false,
+                    0,
+                )
+            });
+            let rows = pg_sys::SPI_tuptable.as_ref().filter(|_| done == pg_sys::SPI_OK_SELECT as i32);
+            let rows = rows.ok_or(Error::Unreadable)?;
+            let tuples = std::slice::from_raw_parts(rows.vals, rows.numvals as usize);
+            let row_of =
+                |tuple: &pg_sys::HeapTuple| SpiHeapTupleData::new(rows.tupdesc, *tuple).ok().flatten();
+            tuples.iter().map(|tuple| read(&Row(row_of(tuple).ok_or(Error::Unreadable)?))).collect()
+        }
+    })
+}
+
+/// [`catalog`] for a statement that gives one row, always.
+pub(crate) fn catalog_row<'a, T>(
+    sql: &str,
+    arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
+    read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    catalog(sql, arguments, read)?.pop().ok_or(Error::Unreadable)
+}
+
+/// The types and the values of arguments, none of which is NULL.
+fn of_arguments(arguments: &[DatumWithOid<'_>]) -> Result<(Vec<pg_sys::Oid>, Vec<pg_sys::Datum>), Error> {
+    let types = arguments.iter().map(DatumWithOid::oid).collect();
+    let values = arguments.iter().map(|argument| argument.datum().map(Datum::sans_lifetime));
+    Ok((types, values.collect::<Option<_>>().ok_or(Error::Unreadable)?))
+}
+
+/// The plan of a statement, which lives as long as the process.
+///
+/// # Safety
+/// SPI is connected.
+unsafe fn kept(sql: &CStr, mut types: Vec<pg_sys::Oid>) -> Result<pg_sys::SPIPlanPtr, Error> {
+    let key = (sql.to_owned(), types.clone());
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+        return Ok(plan);
+    }
+    // SAFETY: by the caller.
+    let plan = unsafe {
+        let plan = pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+            return Err(Error::Unreadable);
+        }
+        plan
+    };
+    PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
+    Ok(plan)
 }
 
 /// The table that the statement itself inserts into; a rule may have added others.

@@ -4,9 +4,10 @@
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// What the names of all settings begin with.
 const PREFIX: &[u8] = b"pgmask.";
@@ -25,6 +26,63 @@ static INVALID_OPTIONAL: GucSetting<InvalidOptional> =
 static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static VAULT: GucSetting<bool> = GucSetting::<bool>::new(false);
 static RECOVER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
+
+/// What the server itself has for a limit: postgresql.conf, the command line, or the built-in value. A session may have
+/// another one, from its role, its database or a SET, which holds for nobody but that role.
+struct OfServer {
+    file: AtomicI32,
+    /// It counts more than the file.
+    command_line: AtomicI32,
+}
+
+static GUESS_LIMIT_OF_SERVER: OfServer = OfServer::new();
+static RECOVER_LIMIT_OF_SERVER: OfServer = OfServer::new();
+
+impl OfServer {
+    /// No limit is so low.
+    const NONE: i32 = i32::MIN;
+
+    const fn new() -> Self {
+        Self { file: AtomicI32::new(Self::NONE), command_line: AtomicI32::new(Self::NONE) }
+    }
+
+    /// Keeps a value that comes from the server. PostgreSQL has each checked, also one that another takes precedence of.
+    fn note(&self, value: i32, source: pg_sys::GucSource::Type) {
+        use pg_sys::GucSource::{PGC_S_ARGV, PGC_S_FILE};
+        if source == PGC_S_ARGV {
+            self.command_line.store(value, Relaxed);
+        } else if source <= PGC_S_FILE {
+            self.file.store(value, Relaxed);
+        }
+    }
+
+    fn get(&self) -> i32 {
+        match self.command_line.load(Relaxed) {
+            Self::NONE => self.file.load(Relaxed),
+            value => value,
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn note_guess_limit(
+    value: *mut i32,
+    _: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL gives the value to check.
+    GUESS_LIMIT_OF_SERVER.note(unsafe { *value }, source);
+    true
+}
+
+unsafe extern "C-unwind" fn note_recover_limit(
+    value: *mut i32,
+    _: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    RECOVER_LIMIT_OF_SERVER.note(unsafe { *value }, source);
+    true
+}
 
 /// What becomes of a message with an optional field that is invalid or too long.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -120,31 +178,40 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
-    GucRegistry::define_int_guc(
-        c"pgmask.guess_limit",
-        c"How many values a role may have masked in an hour.",
-        c"-1 is no limit. Superusers, members of pgmask_unlimited and ingestion are exempt.",
-        &GUESS_LIMIT,
-        -1,
-        HIGHEST_LIMIT,
-        GucContext::Suset,
-        GucFlags::default(),
-    );
+    // SAFETY: the hooks do no more than keep a number.
+    unsafe {
+        GucRegistry::define_int_guc_with_hooks(
+            c"pgmask.guess_limit",
+            c"How many values a role may have masked in an hour.",
+            c"-1 is no limit. Superusers, members of pgmask_unlimited and ingestion are exempt.",
+            &GUESS_LIMIT,
+            -1,
+            HIGHEST_LIMIT,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(note_guess_limit),
+            None,
+            None,
+        );
+        GucRegistry::define_int_guc_with_hooks(
+            c"pgmask.recover_limit",
+            c"How many values a role may recover in an hour.",
+            c"-1 is no limit. Superusers are exempt.",
+            &RECOVER_LIMIT,
+            -1,
+            HIGHEST_LIMIT,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(note_recover_limit),
+            None,
+            None,
+        );
+    }
     GucRegistry::define_bool_guc(
         c"pgmask.vault",
         c"Whether ingestion keeps the values that it masks, sealed, so that they can be recovered.",
         c"",
         &VAULT,
-        GucContext::Suset,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
-        c"pgmask.recover_limit",
-        c"How many values a role may recover in an hour.",
-        c"-1 is no limit. Superusers are exempt.",
-        &RECOVER_LIMIT,
-        -1,
-        HIGHEST_LIMIT,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -163,9 +230,16 @@ pub(crate) fn invalid_optional() -> InvalidOptional {
     INVALID_OPTIONAL.get()
 }
 
-/// `pgmask.guess_limit`; `None` if there is no limit.
-pub(crate) fn guess_limit() -> Option<u32> {
-    u32::try_from(GUESS_LIMIT.get()).ok()
+/// A limit as this session and as the server has it. -1 is none.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) of_session: i32,
+    pub(crate) of_server: i32,
+}
+
+/// `pgmask.guess_limit`.
+pub(crate) fn guess_limit() -> Limit {
+    Limit { of_session: GUESS_LIMIT.get(), of_server: GUESS_LIMIT_OF_SERVER.get() }
 }
 
 /// `pgmask.vault`.
@@ -173,9 +247,9 @@ pub(crate) fn vault() -> bool {
     VAULT.get()
 }
 
-/// `pgmask.recover_limit`; `None` if there is no limit.
-pub(crate) fn recover_limit() -> Option<u32> {
-    u32::try_from(RECOVER_LIMIT.get()).ok()
+/// `pgmask.recover_limit`.
+pub(crate) fn recover_limit() -> Limit {
+    Limit { of_session: RECOVER_LIMIT.get(), of_server: RECOVER_LIMIT_OF_SERVER.get() }
 }
 
 /// The keyring's path, absolute.

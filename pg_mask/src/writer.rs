@@ -53,7 +53,8 @@ impl Writer {
             return refuse("owns something".to_owned());
         }
         if is_a_member(role) {
-            let mighty = plan::one_row(MIGHTY, || vec![role.into()], |row| row.get_or_null::<OwnedText>(1))?;
+            let mighty =
+                plan::catalog_row(MIGHTY, || vec![role.into()], |row| row.get_or_null::<OwnedText>(1))?;
             if let Some(OwnedText(name)) = mighty {
                 return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
             }

@@ -26,6 +26,7 @@ mod extension {
     mod failures;
     mod flatten;
     mod guess_limit;
+    mod guesses_by_others;
     mod health;
     mod hostile_json;
     mod image_volume;

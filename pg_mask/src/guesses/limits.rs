@@ -16,8 +16,8 @@ const DATABASE: i16 = 1;
 const ROLE: i16 = 2;
 const CONFIG: i32 = 3;
 
-/// What `role` has for the setting `name` in this database; `None` if that is nothing, or no limit.
-pub(super) fn of(role: pg_sys::Oid, name: &str) -> Option<u32> {
+/// What `role` has for the setting `name` in this database; `None` if that is nothing.
+pub(super) fn of(role: pg_sys::Oid, name: &str) -> Option<i32> {
     const ANY: pg_sys::Oid = pg_sys::InvalidOid;
     // SAFETY: the variable is set when the session begins. The catalog stays open while it is read; an error on
     // the way closes it.
@@ -29,7 +29,7 @@ pub(super) fn of(role: pg_sys::Oid, name: &str) -> Option<u32> {
             .into_iter()
             .find_map(|(database, role)| value_for(catalog, database, role, name));
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
-        found.and_then(|limit| u32::try_from(limit).ok())
+        found
     }
 }
 

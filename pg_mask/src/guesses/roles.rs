@@ -2,7 +2,7 @@
 
 use super::budgets::{Budget, RoleName, What};
 use super::limits;
-use crate::settings;
+use crate::settings::{self, Limit};
 use crate::unguarded;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -24,30 +24,34 @@ pub(super) struct Counted {
     role: pg_sys::Oid,
     name: RoleName,
     /// The limit that it has of its own.
-    limit: Option<u32>,
+    limit: Option<i32>,
+    /// Whether it is the one that the session's settings are of.
+    is_authenticated: bool,
 }
 
-/// Those of `roles` that are not exempt, each once.
-pub(super) fn counted(what: What, roles: &[pg_sys::Oid]) -> Vec<Counted> {
+/// Those of `roles` that are not exempt, each once; the session is that of `authenticated`.
+pub(super) fn counted(what: What, authenticated: Option<pg_sys::Oid>, roles: &[pg_sys::Oid]) -> Vec<Counted> {
     let mut counted = Vec::new();
     for (at, role) in roles.iter().enumerate() {
         if !roles[..at].contains(role) && !is_exempt(what, *role) {
             let limit = limits::of(*role, what.setting());
-            counted.push(Counted { role: *role, name: name_of(*role), limit });
+            let is_authenticated = authenticated == Some(*role);
+            counted.push(Counted { role: *role, name: name_of(*role), limit, is_authenticated });
         }
     }
     counted
 }
 
-/// The budgets of those roles: each has the smaller one of its own limit and the session's. One that has neither
-/// has no budget.
+/// The budgets of those roles: each has the smaller one of its own limit and the session's. One without a limit of its
+/// own has the server's, whoever's session it is: that may have a higher one, or none. Without any, it has no budget.
 pub(super) fn budgets(what: What, counted: &[Counted]) -> Vec<Budget> {
-    let of_session = match what {
+    let Limit { of_session, of_server } = match what {
         What::Guesses => settings::guess_limit(),
         What::Recoveries => settings::recover_limit(),
     };
     let budget = |counted: &Counted| {
-        let limit = counted.limit.into_iter().chain(of_session).min()?;
+        let own = counted.limit.unwrap_or(if counted.is_authenticated { of_session } else { of_server });
+        let limit = [own, of_session].into_iter().filter_map(|limit| u32::try_from(limit).ok()).min()?;
         Some(Budget { role: counted.role, name: counted.name, limit })
     };
     counted.iter().filter_map(budget).collect()
@@ -75,16 +79,22 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// A role with members that something masks for, where nobody is counted who has it done: an index or a materialized
-/// view of the role's is maintained by a superuser or autovacuum. Each group would be one more budget for its members.
+/// A role with members that something masks for, where none of them has it done: an index or a materialized view of the
+/// role's is maintained by somebody else, or a superuser's statement runs a function or a trigger with the role's rights.
+/// Each group would be one more budget for its members.
 pub(super) fn group_in_maintenance([authenticated, _, current]: Roles) -> Option<String> {
-    // SAFETY: a look at the backend's own state.
-    let is_maintenance = unsafe { pg_sys::InSecurityRestrictedOperation() };
-    let for_nobody = is_maintenance
-        && is_exempt(What::Guesses, authenticated)
-        && !is_exempt(What::Guesses, current)
-        && has_members(current);
-    for_nobody.then(|| name_of(current).shown())
+    // SAFETY: looks at the backend's own state, and a catalog look-up.
+    let (is_maintenance, is_switched, is_member) = unsafe {
+        (
+            pg_sys::InSecurityRestrictedOperation(),
+            pg_sys::InLocalUserIdChange(),
+            pg_sys::is_member_of_role(authenticated, current),
+        )
+    };
+    let for_nobody = is_maintenance && !is_member
+        || (is_maintenance || is_switched) && is_exempt(What::Guesses, authenticated);
+    (for_nobody && !is_exempt(What::Guesses, current) && has_members(current))
+        .then(|| name_of(current).shown())
 }
 
 fn has_members(role: pg_sys::Oid) -> bool {

@@ -90,7 +90,8 @@ impl Target {
         if !self.is_partitioned {
             return Ok(());
         }
-        let loses = plan::one_row(LOSES, || vec![self.oid.into()], |row| row.get_or_null::<OwnedText>(1))?;
+        let loses =
+            plan::catalog_row(LOSES, || vec![self.oid.into()], |row| row.get_or_null::<OwnedText>(1))?;
         match loses {
             None => Ok(()),
             Some(OwnedText(part)) => Err(Error::LosesRows {
@@ -131,7 +132,7 @@ impl Target {
 
     /// Refuses a table with a column that logins have no value for, and that takes no NULL.
     fn has_defaults(&self) -> Result<(), Error> {
-        match plan::one_row(UNFILLED, || vec![self.oid.into()], |row| row.get_or_null::<OwnedText>(1))? {
+        match plan::catalog_row(UNFILLED, || vec![self.oid.into()], |row| row.get_or_null::<OwnedText>(1))? {
             None => Ok(()),
             Some(OwnedText(columns)) => Err(Error::Unfilled {
                 table: self.shown.clone(),
@@ -143,7 +144,7 @@ impl Target {
     /// Refuses a table for which the writer lacks a right.
     fn has_rights(&self) -> Result<(), Error> {
         let arguments = || vec![self.oid.into(), self.writer.role.into()];
-        match plan::one_row(LACKS, arguments, |row| row.get_or_null::<OwnedText>(1))? {
+        match plan::catalog_row(LACKS, arguments, |row| row.get_or_null::<OwnedText>(1))? {
             None => Ok(()),
             Some(OwnedText(right)) => Err(Error::WriterLacks {
                 table: self.shown.clone(),
@@ -155,7 +156,7 @@ impl Target {
     /// Refuses a table whose row level security has no policy that lets the writer insert anything.
     pub(super) fn has_a_policy(&self) -> Result<(), Error> {
         let arguments = || vec![self.oid.into(), self.writer.role.into()];
-        match plan::one_row(HAS_POLICY, arguments, |row| row.get(1))? {
+        match plan::catalog_row(HAS_POLICY, arguments, |row| row.get(1))? {
             true => Ok(()),
             false => Err(Error::NoPolicy(self.shown.clone())),
         }
@@ -177,7 +178,7 @@ const DEFERRABLE: &str =
         SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
 
 fn check_now(table: pg_sys::Oid) -> Result<Option<String>, Error> {
-    let names = plan::one_row(DEFERRABLE, || vec![table.into()], |row| row.get_or_null::<String>(1))?;
+    let names = plan::catalog_row(DEFERRABLE, || vec![table.into()], |row| row.get_or_null::<String>(1))?;
     Ok(names.map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE")))
 }
 

@@ -56,10 +56,12 @@ pub(super) struct Column {
     pub(super) masker: Rc<Masker>,
 }
 
-/// Whether the login table is `$1` or a table that `$1` is a partition of.
-const IS_OF_LOGIN_TABLE: &str = "SELECT $2 OPERATOR(pg_catalog.=) $1
-    OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors($1) AS a
-               WHERE a.relid::pg_catalog.oid OPERATOR(pg_catalog.=) $2)";
+/// Whether the login table is `$1` or a table that `$1` is a partition of, or inherits from.
+const IS_OF_LOGIN_TABLE: &str = "WITH RECURSIVE ancestors (id) AS (
+        SELECT $1
+        UNION SELECT i.inhparent FROM ancestors JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = ancestors.id
+    )
+    SELECT EXISTS (SELECT FROM ancestors WHERE id = $2)";
 
 /// The root of the partitions that `$1` is one of, if one of the columns `$2` decides about partitions.
 const ROOT: &str = "SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid
@@ -199,7 +201,7 @@ impl Part {
 
 fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
     let Some(login_table) = target::look_up(&settings::login_table()) else { return Ok(false) };
-    plan::one_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
+    plan::catalog_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
 }
 
 /// The relations of a tree of partitions, and whether each has partitions, or is on another server.
@@ -215,7 +217,7 @@ fn hold_partitions(root: pg_sys::Oid) -> Result<(), Error> {
         let read = |row: &plan::Row<'_>| {
             Ok((row.get::<pg_sys::Oid>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?, row.get::<String>(4)?))
         };
-        let tree = plan::rows(TREE, || vec![root.into()], read)?;
+        let tree = plan::catalog(TREE, || vec![root.into()], read)?;
         if let Some((.., name)) = tree.iter().find(|(_, _, is_foreign, _)| *is_foreign) {
             return Err(Error::ForeignPartition(name.clone()));
         }
@@ -233,7 +235,7 @@ fn hold_partitions(root: pg_sys::Oid) -> Result<(), Error> {
 
 fn root(oid: pg_sys::Oid, columns: &[String]) -> Result<Option<Root>, Error> {
     let columns = Vec::from(columns);
-    let root = plan::rows(ROOT, || vec![oid.into(), columns.into()], |row| row.get::<pg_sys::Oid>(1))?;
+    let root = plan::catalog(ROOT, || vec![oid.into(), columns.into()], |row| row.get::<pg_sys::Oid>(1))?;
     let [root] = root[..] else { return Ok(None) };
     hold_partitions(root)?;
     // SAFETY: the relation is locked, and open while it is looked at; the lock is kept.

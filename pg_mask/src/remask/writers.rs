@@ -48,5 +48,7 @@ pub(super) fn find(
     columns: Vec<String>,
 ) -> Result<Vec<pg_sys::Oid>, Error> {
     // As the owner for the pinned search path: what is asked for, each role may know.
-    run_as::restricted(owner, || plan::rows(WRITERS, || vec![oid.into(), columns.into()], |row| row.get(1)))
+    run_as::restricted(owner, || {
+        plan::catalog(WRITERS, || vec![oid.into(), columns.into()], |row| row.get(1))
+    })
 }

@@ -7,10 +7,10 @@ use crate::common::{count, kill_backend, message};
 use testbed::cluster::Cluster;
 use tokio_postgres::Client;
 
-const PRELOADED: &str = "shared_preload_libraries = 'pg_mask'";
+pub(super) const PRELOADED: &str = "shared_preload_libraries = 'pg_mask'";
 
 /// A server with that limit, a superuser's session, and analysts to log in as.
-async fn server(settings: &[&str]) -> (Cluster, Client) {
+pub(super) async fn server(settings: &[&str]) -> (Cluster, Client) {
     let cluster = Cluster::start(settings).await.unwrap();
     let admin = cluster.database("guesses").await.unwrap();
     admin
@@ -41,7 +41,7 @@ async fn is_stopped(client: &Client, sql: &str) {
 }
 
 /// How many of so many values can be masked, one statement each, before the limit stops it.
-async fn masked_one_by_one(client: &Client, from: u32, most: u32) -> u32 {
+pub(super) async fn masked_one_by_one(client: &Client, from: u32, most: u32) -> u32 {
     let statement = client.prepare("SELECT mask_pii('10.0.0.0'::inet + $1::bigint)").await.unwrap();
     for done in 0..most {
         if client.query_one(&statement, &[&i64::from(from + done)]).await.is_err() {
@@ -612,54 +612,4 @@ async fn who_is_exempt_no_longer_has_a_budget_at_once() {
         admin.batch_execute(revoke).await.unwrap();
         assert_eq!(masked_one_by_one(&client, 100, 50).await, 10, "{revoke}");
     }
-}
-
-/// Code of a group's ran in the maintenance that a superuser or autovacuum does, and counted for the group alone: each
-/// group was one more budget for its members.
-#[tokio::test]
-async fn maintenance_is_no_way_to_a_groups_budget() {
-    let (cluster, admin) = server(&[PRELOADED]).await;
-    admin
-        .batch_execute(
-            "CREATE ROLE team IN ROLE pgmask_analyst; CREATE ROLE maker LOGIN; GRANT team TO maker; CREATE SCHEMA play;
-             GRANT ALL ON SCHEMA play TO team, maker",
-        )
-        .await
-        .unwrap();
-    let maker = cluster.connect_as("maker", "guesses").await.unwrap();
-    maker
-        .batch_execute(
-            "CREATE TABLE play.loot (token text); GRANT ALL ON play.loot TO PUBLIC; CREATE SEQUENCE play.ran; GRANT ALL ON play.ran TO PUBLIC;
-             CREATE FUNCTION play.mask(n int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
-                 PERFORM nextval('play.ran');
-                 INSERT INTO play.loot SELECT pgmask.mask_pii('10.9.0.0'::inet + n);
-             EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;
-             CREATE FUNCTION play.definer(n int) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN PERFORM play.mask(n); END $$;
-             ALTER FUNCTION play.definer OWNER TO team;
-             CREATE FUNCTION play.index(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-                 $$ BEGIN IF session_user = 'postgres' THEN PERFORM play.mask(n); END IF; RETURN n; END $$;
-             CREATE FUNCTION play.index_of_definer(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-                 $$ BEGIN IF session_user = 'postgres' THEN PERFORM play.definer(n); END IF; RETURN n; END $$;
-             CREATE TABLE play.of_team (n int); CREATE INDEX ON play.of_team (play.index(n)); INSERT INTO play.of_team SELECT generate_series(1, 20);
-             ALTER TABLE play.of_team OWNER TO team;
-             CREATE TABLE play.of_maker (n int); CREATE INDEX ON play.of_maker (play.index_of_definer(n)); INSERT INTO play.of_maker SELECT generate_series(1, 20);
-             CREATE FUNCTION play.once() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM play.mask(1); RETURN 1; END $$;
-             CREATE MATERIALIZED VIEW play.view AS SELECT play.once() WITH NO DATA; ALTER MATERIALIZED VIEW play.view OWNER TO team;
-             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA play TO PUBLIC",
-        )
-        .await
-        .unwrap();
-    let times =
-        async || count(&admin, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM play.ran").await;
-    for maintenance in
-        ["ANALYZE play.of_team", "ANALYZE play.of_maker", "REFRESH MATERIALIZED VIEW play.view"]
-    {
-        let before = times().await;
-        admin.batch_execute(maintenance).await.unwrap();
-        assert!(times().await > before, "{maintenance}: it ran");
-        assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 0, "{maintenance}");
-    }
-    // A role without members has its own budget there, as everywhere.
-    admin.batch_execute("CREATE ROLE alone IN ROLE pgmask_analyst; GRANT USAGE ON SCHEMA play TO alone; ALTER TABLE play.of_team OWNER TO alone; ANALYZE play.of_team").await.unwrap();
-    assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 20);
 }
