@@ -40,7 +40,7 @@ FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7');",
 const GUESSES: (&str, &str) = (
     "Which address is behind a token? Guessing is stopped",
     "SELECT '10.0.0.0'::inet + n AS address
-FROM generate_series(0, 16777215) AS n
+FROM (SELECT generate_series(0, 16777215) AS n) AS every
 WHERE mask_pii('10.0.0.0'::inet + n) =
       (SELECT masked_ip FROM user_logins LIMIT 1);",
 );
