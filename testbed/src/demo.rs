@@ -82,7 +82,9 @@ pub async fn run(keep: bool) -> Result<()> {
     eprintln!("{} messages wait in {QUEUE}. Running: forwarder --drain", sample::MESSAGES);
 
     let mut command = forwarder::command(&emulator, QUEUE, &cluster.url("pgmask_forwarder", DATABASE))?;
-    let status = command.arg("--drain").env("TERM", std::env::var_os("TERM").unwrap_or_default()).status()?;
+    // Its environment is its own, but for what says how to write to this terminal.
+    command.envs(["TERM", "NO_COLOR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    let status = command.arg("--drain").status()?;
     if !status.success() {
         return Err(format!("the forwarder ended with {status}").into());
     }
