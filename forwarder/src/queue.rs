@@ -14,7 +14,7 @@ use crate::error::{End, Error, Kind};
 use crate::message::{Body, Message};
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::config::{StalledStreamProtectionConfig, timeout::TimeoutConfig};
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName, QueueAttributeName,
@@ -175,7 +175,7 @@ impl Queue {
             .set_message_system_attribute_names(Some(ATTRIBUTES.to_vec()))
             // If the answer is lost, a retry gets the same messages; else their groups would be locked until
             // the visibility timeout.
-            .set_receive_request_attempt_id(self.is_fifo().then(attempt_id))
+            .set_receive_request_attempt_id(self.is_fifo().then(sqs_query::random_id))
             .send();
         let answer = gate::within(reservation, receive)
             .await
@@ -269,21 +269,16 @@ impl Queue {
     }
 }
 
-/// An id that no other receive has.
-fn attempt_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    // The standard library seeds every RandomState differently.
-    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
-}
-
-/// Settings for a client that waits so long for an answer to begin: a silent network is an outage, too.
+/// Settings for a client that waits so long for an answer to begin: a silent network is an outage, too. For the rest of
+/// an answer [`sqs_query`] has a limit, so that the SDK need not watch how quickly bytes come and go.
 fn answers_within(
     settings: &SdkConfig,
     negotiation: &Arc<Negotiation>,
     time: Duration,
 ) -> aws_sdk_sqs::Config {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(time).build();
-    sqs_query::client_config(settings, negotiation).timeout_config(timeouts).build()
+    let config = sqs_query::client_config(settings, negotiation).timeout_config(timeouts);
+    config.stalled_stream_protection(StalledStreamProtectionConfig::disabled()).build()
 }
 
 /// What the answer to a batch call says of each of `count` places: such a call can fail in part.

@@ -8,14 +8,10 @@
 //!
 //! Half of a surrogate pair has three bytes then, as UTF-8 would write it (WTF-8).
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
 /// What the texts begin with that stand for bytes. It is another one in each process.
-static MARK: LazyLock<String> = LazyLock::new(|| {
-    // The standard library seeds every RandomState differently.
-    format!("{:016x}{:016x}:", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
-});
+static MARK: LazyLock<String> = LazyLock::new(|| crate::random_id() + ":");
 
 /// A message's body.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -105,6 +105,14 @@ impl std::fmt::Display for Protocol {
     }
 }
 
+/// An id that no other call has, such as the `ReceiveRequestAttemptId` of a receive.
+#[must_use]
+pub fn random_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library seeds every RandomState differently.
+    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
+}
+
 /// The settings of a client that uses the negotiated protocol. Clients of one server share a
 /// [`Negotiation`].
 pub fn client_config(settings: &SdkConfig, negotiation: &Arc<Negotiation>) -> Builder {
