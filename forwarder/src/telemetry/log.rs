@@ -13,8 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Starts logging. At lower levels libraries log whole requests and answers, so of theirs only warnings are
 /// written, whatever level is asked for.
 pub(crate) fn start(config: &Config, progress: &Progress) {
-    let ansi = std::io::stderr().is_terminal();
-    let is_text = config.log_format.map_or(ansi, |format| matches!(format, Format::Text));
+    let is_terminal = std::io::stderr().is_terminal();
+    let is_text = config.log_format.map_or(is_terminal, |format| matches!(format, Format::Text));
+    // https://no-color.org
+    let ansi = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let format = if is_text { log::Format::Text { ansi } } else { log::Format::Json };
     let own = ["forwarder", "pg_settings", "sqs_query"].map(|name| (name, config.log_level));
     let of_others = LevelFilter::from_level(config.log_level).min(LevelFilter::from_level(Level::WARN));
