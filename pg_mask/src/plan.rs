@@ -61,29 +61,37 @@ pub(crate) fn run<'a, R>(
     })
 }
 
-/// Connects to SPI. Names are PostgreSQL's own, whatever the caller's search path. Meanwhile no plan and no tree of a statement is shown to the client, as any role may have them
-/// shown (`debug_print_plan`, `client_min_messages`): they hold tokens and what else a statement is given.
+/// Connects to SPI. Names are PostgreSQL's own, whatever the caller's search path. Meanwhile no plan and no tree of a
+/// statement is shown to the client, as any role may have them shown (`debug_print_plan`, `client_min_messages`): they hold
+/// tokens and what else a statement is given. Nor is anything compiled: that would take seconds where a look at catalogs
+/// takes milliseconds.
 fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
     memory::for_a_call().or_raise();
-    struct Shown([bool; 3]);
-    impl Drop for Shown {
+    struct Before([bool; 4]);
+    impl Drop for Before {
         fn drop(&mut self) {
-            show(self.0);
+            set(self.0);
         }
     }
-    fn show([parse, rewritten, plan]: [bool; 3]) {
-        // SAFETY: plain settings of the backend (guc.h), put back by [`Shown`] whatever happens.
+    fn set([parse, rewritten, plan, jit]: [bool; 4]) {
+        // SAFETY: plain settings of the backend (guc.h, jit.h), put back by [`Before`] whatever happens.
         unsafe {
             pg_sys::Debug_print_parse = parse;
             pg_sys::Debug_print_rewritten = rewritten;
             pg_sys::Debug_print_plan = plan;
+            pg_sys::jit_enabled = jit;
         }
     }
     // SAFETY: as above.
-    let _shown = Shown(unsafe {
-        [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan]
+    let _before = Before(unsafe {
+        [
+            pg_sys::Debug_print_parse,
+            pg_sys::Debug_print_rewritten,
+            pg_sys::Debug_print_plan,
+            pg_sys::jit_enabled,
+        ]
     });
-    show([false; 3]);
+    set([false; 4]);
     run_as::with_own_names(|| Spi::connect_mut(work))
 }
 
