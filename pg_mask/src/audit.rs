@@ -14,6 +14,7 @@
 mod chain;
 mod verify;
 
+use crate::client_statement::Hidden;
 use crate::clock;
 use crate::error::Error;
 use crate::text::{self, OwnedText, Text};
@@ -180,8 +181,10 @@ pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>
         if !(is_later && chain::holds(ticket.link)?) {
             return Err(Error::NotDirectly(action.as_str()));
         }
+        let hidden = Hidden::new(); // the value may stand in it: CALL pgmask.forget(mask_pii('…'), …)
         ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, ticket.line, "")
             .report(PgLogLevel::LOG);
+        drop(hidden);
         work()
     })
 }

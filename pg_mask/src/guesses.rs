@@ -24,6 +24,7 @@ use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use roles::{Counted, Roles, roles};
 use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
 
 pub(crate) use budgets::map_at_start;
 pub(crate) use roles::is_unlimited;
@@ -42,6 +43,16 @@ thread_local! {
     static SESSION: RefCell<Session> = const { RefCell::new(Session::NEW) };
     /// Whether roles or memberships have changed since a portion was drawn.
     static ROLES_CHANGED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the server's limit for all of its processes, where this is the one that starts them.
+pub(crate) unsafe extern "C-unwind" fn note_guess_limit(value: i32, _: *mut c_void) {
+    budgets::note_of_server(What::Guesses, value);
+}
+
+/// The same for `pgmask.recover_limit`.
+pub(crate) unsafe extern "C-unwind" fn note_recover_limit(value: i32, _: *mut c_void) {
+    budgets::note_of_server(What::Recoveries, value);
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
@@ -183,10 +194,10 @@ impl Session {
             self.roles = roles;
             self.transaction = transaction;
         }
-        if let Some(role) = roles::group_in_maintenance(roles) {
+        let budgets = roles::budgets(What::Guesses, &self.counted);
+        if let Some(role) = roles::nobodys(roles, &budgets) {
             return Err(Error::GroupInMaintenance { role });
         }
-        let budgets = roles::budgets(What::Guesses, &self.counted);
         let Some(limit) = budgets.iter().map(|budget| budget.limit).min() else {
             self.left = LARGEST_PORTION; // whether it is still so is looked at again after these
             return Ok(());

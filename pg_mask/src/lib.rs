@@ -30,6 +30,7 @@ mod app_version;
 mod arrays;
 mod audit;
 mod call_site;
+mod client_statement;
 mod clock;
 mod current_mask;
 mod cursors;
@@ -86,8 +87,9 @@ pub extern "C-unwind" fn _PG_init() {
     memory::for_a_call().or_raise();
     memory::make_room();
     settings::refuse_while_they_would_be_lost().or_raise();
-    settings::define();
-    guesses::map_at_start();
+    guesses::map_at_start(); // the settings' values go there
+    // SAFETY: the functions store a number.
+    unsafe { settings::define(Some(guesses::note_guess_limit), Some(guesses::note_recover_limit)) };
     snapshot::watch();
     no_prepare::watch();
     named_tables::watch();

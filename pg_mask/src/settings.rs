@@ -4,10 +4,9 @@
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::ffi::{CStr, CString, OsStr, c_void};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// What the names of all settings begin with.
 const PREFIX: &[u8] = b"pgmask.";
@@ -18,71 +17,17 @@ static LOGIN_TABLE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"public.user_logins"));
 static LEDGER_DAYS: GucSetting<i32> = GucSetting::<i32>::new(15);
 
+/// The limits where nobody has set one.
+pub(crate) const DEFAULT_GUESS_LIMIT: i32 = 10_000;
+pub(crate) const DEFAULT_RECOVER_LIMIT: i32 = 100;
 /// The highest limit of values an hour that can be set.
 pub(crate) const HIGHEST_LIMIT: i32 = 1_000_000_000;
 
 static INVALID_OPTIONAL: GucSetting<InvalidOptional> =
     GucSetting::<InvalidOptional>::new(InvalidOptional::Quarantine);
-static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static GUESS_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_GUESS_LIMIT);
 static VAULT: GucSetting<bool> = GucSetting::<bool>::new(false);
-static RECOVER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
-
-/// What the server itself has for a limit: postgresql.conf, the command line, or the built-in value. A session may have
-/// another one, from its role, its database or a SET, which holds for nobody but that role.
-struct OfServer {
-    file: AtomicI32,
-    /// It counts more than the file.
-    command_line: AtomicI32,
-}
-
-static GUESS_LIMIT_OF_SERVER: OfServer = OfServer::new();
-static RECOVER_LIMIT_OF_SERVER: OfServer = OfServer::new();
-
-impl OfServer {
-    /// No limit is so low.
-    const NONE: i32 = i32::MIN;
-
-    const fn new() -> Self {
-        Self { file: AtomicI32::new(Self::NONE), command_line: AtomicI32::new(Self::NONE) }
-    }
-
-    /// Keeps a value that comes from the server. PostgreSQL has each checked, also one that another takes precedence of.
-    fn note(&self, value: i32, source: pg_sys::GucSource::Type) {
-        use pg_sys::GucSource::{PGC_S_ARGV, PGC_S_FILE};
-        if source == PGC_S_ARGV {
-            self.command_line.store(value, Relaxed);
-        } else if source <= PGC_S_FILE {
-            self.file.store(value, Relaxed);
-        }
-    }
-
-    fn get(&self) -> i32 {
-        match self.command_line.load(Relaxed) {
-            Self::NONE => self.file.load(Relaxed),
-            value => value,
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn note_guess_limit(
-    value: *mut i32,
-    _: *mut *mut c_void,
-    source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: PostgreSQL gives the value to check.
-    GUESS_LIMIT_OF_SERVER.note(unsafe { *value }, source);
-    true
-}
-
-unsafe extern "C-unwind" fn note_recover_limit(
-    value: *mut i32,
-    _: *mut *mut c_void,
-    source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: as above.
-    RECOVER_LIMIT_OF_SERVER.note(unsafe { *value }, source);
-    true
-}
+static RECOVER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_RECOVER_LIMIT);
 
 /// What becomes of a message with an optional field that is invalid or too long.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -141,8 +86,15 @@ pub(crate) fn refuse_while_they_would_be_lost() -> Result<(), Error> {
     if are_lost { Err(Error::LoadedInParallel) } else { Ok(()) }
 }
 
-/// Defines the settings and reserves their prefix, so that a misspelt one is an error.
-pub(crate) fn define() {
+/// Defines the settings and reserves their prefix, so that a misspelt one is an error. The two functions get each value
+/// that a limit takes on in this process.
+///
+/// # Safety
+/// The functions raise no error.
+pub(crate) unsafe fn define(
+    note_guess_limit: pg_sys::GucIntAssignHook,
+    note_recover_limit: pg_sys::GucIntAssignHook,
+) {
     refuse_those_of_clients().or_raise();
     GucRegistry::define_string_guc(
         c"pgmask.keyring_file",
@@ -178,7 +130,7 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
-    // SAFETY: the hooks do no more than keep a number.
+    // SAFETY: by the caller.
     unsafe {
         GucRegistry::define_int_guc_with_hooks(
             c"pgmask.guess_limit",
@@ -189,8 +141,8 @@ pub(crate) fn define() {
             HIGHEST_LIMIT,
             GucContext::Suset,
             GucFlags::default(),
-            Some(note_guess_limit),
             None,
+            note_guess_limit,
             None,
         );
         GucRegistry::define_int_guc_with_hooks(
@@ -202,8 +154,8 @@ pub(crate) fn define() {
             HIGHEST_LIMIT,
             GucContext::Suset,
             GucFlags::default(),
-            Some(note_recover_limit),
             None,
+            note_recover_limit,
             None,
         );
     }
@@ -230,16 +182,9 @@ pub(crate) fn invalid_optional() -> InvalidOptional {
     INVALID_OPTIONAL.get()
 }
 
-/// A limit as this session and as the server has it. -1 is none.
-#[derive(Clone, Copy)]
-pub(crate) struct Limit {
-    pub(crate) of_session: i32,
-    pub(crate) of_server: i32,
-}
-
-/// `pgmask.guess_limit`.
-pub(crate) fn guess_limit() -> Limit {
-    Limit { of_session: GUESS_LIMIT.get(), of_server: GUESS_LIMIT_OF_SERVER.get() }
+/// `pgmask.guess_limit` of this session; -1 is none.
+pub(crate) fn guess_limit() -> i32 {
+    GUESS_LIMIT.get()
 }
 
 /// `pgmask.vault`.
@@ -247,9 +192,9 @@ pub(crate) fn vault() -> bool {
     VAULT.get()
 }
 
-/// `pgmask.recover_limit`.
-pub(crate) fn recover_limit() -> Limit {
-    Limit { of_session: RECOVER_LIMIT.get(), of_server: RECOVER_LIMIT_OF_SERVER.get() }
+/// `pgmask.recover_limit` of this session; -1 is none.
+pub(crate) fn recover_limit() -> i32 {
+    RECOVER_LIMIT.get()
 }
 
 /// The keyring's path, absolute.

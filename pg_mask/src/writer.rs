@@ -4,6 +4,7 @@
 
 pub(crate) mod commands;
 
+use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::text::OwnedText;
@@ -167,23 +168,5 @@ fn owns_something(role: pg_sys::Oid) -> bool {
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
         owns
-    }
-}
-
-/// Hides the client's statement from `current_query()` while it lives.
-struct Hidden(*const std::ffi::c_char);
-
-impl Hidden {
-    fn new() -> Self {
-        // SAFETY: a server process has one thread. The server itself runs without a query string at times
-        // (postgres.c).
-        Self(unsafe { std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null()) })
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // SAFETY: as above; the text lives as long as the client's statement runs, which is longer.
-        unsafe { pg_sys::debug_query_string = self.0 };
     }
 }

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use std::cell::{Cell, UnsafeCell};
 #[cfg(any(feature = "pg17", feature = "pg18"))]
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// What the named segment is called.
 #[cfg(any(feature = "pg17", feature = "pg18"))]
@@ -101,6 +101,8 @@ impl Slot {
 #[repr(C)]
 struct Table {
     is_locked: AtomicBool,
+    /// The server's limits, each and two more; 0 where they are not known.
+    of_server: [AtomicI32; 2],
     slots: UnsafeCell<[Slot; SLOTS]>,
 }
 
@@ -129,6 +131,15 @@ impl Budgets {
             found
         });
         Self { table, is_shared }
+    }
+
+    /// The limit that the server itself has: postgresql.conf's, the command line's or the built-in one. A session may have
+    /// another, from its role, its database or a SET. `None` where the library was not loaded at the server's start.
+    pub(super) fn limit_of_server(&self, what: What) -> Option<i32> {
+        match self.table.of_server[what as usize].load(Ordering::Relaxed) {
+            0 => None,
+            kept => Some(kept - 2),
+        }
     }
 
     /// Takes up to `portion` values from each of one to [`MOST_ROLES`] budgets: as many as the one that has the
@@ -224,6 +235,16 @@ fn named_segment() -> Option<&'static Table> {
 #[cfg(not(any(feature = "pg17", feature = "pg18")))]
 fn named_segment() -> Option<&'static Table> {
     None
+}
+
+/// Keeps a limit, if this is the postmaster: it has no role, no database and no session.
+pub(super) fn note_of_server(what: What, limit: i32) {
+    // SAFETY: plain reads; the memory is mapped as long as the server runs.
+    unsafe {
+        if let Some(table) = MAPPED.as_ref().filter(|_| !pg_sys::IsUnderPostmaster) {
+            table.of_server[what as usize].store(limit.saturating_add(2), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Where the memory lies that was mapped at the server's start.

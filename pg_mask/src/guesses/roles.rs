@@ -1,8 +1,8 @@
 //! For which roles a value counts, and how large their budgets are.
 
-use super::budgets::{Budget, RoleName, What};
+use super::budgets::{Budget, Budgets, RoleName, What};
 use super::limits;
-use crate::settings::{self, Limit};
+use crate::settings;
 use crate::unguarded;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -34,9 +34,13 @@ pub(super) fn counted(what: What, authenticated: Option<pg_sys::Oid>, roles: &[p
     let mut counted = Vec::new();
     for (at, role) in roles.iter().enumerate() {
         if !roles[..at].contains(role) && !is_exempt(what, *role) {
-            let limit = limits::of(*role, what.setting());
+            let (name, limit) = match name_of(*role) {
+                Some(name) => (name, limits::of(*role, what.setting())),
+                // Dropped while its statement runs: nothing for what has no name.
+                None => (RoleName::new(role.to_u32().to_string().as_bytes()), Some(0)),
+            };
             let is_authenticated = authenticated == Some(*role);
-            counted.push(Counted { role: *role, name: name_of(*role), limit, is_authenticated });
+            counted.push(Counted { role: *role, name, limit, is_authenticated });
         }
     }
     counted
@@ -45,10 +49,11 @@ pub(super) fn counted(what: What, authenticated: Option<pg_sys::Oid>, roles: &[p
 /// The budgets of those roles: each has the smaller one of its own limit and the session's. One without a limit of its
 /// own has the server's, whoever's session it is: that may have a higher one, or none. Without any, it has no budget.
 pub(super) fn budgets(what: What, counted: &[Counted]) -> Vec<Budget> {
-    let Limit { of_session, of_server } = match what {
-        What::Guesses => settings::guess_limit(),
-        What::Recoveries => settings::recover_limit(),
+    let (of_session, default) = match what {
+        What::Guesses => (settings::guess_limit(), settings::DEFAULT_GUESS_LIMIT),
+        What::Recoveries => (settings::recover_limit(), settings::DEFAULT_RECOVER_LIMIT),
     };
+    let of_server = Budgets::find().limit_of_server(what).unwrap_or(default);
     let budget = |counted: &Counted| {
         let own = counted.limit.unwrap_or(if counted.is_authenticated { of_session } else { of_server });
         let limit = [own, of_session].into_iter().filter_map(|limit| u32::try_from(limit).ok()).min()?;
@@ -57,14 +62,12 @@ pub(super) fn budgets(what: What, counted: &[Counted]) -> Vec<Budget> {
     counted.iter().filter_map(budget).collect()
 }
 
-/// A role that was dropped meanwhile has no name, and its OID stands for it.
-fn name_of(role: pg_sys::Oid) -> RoleName {
-    // SAFETY: a catalog look-up; the name is copied.
-    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
-    match name.is_null() {
-        true => RoleName::new(role.to_u32().to_string().as_bytes()),
-        // SAFETY: it is a C string.
-        false => RoleName::new(unsafe { CStr::from_ptr(name) }.to_bytes()),
+/// `None` for a role that was dropped.
+fn name_of(role: pg_sys::Oid) -> Option<RoleName> {
+    // SAFETY: a catalog look-up; the name is a C string, and copied.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        (!name.is_null()).then(|| RoleName::new(CStr::from_ptr(name).to_bytes()))
     }
 }
 
@@ -79,22 +82,43 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// A role with members that something masks for, where none of them has it done: an index or a materialized view of the
-/// role's is maintained by somebody else, or a superuser's statement runs a function or a trigger with the role's rights.
-/// Each group would be one more budget for its members.
-pub(super) fn group_in_maintenance([authenticated, _, current]: Roles) -> Option<String> {
+/// A role whose budget would be used for nobody who pays: it has members or can't log in, and its code is run by somebody
+/// else's statement. That is maintenance (an index, a materialized view) and what follows a foreign key, unless a member
+/// with a budget does it; and any function of the role's for who has no budget. Each such role would be one more budget
+/// for those who put its code there.
+pub(super) fn nobodys([authenticated, _, current]: Roles, budgets: &[Budget]) -> Option<String> {
+    if authenticated == current || is_exempt(What::Guesses, current) {
+        return None;
+    }
+    let pays = budgets.iter().any(|budget| budget.role == authenticated);
     // SAFETY: looks at the backend's own state, and a catalog look-up.
     let (is_maintenance, is_switched, is_member) = unsafe {
         (
-            pg_sys::InSecurityRestrictedOperation(),
+            pg_sys::InSecurityRestrictedOperation() || pg_sys::InNoForceRLSOperation(),
             pg_sys::InLocalUserIdChange(),
             pg_sys::is_member_of_role(authenticated, current),
         )
     };
-    let for_nobody = is_maintenance && !is_member
-        || (is_maintenance || is_switched) && is_exempt(What::Guesses, authenticated);
-    (for_nobody && !is_exempt(What::Guesses, current) && has_members(current))
-        .then(|| name_of(current).shown())
+    let for_nobody = is_maintenance && !(is_member && pays) || is_switched && !pays;
+    let is_nobodys = for_nobody && (has_members(current) || !can_log_in(current));
+    is_nobodys.then(|| name_of(current).map_or_else(|| current.to_u32().to_string(), |name| name.shown()))
+}
+
+fn can_log_in(role: pg_sys::Oid) -> bool {
+    let cache = pg_sys::SysCacheIdentifier::AUTHOID as i32;
+    let mut is_null = false;
+    // SAFETY: a look-up in PostgreSQL's cache; the tuple is released when it was read. The column is a bool and never NULL
+    // (pg_authid.h).
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache, role.into());
+        if tuple.is_null() {
+            return false;
+        }
+        let column = pg_sys::Anum_pg_authid_rolcanlogin as i16;
+        let can = pg_sys::SysCacheGetAttr(cache, tuple, column, &mut is_null).value() & 0xff != 0;
+        pg_sys::ReleaseSysCache(tuple);
+        can
+    }
 }
 
 fn has_members(role: pg_sys::Oid) -> bool {

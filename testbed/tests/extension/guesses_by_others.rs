@@ -53,7 +53,7 @@ async fn maintenance_is_no_way_to_a_groups_budget() {
         assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 0, "{maintenance}");
     }
     // A role without members has its own budget there, as everywhere.
-    admin.batch_execute("CREATE ROLE alone IN ROLE pgmask_analyst; GRANT USAGE ON SCHEMA play TO alone; ALTER TABLE play.of_team OWNER TO alone; ANALYZE play.of_team").await.unwrap();
+    admin.batch_execute("CREATE ROLE alone LOGIN IN ROLE pgmask_analyst; GRANT USAGE ON SCHEMA play TO alone; ALTER TABLE play.of_team OWNER TO alone; ANALYZE play.of_team").await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 20);
 }
 
@@ -97,7 +97,7 @@ async fn nothing_was_masked(admin: &Client, what: &str) {
 /// The limit of a session is that of the role that logged in, and of no other.
 #[tokio::test]
 async fn a_higher_limit_of_somebody_elses_session_does_not_count() {
-    let (cluster, admin, _analyst) = used_up(&["autovacuum = off"]).await;
+    let (cluster, admin, analyst) = used_up(&["autovacuum = off"]).await;
     admin
         .batch_execute("CREATE ROLE carl LOGIN; GRANT pgmask_analyst TO carl; ALTER ROLE carl SET pgmask.guess_limit = 5000")
         .await
@@ -115,6 +115,26 @@ async fn a_higher_limit_of_somebody_elses_session_does_not_count() {
     let still = cluster.connect("guesses").await.unwrap();
     still.batch_execute("ANALYZE play").await.unwrap();
     nothing_was_masked(&admin, "a role's setting").await;
+    // Nor do what a parallel worker begins with, and what stands in the file without being in force.
+    let force = if cluster.major() >= 16 { "debug_parallel_query" } else { "force_parallel_mode" };
+    carl.batch_execute(&format!(
+        "SET {force} = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0"
+    ))
+    .await
+    .unwrap();
+    let in_worker =
+        "CREATE FUNCTION public.masks(n int) RETURNS text LANGUAGE plpgsql PARALLEL SAFE SECURITY DEFINER AS
+        $$ BEGIN RETURN pgmask.mask_pii('10.9.0.0'::inet + n); END $$";
+    analyst.batch_execute(in_worker).await.unwrap();
+    let refused = carl.batch_execute("SELECT public.masks(1)").await.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "53400", "{refused:?}");
+    assert!(refused.where_().unwrap().contains("parallel worker"), "{refused:?}");
+    still.batch_execute("SET pgmask.guess_limit = -1").await.unwrap();
+    still.batch_execute("ALTER SYSTEM SET pgmask.guess_limit = 3000").await.unwrap();
+    still.batch_execute("SELECT * FROM pg_file_settings").await.unwrap();
+    still.batch_execute("ANALYZE play").await.unwrap();
+    nothing_was_masked(&admin, "a value that is not in force").await;
     still.batch_execute("ALTER SYSTEM SET pgmask.guess_limit = 30").await.unwrap();
     still.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     wait_until("the file was read again", || async {
@@ -173,10 +193,55 @@ async fn groups_are_used_by_their_members_alone() {
     admin.batch_execute("DELETE FROM customers").await.unwrap();
     assert!(ran(&admin).await > before, "the trigger never ran");
     nothing_was_masked(&admin, "a row that is deleted").await;
+    // Nor a role that may not mask itself, or a member without a limit, or after the last member has left.
+    admin
+        .batch_execute(
+            "INSERT INTO customers VALUES (1); INSERT INTO refers VALUES (1); ALTER TABLE customers OWNER TO keeper;
+             CREATE ROLE free LOGIN IN ROLE team; ALTER ROLE free SET pgmask.guess_limit = -1",
+        )
+        .await
+        .unwrap();
+    keeper.batch_execute("DELETE FROM customers").await.unwrap();
+    nothing_was_masked(&admin, "a row of somebody else's that is deleted").await;
+    let free = cluster.connect_as("free", "guesses").await.unwrap();
+    free.batch_execute("ANALYZE play").await.unwrap();
+    nothing_was_masked(&admin, "a member without a limit").await;
+    admin.batch_execute("DROP ROLE free; REVOKE team FROM analyst; ANALYZE play").await.unwrap();
+    nothing_was_masked(&admin, "a group without members").await;
     // A member pays with its own budget, too.
     let second = cluster.connect_as("second", "guesses").await.unwrap();
     admin.batch_execute("GRANT team TO second").await.unwrap();
     second.batch_execute("ANALYZE play").await.unwrap();
     let masked = count(&admin, "SELECT count(*) FROM loot").await;
     assert!(masked <= 10, "{masked}");
+}
+
+/// A role that is dropped while its statement runs had a second budget, under its number.
+#[tokio::test]
+async fn a_role_that_is_dropped_masks_nothing_more() {
+    let (cluster, admin, _analyst) = used_up(&["autovacuum = off"]).await;
+    admin.batch_execute("CREATE ROLE short LOGIN; GRANT pgmask_analyst TO short").await.unwrap();
+    let short = cluster.connect_as("short", "guesses").await.unwrap();
+    admin.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let masking = tokio::spawn(async move {
+        short
+            .batch_execute(
+                "DO $$ BEGIN
+                     PERFORM pg_advisory_lock_shared(1);
+                     FOR n IN 1..50 LOOP
+                         BEGIN INSERT INTO loot SELECT pgmask.mask_pii('10.9.0.0'::inet + n);
+                         EXCEPTION WHEN OTHERS THEN EXIT; END;
+                     END LOOP;
+                 END $$",
+            )
+            .await
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    wait_until("it waits", || async { count(&admin, waits).await == 1 || masking.is_finished() })
+        .await
+        .unwrap();
+    admin.batch_execute("DROP ROLE short").await.unwrap();
+    admin.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    let _ = masking.await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM loot").await, 0);
 }

@@ -720,3 +720,19 @@ async fn known_values_are_not_written() {
     }
     assert_eq!(texts(&admin, rows).await, before);
 }
+
+/// The value may stand in the CALL: then PostgreSQL logged it beside the token, with the audit's line.
+#[tokio::test]
+async fn the_line_in_the_log_is_without_the_statement() {
+    let (cluster, admin, _recoverer) = server("vault_line", &[]).await;
+    take_in(&admin, &[login(IP, "d")]).await;
+    for call in ["recover_pii", "forget"] {
+        admin
+            .batch_execute(&format!("CALL pgmask.{call}(mask_pii('{IP}'), 'the value is in the statement')"))
+            .await
+            .unwrap();
+    }
+    let log = cluster.log();
+    assert_eq!(log.matches("the value is in the statement; audit").count(), 2, "{log}");
+    assert!(!log.contains(IP), "{log}");
+}
