@@ -19,7 +19,7 @@
 //! - [`error`]: what a person reads when something is wrong
 //! - [`no_prepare`]: which transactions can't be prepared; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
-//! - [`arrays`], [`clock`], [`text`], [`plan`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
+//! - [`arrays`], [`clock`], [`text`], [`plan`], [`own_names`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
 
 // SQL functions take their arguments by value: that is how pgrx hands them over.
@@ -48,6 +48,7 @@ mod named_tables;
 mod no_prepare;
 mod older_tokens;
 mod on_behalf;
+mod own_names;
 mod plan;
 mod remask;
 mod rotation;

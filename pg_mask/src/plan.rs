@@ -4,7 +4,7 @@
 use crate::error::{Error, OrRaise};
 use crate::memory;
 use crate::named_tables::Meant;
-use crate::run_as;
+use crate::own_names;
 use crate::snapshot::Snapshot;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
@@ -92,7 +92,7 @@ fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
         ]
     });
     set([false; 4]);
-    run_as::with_own_names(|| Spi::connect_mut(work))
+    own_names::with_own_names(|| Spi::connect_mut(work))
 }
 
 /// A row that a statement gave.

@@ -8,7 +8,7 @@ use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::text::OwnedText;
-use crate::{plan, run_as};
+use crate::{own_names, plan, run_as};
 use commands::Watched;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
@@ -84,7 +84,7 @@ impl Writer {
     /// [`Writer::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
     pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let done = self.run(|| {
-            run_as::pin();
+            own_names::pin();
             work()
         })?;
         self.left_nothing_behind()?;

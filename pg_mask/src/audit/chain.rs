@@ -6,7 +6,7 @@ use crate::database_id;
 use crate::error::Error;
 use crate::keys::{self, Keys};
 use crate::text::{OwnedBytes, OwnedText};
-use crate::{plan, run_as};
+use crate::{own_names, plan};
 use pg_mask_core::chain::ChainKey;
 use pg_mask_core::hmac_key::Hash;
 use std::ffi::CStr;
@@ -68,7 +68,7 @@ pub(super) fn append(record: Record) -> Result<Link, Error> {
     let keys = keys::current()?;
     let generation = keys.generation();
     let key = keys.chain_key(generation).ok_or(Error::AuditChanged)?;
-    run_as::set(c"lock_timeout", LONGEST_WAIT);
+    own_names::set(c"lock_timeout", LONGEST_WAIT);
     let end = plan::one_row(LOCK_END, Vec::new, End::read)?;
     let before = match end.id {
         0 => key.beginning(&database_id::own()?),

@@ -93,7 +93,12 @@ struct Slot {
 
 impl Slot {
     fn is_of(&self, what: What, role: &RoleName, hour: i64) -> bool {
-        self.hour == hour && self.what == what && self.role == *role
+        self.hour == hour && self.counts_for(what, role, hour)
+    }
+
+    /// Whether what a role has in `hour` counts here. A clock that was set back leads to no hour that was there before.
+    fn counts_for(&self, what: What, role: &RoleName, hour: i64) -> bool {
+        self.hour >= hour && self.what == what && self.role == *role
     }
 }
 
@@ -151,7 +156,7 @@ impl Budgets {
             for (Budget { name, .. }, claimed) in budgets.iter().zip(places.iter_mut()) {
                 let Some(place) = place_of(slots, what, name, hour) else { return Taken::Full };
                 // Claimed at once, so that the next role does not get the same.
-                if !slots[place].is_of(what, name, hour) {
+                if !slots[place].counts_for(what, name, hour) {
                     slots[place] = Slot { role: *name, hour, used: 0, what };
                 }
                 *claimed = place;
@@ -184,7 +189,7 @@ impl Budgets {
 
 /// The slot of a role in an hour, or one that is free or of an hour that is over.
 fn place_of(slots: &[Slot; SLOTS], what: What, role: &RoleName, hour: i64) -> Option<usize> {
-    let of_role = slots.iter().position(|slot| slot.is_of(what, role, hour));
+    let of_role = slots.iter().position(|slot| slot.counts_for(what, role, hour));
     of_role.or_else(|| slots.iter().position(|slot| slot.hour < hour || slot.role == RoleName::NONE))
 }
 

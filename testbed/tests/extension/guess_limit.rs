@@ -548,6 +548,10 @@ async fn an_hour_ends_when_it_was_said_to() {
         assert_eq!(masked_one_by_one(&other, 100, 6).await, 6);
         assert_eq!(masked_one_by_one(&analyst, 200, 50).await, 4, "one budget for both, in hour {hour}");
     }
+    for hour in [2, 1] {
+        clock.set(hour * 3600 + 1);
+        assert_eq!(masked_one_by_one(&analyst, 300, 50).await, 0, "the clock was set back to hour {hour}");
+    }
 }
 
 /// What sessions had drawn before an hour's end they used in the next one, beside its whole budget: 16,930 values in one
