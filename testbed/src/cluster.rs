@@ -65,8 +65,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A hot standby of this cluster, caught up.
-    pub async fn standby(&self) -> Result<Self> {
+    /// A hot standby of this cluster, caught up. Everybody who uses the primary sees it (`forwarder check` warns of
+    /// it), so the primary is the test's own: the cluster that tests share can't be lent in this way.
+    pub async fn standby(&mut self) -> Result<Self> {
         let mut standby = Self::new(self.installation, &[])?;
         let mut copy = self.command("pg_basebackup");
         copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])

@@ -113,7 +113,27 @@ pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut ready: impl Fn
     Ok(())
 }
 
-/// A TCP port of the loopback that was free a moment ago.
+/// A TCP port of the loopback that refuses every connection, and that nobody else gets while this is there: it is
+/// bound, and nothing listens at it.
+#[derive(Debug)]
+pub struct RefusedPort(tokio::net::TcpSocket);
+
+impl RefusedPort {
+    /// Takes one.
+    pub fn new() -> Result<Self> {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        Ok(Self(socket))
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.0.local_addr().map_or(0, |address| address.port())
+    }
+}
+
+/// A TCP port of the loopback that was free a moment ago, for a server to listen at. Somebody else may take it
+/// meanwhile; for one that refuses there is [`RefusedPort`].
 pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

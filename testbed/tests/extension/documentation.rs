@@ -77,7 +77,7 @@ async fn the_operations_page_runs() {
 #[tokio::test]
 async fn a_rotation_with_a_standby_goes_as_the_page_says() {
     const PAGE: &str = "docs/operations.md";
-    let primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
+    let mut primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
     let client = primary.database("rotated").await.unwrap();
     let messages: Vec<(String, String)> =
         (0..).map(|n: u32| format!("message {n}")).zip(sample::bodies()).collect();

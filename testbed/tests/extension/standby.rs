@@ -6,7 +6,7 @@ use testbed::guardian::wait_until;
 
 #[tokio::test]
 async fn a_hot_standby_masks_like_its_primary() {
-    let primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
+    let mut primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
     let client = primary.database("logins").await.unwrap();
     let token: String = client.query_one("SELECT mask_pii('203.0.113.7')", &[]).await.unwrap().get(0);
     let standby = primary.standby().await.unwrap();
@@ -37,7 +37,7 @@ async fn a_hot_standby_masks_like_its_primary() {
 /// A standby changes over where its replay comes to the rotation, and masks nothing without the key.
 #[tokio::test]
 async fn a_rotation_reaches_a_standby_with_its_wal() {
-    let primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
+    let mut primary = Cluster::start(&["wal_level = replica", "max_wal_senders = 4"]).await.unwrap();
     let client = primary.database("rotated").await.unwrap();
     let standby = primary.standby().await.unwrap();
     let reader = standby.connect("rotated").await.unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 use testbed::cluster::Cluster;
 use testbed::forbid::Forbid;
 use testbed::forwarder::{self, Ended};
-use testbed::guardian::{free_port, wait_until};
+use testbed::guardian::{RefusedPort, wait_until};
 use testbed::queue::Queue;
 
 const ALL: [&str; 14] = [
@@ -134,7 +134,8 @@ async fn a_good_set_up_is_all_good_and_stays_as_it_was() {
 #[tokio::test]
 async fn what_is_wrong_with_the_queue_is_told_with_its_cure() {
     let checked = Checked::new("check_queue").await;
-    let nowhere = format!("http://127.0.0.1:{}", free_port().unwrap());
+    let refused = RefusedPort::new().unwrap();
+    let nowhere = format!("http://127.0.0.1:{}", refused.number());
 
     let ended = checked
         .with(|c| {
@@ -182,7 +183,8 @@ async fn what_is_wrong_with_the_queue_is_told_with_its_cure() {
 #[tokio::test]
 async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     let checked = Checked::new("check_database").await;
-    let nowhere = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/x", free_port().unwrap());
+    let refused = RefusedPort::new().unwrap();
+    let nowhere = format!("postgresql://pgmask_forwarder@127.0.0.1:{}/x", refused.number());
     checked
         .sql(
             "DROP ROLE IF EXISTS check_logged, check_nobody, check_reader;
@@ -256,13 +258,13 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
 #[tokio::test]
 async fn a_failover_that_could_lose_logins_is_warned_of() {
     let checked = Checked::new("check_standbys").await;
-    let primary = Cluster::start(&["wal_level = logical", "max_wal_senders = 8"]).await.unwrap();
+    let mut primary = Cluster::start(&["wal_level = logical", "max_wal_senders = 8"]).await.unwrap();
     let client = primary.database("check_standbys").await.unwrap();
+    let url = primary.url("pgmask_forwarder", "check_standbys");
     let check = async || {
-        let url = primary.url("pgmask_forwarder", "check_standbys");
         checked
             .with(|c| {
-                c.env("DATABASE_URL", url);
+                c.env("DATABASE_URL", &url);
             })
             .await
     };

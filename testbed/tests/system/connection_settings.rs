@@ -5,7 +5,8 @@ use super::secured::{NAME, secured};
 use crate::common::cluster;
 use pg_settings::{Connection, Error, Kind, Protection, Settings};
 use std::collections::BTreeSet;
-use testbed::guardian::free_port;
+use testbed::cluster::Cluster;
+use testbed::guardian::RefusedPort;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -19,8 +20,10 @@ async fn text(connection: &Connection, sql: &str) -> String {
 
 #[tokio::test]
 async fn sessions_are_those_that_target_session_attrs_asks_for() {
-    let standby = cluster().await.standby().await.unwrap();
-    let (primary, standby, gone) = (cluster().await.port(), standby.port(), free_port().unwrap());
+    let mut cluster = Cluster::start(&[]).await.unwrap();
+    let standby = cluster.standby().await.unwrap();
+    let refused = RefusedPort::new().unwrap();
+    let (primary, standby, gone) = (cluster.port(), standby.port(), refused.number());
     let reached = async |target: &str, ports: [u16; 2]| {
         let [first, second] = ports;
         let url = format!(
@@ -129,7 +132,8 @@ async fn an_answer_that_is_too_large_ends_the_connection_and_says_so() {
 async fn kinds_tell_what_to_do_about_an_error() {
     let server = secured().await;
     let at = |role: &str, rest: &str| format!("postgresql://{role}@127.0.0.1:{}/{rest}", server.port());
-    let gone = format!("postgresql://u@127.0.0.1:{}", free_port().unwrap());
+    let refused = RefusedPort::new().unwrap();
+    let gone = format!("postgresql://u@127.0.0.1:{}", refused.number());
     for (url, kind) in [
         (gone, Kind::Transient),
         ("postgresql://no.such.host.invalid".to_owned(), Kind::Transient),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::Command;
 use testbed::forwarder::{self, Running};
-use testbed::guardian::{free_port, wait_until};
+use testbed::guardian::{RefusedPort, wait_until};
 use testbed::prometheus;
 use testbed::proxy::{Fault, Proxy};
 
@@ -238,7 +238,8 @@ async fn health_asks_a_running_forwarder() {
     ends_with(ask(&[]), 69, "the forwarder is not ready: the database can't be reached").await;
     ends_with(ask(&["--alive"]), 0, "").await;
     let mut command = ask(&[]);
-    command.env("FORWARDER_METRICS_LISTEN", format!("127.0.0.1:{}", free_port().unwrap()));
+    let refused = RefusedPort::new().unwrap();
+    command.env("FORWARDER_METRICS_LISTEN", format!("127.0.0.1:{}", refused.number()));
     ends_with(command, 69, "no forwarder answers").await;
     let mut command = ask(&[]);
     command.env_remove("FORWARDER_METRICS_LISTEN");

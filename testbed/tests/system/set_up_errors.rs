@@ -2,6 +2,7 @@
 
 use crate::common::{Way, cluster, ends_with, localstack};
 use testbed::forwarder;
+use testbed::guardian::RefusedPort;
 
 #[tokio::test]
 async fn without_the_table_the_message_stays_and_the_file_is_named() {
@@ -54,7 +55,8 @@ async fn without_the_right_the_database_refuses() {
 async fn without_a_database_or_a_queue_a_drain_ends_with_69() {
     let way = Way::new("without_either").await;
     let mut command = way.drain().await;
-    let nowhere = testbed::guardian::free_port().unwrap();
+    let refused = RefusedPort::new().unwrap();
+    let nowhere = refused.number();
     command.env("DATABASE_URL", format!("postgresql://u:secret-word@127.0.0.1:{nowhere}/d"));
     let ended = ends_with(command, 69, "the database can't be reached").await;
     assert!(!ended.log.contains("secret-word"), "{}", ended.log);
