@@ -115,9 +115,16 @@ pub(crate) struct Entry {
 impl Entry {
     /// Refuses to be but for the procedure's own CALL, and for a reason.
     pub(crate) fn new(action: Action, reason: Option<Text<'_>>) -> Result<Self, Error> {
-        TICKET.set(None);
+        let before = TICKET.take();
         memory::for_a_call()?;
         is_called_directly(action)?;
+        // Code of others that runs when the procedure commits (a deferred constraint's) looks like the procedure itself,
+        // which writes one entry in a transaction.
+        // SAFETY: a look-up.
+        let transaction = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+        if before.is_some_and(|ticket| ticket.transaction == transaction) {
+            return Err(Error::NotDirectly(action.as_str()));
+        }
         let reason = reason.ok_or(Error::NoReason(action.deed()))?;
         if reason.as_server_bytes().len() > MOST_REASON {
             return Err(Error::LongReason { most: MOST_REASON });

@@ -80,10 +80,12 @@ pub(crate) enum Error {
         "role \"{role}\" has masked as many values as pgmask.guess_limit allows in an hour, {limit}; it may go on at {again_at}"
     )]
     GuessLimit { role: String, limit: u32, again_at: String },
+    #[error("role \"{role}\" is a group, or can't log in: what it has masked counts for its members alone")]
+    GroupsBudget { role: String },
     #[error(
-        "nothing is masked for role \"{role}\", which has members, while another role maintains what is its own"
+        "nothing is masked by a SECURITY DEFINER function in maintenance, nor by what a foreign key changes"
     )]
-    GroupInMaintenance { role: String },
+    MaskedByMaintenance,
     #[error(
         "role \"{role}\" has recovered as many values as pgmask.recover_limit allows in an hour, {limit}; it may go on at {again_at}"
     )]
@@ -205,7 +207,8 @@ impl Error {
             }
             Self::MightyWriter(_)
             | Self::LeftBehind
-            | Self::GroupInMaintenance { .. }
+            | Self::GroupsBudget { .. }
+            | Self::MaskedByMaintenance
             | Self::Command(_)
             | Self::CursorLeft
             | Self::WriterLacks { .. }
@@ -305,8 +308,11 @@ impl Error {
             Self::RecoverLimit { .. } => {
                 "Whoever recovers more values as a part of the job asks the DBA for a higher pgmask.recover_limit."
             }
-            Self::GroupInMaintenance { .. } => {
-                "It would count for none of them. Let the table, the view and its functions belong to a role that has no members."
+            Self::GroupsBudget { .. } => {
+                "None of them runs this. Let a table or view belong to a role that logs in and has no members; grant pgmask_unlimited to the owner of a SECURITY DEFINER function, which then counts for its callers alone."
+            }
+            Self::MaskedByMaintenance => {
+                "It would not count for those whose code that is. An index or materialized view calls mask_pii itself; what a foreign key deletes is masked before."
             }
             Self::GuessTable { .. } => {
                 "Let people share roles, or grant pgmask_unlimited to those whose job is masking."

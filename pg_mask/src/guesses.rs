@@ -8,7 +8,7 @@
 //!
 //! A value counts for the role that the session authenticated as, for the session's user and for the role
 //! that it acts as, unless that role is exempt: so neither SET ROLE nor a SECURITY DEFINER function begins a
-//! new budget. Roles are told apart by their names: a role that is dropped and made again has no new one.
+//! new budget. Where nobody's budget would be used for it, nothing is masked. Roles are told apart by their names: a role that is dropped and made again has no new one.
 //! [`roles`] finds them, and [`limits`] the limit that each has of its own.
 
 mod budgets;
@@ -22,7 +22,7 @@ use budgets::{Budget, Budgets, MOST_ROLES, Taken, What};
 use pg_mask_core::hmac_key::Hash;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use roles::{Counted, Roles, roles};
+use roles::{Caller, Counted};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 
@@ -62,8 +62,9 @@ pub(crate) fn prepare() {
 
 /// What this session has drawn and not used.
 struct Session {
-    roles: Roles,
-    /// Which of them are counted, as it was found in the transaction that began then.
+    /// For whom.
+    caller: Caller,
+    /// Which of its roles are counted, as it was found in the transaction that began then.
     counted: Vec<Counted>,
     transaction: Micros,
     /// Values that may be masked without asking again.
@@ -88,9 +89,9 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
         if session.last.as_ref() == Some(hash) {
             return Ok(());
         }
-        let roles = roles();
-        if session.left == 0 || session.roles != roles || session.is_over() || ROLES_CHANGED.get() {
-            memory::with_room(|| session.draw(roles))?;
+        let caller = Caller::now();
+        if session.left == 0 || session.caller != caller || session.is_over() || ROLES_CHANGED.get() {
+            memory::with_room(|| session.draw(caller))?;
         }
         session.left -= 1;
         session.last = Some(*hash);
@@ -102,8 +103,9 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
 /// superusers are exempt.
 pub(crate) fn count_recovery() -> Result<(), Error> {
     memory::for_a_call()?;
-    let budgets =
-        roles::budgets(What::Recoveries, &roles::counted(What::Recoveries, Some(roles()[0]), &roles()));
+    let caller = Caller::now();
+    let counted = roles::counted(What::Recoveries, Some(caller.authenticated()), &caller.roles);
+    let budgets = roles::budgets(What::Recoveries, &counted);
     if budgets.is_empty() {
         return Ok(());
     }
@@ -164,7 +166,7 @@ fn guess_limit_is_shared() -> bool {
 
 impl Session {
     const NEW: Self = Self {
-        roles: [pg_sys::InvalidOid; 3],
+        caller: Caller::NONE,
         counted: Vec::new(),
         transaction: NO_TRANSACTION,
         left: 0,
@@ -183,21 +185,19 @@ impl Session {
     }
 
     #[cold]
-    fn draw(&mut self, roles: Roles) -> Result<(), Error> {
+    fn draw(&mut self, caller: Caller) -> Result<(), Error> {
         memory::for_a_call()?;
         self.give_back();
         self.watch();
         let transaction = clock::now();
-        if ROLES_CHANGED.replace(false) || self.roles != roles || self.transaction != transaction {
+        if ROLES_CHANGED.replace(false) || self.caller != caller || self.transaction != transaction {
             self.transaction = NO_TRANSACTION; // in case of an error on the way
-            self.counted = roles::counted(What::Guesses, Some(roles[0]), &roles);
-            self.roles = roles;
+            self.counted = roles::counted(What::Guesses, Some(caller.authenticated()), &caller.roles);
+            self.caller = caller;
             self.transaction = transaction;
         }
         let budgets = roles::budgets(What::Guesses, &self.counted);
-        if let Some(role) = roles::nobodys(roles, &budgets) {
-            return Err(Error::GroupInMaintenance { role });
-        }
+        roles::refuse_for_nobody(&caller, &budgets)?;
         let Some(limit) = budgets.iter().map(|budget| budget.limit).min() else {
             self.left = LARGEST_PORTION; // whether it is still so is looked at again after these
             return Ok(());

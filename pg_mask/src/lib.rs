@@ -30,6 +30,7 @@ mod app_version;
 mod arrays;
 mod audit;
 mod call_site;
+mod catalog_scan;
 mod client_statement;
 mod clock;
 mod current_mask;

@@ -15,8 +15,9 @@ unsafe extern "C" {
     pub(crate) fn GetAuthenticatedUserId() -> Oid;
     /// The session's user, which SET SESSION AUTHORIZATION changes (miscinit.c).
     pub(crate) fn GetSessionUserId() -> Oid;
-    /// The role that rights are checked for (miscinit.c).
-    pub(crate) fn GetUserId() -> Oid;
+    /// The role that rights are checked for, and PostgreSQL's marks of why it is not who called, `SECURITY_*`
+    /// (miscinit.c).
+    pub(crate) fn GetUserIdAndSecContext(role: *mut Oid, marks: *mut c_int);
     /// `MemoryContextAlloc` with flags (mcxt.c).
     pub(crate) fn MemoryContextAllocExtended(
         context: MemoryContext,

@@ -8,7 +8,7 @@ use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::text::OwnedText;
-use crate::{own_names, plan, run_as};
+use crate::{catalog_scan, own_names, plan, run_as};
 use commands::Watched;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
@@ -137,36 +137,13 @@ fn owns_something(role: pg_sys::Oid) -> bool {
     const REFERENCED_CLASS: i16 = 5;
     const REFERENCED_OBJECT: i16 = 6;
     const KIND: i32 = 7;
-    let is = |column, oid: pg_sys::Oid| {
-        let mut key = pg_sys::ScanKeyData::default();
-        // SAFETY: it fills in `key`: the column's type is oid.
-        unsafe {
-            let equal = pg_sys::BTEqualStrategyNumber as u16;
-            pg_sys::ScanKeyInit(&mut key, column, equal, pg_sys::F_OIDEQ.into(), oid.into());
-        }
-        key
-    };
-    let mut keys = [is(REFERENCED_CLASS, pg_sys::AuthIdRelationId), is(REFERENCED_OBJECT, role)];
-    // SAFETY: PostgreSQL's own way to read a catalog (pg_shdepend.c, checkSharedDependencies); an error on
-    // the way closes all of it. The column `deptype` is a "char" and never NULL.
-    unsafe {
-        let relation = pg_sys::table_open(SHARED_DEPENDENCIES, pg_sys::AccessShareLock as i32);
-        let newest = std::ptr::null_mut();
-        let scan = pg_sys::systable_beginscan(relation, BY_REFERENCE, true, newest, 2, keys.as_mut_ptr());
-        let mut owns = false;
-        while !owns {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            let mut is_null = false;
-            let mut read =
-                |column| pg_sys::heap_getattr(tuple, column, (*relation).rd_att, &mut is_null).value();
-            let is_owner = read(KIND) as u8 == pg_sys::SharedDependencyType::SHARED_DEPENDENCY_OWNER as u8;
-            owns = is_owner && pg_sys::Oid::from(read(CLASS) as u32) != USER_MAPPINGS;
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
-        owns
-    }
+    let of_role = [(REFERENCED_CLASS, pg_sys::AuthIdRelationId), (REFERENCED_OBJECT, role)];
+    let owns = catalog_scan::find(SHARED_DEPENDENCIES, BY_REFERENCE, of_role, |row| {
+        // A "char" and an oid (pg_shdepend.h).
+        let is_owner =
+            row.column(KIND)?.value() as u8 == pg_sys::SharedDependencyType::SHARED_DEPENDENCY_OWNER as u8;
+        let class = pg_sys::Oid::from(row.column(CLASS)?.value() as u32);
+        (is_owner && class != USER_MAPPINGS).then_some(())
+    });
+    owns.is_some()
 }

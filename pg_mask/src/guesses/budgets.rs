@@ -21,6 +21,9 @@ const SLOTS: usize = 1024;
 /// A value counts for so many roles at most.
 pub(super) const MOST_ROLES: usize = 16;
 
+/// A clock may be set back so many hours without giving one of them again.
+const LARGEST_STEP_BACK: i64 = 24;
+
 /// The longest name of a role, with its end (NAMEDATALEN).
 const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize;
 
@@ -98,7 +101,13 @@ impl Slot {
 
     /// Whether what a role has in `hour` counts here. A clock that was set back leads to no hour that was there before.
     fn counts_for(&self, what: What, role: &RoleName, hour: i64) -> bool {
-        self.hour >= hour && self.what == what && self.role == *role
+        !self.is_over(hour) && self.what == what && self.role == *role
+    }
+
+    /// Whether it has nothing to say in `hour` any more. What a clock left that was more than a day ahead is over, too:
+    /// otherwise it would count for years.
+    fn is_over(&self, hour: i64) -> bool {
+        self.hour < hour || self.hour - hour > LARGEST_STEP_BACK
     }
 }
 
@@ -190,7 +199,7 @@ impl Budgets {
 /// The slot of a role in an hour, or one that is free or of an hour that is over.
 fn place_of(slots: &[Slot; SLOTS], what: What, role: &RoleName, hour: i64) -> Option<usize> {
     let of_role = slots.iter().position(|slot| slot.counts_for(what, role, hour));
-    of_role.or_else(|| slots.iter().position(|slot| slot.hour < hour || slot.role == RoleName::NONE))
+    of_role.or_else(|| slots.iter().position(|slot| slot.is_over(hour) || slot.role == RoleName::NONE))
 }
 
 impl Table {

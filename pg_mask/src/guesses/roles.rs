@@ -2,10 +2,11 @@
 
 use super::budgets::{Budget, Budgets, RoleName, What};
 use super::limits;
+use crate::error::Error;
 use crate::settings;
 use crate::unguarded;
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 
 /// Its members mask without a limit.
 const UNLIMITED: &CStr = c"pgmask_unlimited";
@@ -14,13 +15,38 @@ const UNLIMITED: &CStr = c"pgmask_unlimited";
 /// role is in it.
 const REFRESHER: &CStr = c"pgmask_refresher";
 
-/// The authenticated user, the session's user, and the current one.
-pub(super) type Roles = [pg_sys::Oid; 3];
+/// Who masks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The authenticated user, the session's user, and the current one.
+    pub(super) roles: [pg_sys::Oid; 3],
+    /// Why the current one may be another: PostgreSQL's `SECURITY_*` (miscadmin.h).
+    marks: c_int,
+}
 
-#[inline]
-pub(super) fn roles() -> Roles {
-    // SAFETY: these return static variables.
-    unsafe { [unguarded::GetAuthenticatedUserId(), unguarded::GetSessionUserId(), unguarded::GetUserId()] }
+impl Caller {
+    pub(super) const NONE: Self = Self { roles: [pg_sys::InvalidOid; 3], marks: 0 };
+
+    #[inline]
+    pub(super) fn now() -> Self {
+        let (mut current, mut marks) = (pg_sys::InvalidOid, 0);
+        // SAFETY: these read static variables.
+        unsafe {
+            unguarded::GetUserIdAndSecContext(&raw mut current, &raw mut marks);
+            Self {
+                roles: [unguarded::GetAuthenticatedUserId(), unguarded::GetSessionUserId(), current],
+                marks,
+            }
+        }
+    }
+
+    pub(super) fn authenticated(&self) -> pg_sys::Oid {
+        self.roles[0]
+    }
+
+    fn is_marked(&self, mark: u32) -> bool {
+        self.marks.cast_unsigned() & mark != 0
+    }
 }
 
 /// A role that values count for.
@@ -86,26 +112,51 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// A role whose budget would be used for nobody who pays: it has members or can't log in, and its code is run by somebody
-/// else's statement. That is maintenance (an index, a materialized view) and what follows a foreign key, unless a member
-/// with a budget does it; and any function of the role's for who has no budget. Each such role would be one more budget
-/// for those who put its code there.
-pub(super) fn nobodys([authenticated, _, current]: Roles, budgets: &[Budget]) -> Option<String> {
+/// Refuses what would be masked for somebody whose budget it does not use.
+///
+/// Code of an analyst's is run by other people's statements, too: in maintenance (an index's expression, a materialized
+/// view), and by what a foreign key changes. Its own role pays there, but not where it calls a SECURITY DEFINER function:
+/// PostgreSQL forgets by whom that was called, so it would count for the function's owner alone, or for nobody. And a
+/// group's budget, or that of a role that can't log in, is used by its members alone: each would be one more budget for
+/// those who let code of theirs belong to it.
+pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(), Error> {
+    let Caller { roles: [authenticated, _, current], .. } = *caller;
+    let is_maintenance = caller.is_marked(pg_sys::SECURITY_RESTRICTED_OPERATION);
+    // A function with its owner's rights, what a foreign key changes, and triggers that wait.
+    let is_switched = caller.is_marked(pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    let is_foreign_key = caller.is_marked(pg_sys::SECURITY_NOFORCE_RLS);
+    if is_refresher(current) || !(is_maintenance || is_switched) {
+        return Ok(());
+    }
+    if is_switched && (is_maintenance || is_foreign_key) {
+        return Err(Error::MaskedByMaintenance);
+    }
     if authenticated == current || is_exempt(What::Guesses, current) {
-        return None;
+        return Ok(());
     }
     let pays = budgets.iter().any(|budget| budget.role == authenticated);
-    // SAFETY: looks at the backend's own state, and a catalog look-up.
-    let (is_maintenance, is_switched, is_member) = unsafe {
-        (
-            pg_sys::InSecurityRestrictedOperation() || pg_sys::InNoForceRLSOperation(),
-            pg_sys::InLocalUserIdChange(),
-            pg_sys::is_member_of_role(authenticated, current),
-        )
+    let is_for_nobody = match has_members(current) {
+        true => !(pays && may_act_as(authenticated, current)),
+        false => !can_log_in(current) && (is_maintenance || !pays),
     };
-    let for_nobody = is_maintenance && !(is_member && pays) || is_switched && !pays;
-    let is_nobodys = for_nobody && (has_members(current) || !can_log_in(current) && !is_refresher(current));
-    is_nobodys.then(|| name_of(current).map_or_else(|| current.to_u32().to_string(), |name| name.shown()))
+    if !is_for_nobody {
+        return Ok(());
+    }
+    let role = name_of(current).map_or_else(|| current.to_u32().to_string(), |name| name.shown());
+    Err(Error::GroupsBudget { role })
+}
+
+/// Whether a role is a member of another in more than name: whoever made the other, on PostgreSQL 16 and later, may only
+/// administer it.
+fn may_act_as(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        #[cfg(not(feature = "pg15"))]
+        let may_set = pg_sys::member_can_set_role(role, other);
+        #[cfg(feature = "pg15")]
+        let may_set = pg_sys::is_member_of_role(role, other);
+        may_set || pg_sys::has_privs_of_role(role, other)
+    }
 }
 
 fn is_refresher(role: pg_sys::Oid) -> bool {

@@ -552,6 +552,11 @@ async fn an_hour_ends_when_it_was_said_to() {
         clock.set(hour * 3600 + 1);
         assert_eq!(masked_one_by_one(&analyst, 300, 50).await, 0, "the clock was set back to hour {hour}");
     }
+    // A clock that was days ahead for a moment does not keep anybody out until then.
+    clock.set(60 * 3600 + 1);
+    assert_eq!(masked_one_by_one(&analyst, 400, 50).await, 10);
+    clock.set(5 * 3600 + 1);
+    assert_eq!(masked_one_by_one(&analyst, 500, 50).await, 10);
 }
 
 /// What sessions had drawn before an hour's end they used in the next one, beside its whole budget: 16,930 values in one

@@ -52,6 +52,12 @@ async fn maintenance_is_no_way_to_a_groups_budget() {
         assert!(times().await > before, "{maintenance}: it ran");
         assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 0, "{maintenance}");
     }
+    // Nor is what a superuser has left over of the group's budget, of which a session takes a hundredth part at a time.
+    admin
+        .batch_execute("SET ROLE team; SELECT pgmask.mask_pii('10.8.0.0'); RESET ROLE; ANALYZE play.of_team")
+        .await
+        .unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 0, "what is left over");
     // A role without members has its own budget there, as everywhere.
     admin.batch_execute("CREATE ROLE alone LOGIN IN ROLE pgmask_analyst; GRANT USAGE ON SCHEMA play TO alone; ALTER TABLE play.of_team OWNER TO alone; ANALYZE play.of_team").await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM play.loot").await, 20);
@@ -193,6 +199,26 @@ async fn groups_are_used_by_their_members_alone() {
     admin.batch_execute("DELETE FROM customers").await.unwrap();
     assert!(ran(&admin).await > before, "the trigger never ran");
     nothing_was_masked(&admin, "a row that is deleted").await;
+    // Nor where the group's function is called by a trigger that comes after the deletion.
+    admin.batch_execute("INSERT INTO customers VALUES (1); INSERT INTO refers VALUES (1)").await.unwrap();
+    analyst
+        .batch_execute(
+            "CREATE FUNCTION of_team() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT public.loots()'; ALTER FUNCTION of_team OWNER TO team;
+             CREATE FUNCTION after_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.of_team(); RETURN NULL; END $$;
+             GRANT EXECUTE ON FUNCTION of_team(), after_it() TO PUBLIC; SET ROLE team; DROP TRIGGER t ON refers;
+             CREATE TRIGGER t AFTER DELETE ON refers FOR EACH ROW EXECUTE FUNCTION after_it(); RESET ROLE",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("ALTER TABLE customers OWNER TO keeper").await.unwrap();
+    let before = ran(&admin).await;
+    keeper.batch_execute("DELETE FROM customers").await.unwrap();
+    assert!(ran(&admin).await > before, "the trigger never ran");
+    nothing_was_masked(&admin, "after a row of somebody else's was deleted").await;
+    analyst
+        .batch_execute("SET ROLE team; DROP TRIGGER t ON refers; CREATE TRIGGER t BEFORE DELETE ON refers FOR EACH ROW EXECUTE FUNCTION removes(); RESET ROLE")
+        .await
+        .unwrap();
     // Nor a role that may not mask itself, or a member without a limit, or after the last member has left.
     admin
         .batch_execute(
@@ -214,6 +240,113 @@ async fn groups_are_used_by_their_members_alone() {
     second.batch_execute("ANALYZE play").await.unwrap();
     let masked = count(&admin, "SELECT count(*) FROM loot").await;
     assert!(masked <= 10, "{masked}");
+}
+
+/// Who has made a group may administer it, and is no member (PostgreSQL 16 and later).
+#[tokio::test]
+async fn who_may_only_administer_a_group_does_not_pay_for_it() {
+    let (cluster, admin, analyst) = used_up(&["autovacuum = off"]).await;
+    if cluster.major() < 16 {
+        return;
+    }
+    admin
+        .batch_execute(
+            "CREATE ROLE maker LOGIN CREATEROLE; ALTER DATABASE guesses OWNER TO maker;
+             GRANT pgmask_analyst TO maker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+        )
+        .await
+        .unwrap();
+    let maker = cluster.connect_as("maker", "guesses").await.unwrap();
+    maker.batch_execute("CREATE ROLE team IN ROLE pgmask_analyst; GRANT team TO analyst").await.unwrap();
+    admin.batch_execute("GRANT CREATE ON SCHEMA public TO team").await.unwrap();
+    analyst.batch_execute("ALTER TABLE play OWNER TO team").await.unwrap();
+    maker.batch_execute("ANALYZE play").await.unwrap();
+    nothing_was_masked(&admin, "who made the group").await;
+}
+
+/// A function with its owner's rights that masks, and a trigger of such a kind, are often there for others to call. In
+/// maintenance nobody knows who calls: what it masked counted for its owner alone, and for nobody if that is a superuser.
+#[tokio::test]
+async fn functions_with_their_owners_rights_mask_nothing_in_maintenance() {
+    let (cluster, admin, analyst) = used_up(&["autovacuum_naptime = 1s"]).await;
+    let second = cluster.connect_as("second", "guesses").await.unwrap();
+    let lookup = |name: &str| {
+        format!(
+            "CREATE FUNCTION public.{name}(value text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pgmask, pg_temp AS
+                 $$ BEGIN RETURN mask_pii(value); END $$; GRANT EXECUTE ON FUNCTION public.{name} TO PUBLIC"
+        )
+    };
+    admin.batch_execute("GRANT CREATE ON SCHEMA public TO second").await.unwrap();
+    second.batch_execute(&lookup("of_colleague")).await.unwrap();
+    admin
+        .batch_execute(&format!(
+            "{}; CREATE ROLE keeper LOGIN; ALTER DATABASE guesses OWNER TO keeper;
+             CREATE TABLE customers (id int PRIMARY KEY); INSERT INTO customers VALUES (1); GRANT REFERENCES ON customers TO analyst;
+             CREATE TABLE watched (value text, token text); GRANT INSERT ON watched TO PUBLIC;
+             CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN NEW.token := pgmask.mask_pii(NEW.value); RETURN NEW; END $$;
+             CREATE TRIGGER watch BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION watch()",
+            lookup("of_superuser")
+        ))
+        .await
+        .unwrap();
+    let attempt = |name: &str, deed: &str| {
+        format!(
+            "CREATE FUNCTION {name}() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM nextval('public.ran'); {deed};
+             EXCEPTION WHEN configuration_limit_exceeded OR insufficient_privilege THEN NULL; END $$"
+        )
+    };
+    analyst
+        .batch_execute(&format!(
+            "{}; {}; {};
+             CREATE FUNCTION borrow() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 IF session_user = 'analyst' THEN RETURN; END IF;
+                 PERFORM public.by_colleague(); PERFORM public.by_superuser(); PERFORM public.by_trigger(); END $$;
+             CREATE FUNCTION borrowing(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.borrow(); RETURN n; END $$;
+             CREATE TABLE lent (n int) WITH (autovacuum_analyze_threshold = 1, autovacuum_analyze_scale_factor = 0, autovacuum_enabled = off);
+             CREATE INDEX ON lent (borrowing(n)); INSERT INTO lent SELECT generate_series(1, 100);
+             CREATE TABLE refers (id int REFERENCES customers ON DELETE CASCADE); INSERT INTO refers VALUES (1);
+             CREATE FUNCTION removes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.borrow(); RETURN OLD; END $$;
+             CREATE TRIGGER t BEFORE DELETE ON refers FOR EACH ROW EXECUTE FUNCTION removes()",
+            attempt("by_colleague", "INSERT INTO public.loot SELECT public.of_colleague('10.9.0.1')"),
+            attempt("by_superuser", "INSERT INTO public.loot SELECT public.of_superuser('10.9.0.2')"),
+            attempt("by_trigger", "INSERT INTO public.watched VALUES ('10.9.0.3')"),
+        ))
+        .await
+        .unwrap();
+    let nothing = async |what: &str, before: i64| {
+        assert!(ran(&admin).await > before, "{what}: it never ran");
+        for table in ["loot", "watched"] {
+            assert_eq!(count(&admin, &format!("SELECT count(*) FROM {table}")).await, 0, "{what}: {table}");
+        }
+    };
+    let keeper = cluster.connect_as("keeper", "guesses").await.unwrap();
+    for (client, statement) in [
+        (&admin, "ANALYZE lent"),
+        (&keeper, "ANALYZE lent"),
+        (&admin, "REINDEX TABLE lent"),
+        (&admin, "DELETE FROM customers"),
+    ] {
+        let before = ran(&admin).await;
+        client.batch_execute(statement).await.unwrap();
+        nothing(statement, before).await;
+    }
+    let before = ran(&admin).await;
+    analyst
+        .batch_execute(
+            "ALTER TABLE lent SET (autovacuum_enabled = on); INSERT INTO lent SELECT generate_series(1, 500)",
+        )
+        .await
+        .unwrap();
+    wait_until("autovacuum has run it", || async { ran(&admin).await > before }).await.unwrap();
+    nothing("autovacuum", before).await;
+    // Who has a budget may call them, and pays.
+    second
+        .batch_execute("SELECT public.of_superuser('x'); INSERT INTO public.watched VALUES ('y')")
+        .await
+        .unwrap();
+    let refused = analyst.batch_execute("SELECT public.of_superuser('x')").await.unwrap_err();
+    assert_eq!(refused.as_db_error().unwrap().code().code(), "53400", "{refused:?}");
 }
 
 /// A role that is dropped while its statement runs had a second budget, under its number.
