@@ -65,10 +65,10 @@ impl Writer {
                         let trace = |place: &i32| {
                             batch.get(usize::try_from(*place).ok()?.checked_sub(1)?)?.trace.as_deref()
                         };
-                        let traces = counts.places.iter().filter_map(trace).collect::<Vec<_>>().join(" ");
+                        let traces: Vec<&str> = counts.places.iter().filter_map(trace).collect();
                         tracing::info!(
                             quarantined = counts.quarantined,
-                            traces,
+                            traces = (!traces.is_empty()).then(|| traces.join(" ")),
                             "messages went to the quarantine"
                         );
                     }

@@ -106,6 +106,7 @@ async fn a_nul_in_a_body_stops_no_other() {
     drain.arg("--drain");
     let ended = forwarder::run(drain).await.unwrap();
     assert_eq!(counts(&ended.summary), [3, 2, 0, 1, 3], "{}", ended.log);
+    assert!(!ended.log.contains("traces"), "a field without a value: {}", ended.log);
     assert_eq!(
         count(&database, "SELECT count(*) FROM user_logins WHERE user_id IN ('good ä', 'better')").await,
         2
