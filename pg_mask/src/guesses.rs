@@ -6,8 +6,8 @@
 //! portions, so that counting a value costs next to nothing, and gives back what is left when it ends or
 //! changes its role, and when the hour ends. Nothing of this is part of a transaction: a rollback brings no guess back.
 //!
-//! A value counts for the role that the session authenticated as, for the session's user and for the role
-//! that it acts as, unless that role is exempt: so neither SET ROLE nor a SECURITY DEFINER function begins a
+//! A value counts for the role that the session authenticated as, for the session's user, for the role of SET ROLE and
+//! for the one that it acts as, unless that role is exempt: so neither SET ROLE nor a SECURITY DEFINER function begins a
 //! new budget. Where nobody's budget would be used for it, nothing is masked. Roles are told apart by their names: a role that is dropped and made again has no new one.
 //! [`roles`] finds them, and [`limits`] the limit that each has of its own.
 
@@ -75,7 +75,7 @@ struct Session {
     hour: i64,
     /// The second at which that hour ends, and the portion with it; `None` if no role has a budget.
     until: Option<i64>,
-    /// The hash of the value that was counted last: it is not counted again.
+    /// The hash of the value that was counted last, for that caller: it is not counted again.
     last: Option<Hash>,
     /// Whether the session's end and changes of roles are waited for.
     is_watching: bool,
@@ -86,10 +86,12 @@ struct Session {
 #[inline]
 pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
     SESSION.with_borrow_mut(|session| {
-        if session.last.as_ref() == Some(hash) {
+        let caller = Caller::now();
+        if session.last.as_ref() == Some(hash) && session.caller == caller {
             return Ok(());
         }
-        let caller = Caller::now();
+        // If this one fails, the next one is no free try.
+        session.last = None;
         if session.left == 0 || session.caller != caller || session.is_over() || ROLES_CHANGED.get() {
             memory::with_room(|| session.draw(caller))?;
         }

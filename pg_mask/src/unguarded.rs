@@ -13,6 +13,8 @@ unsafe extern "C" {
     pub(crate) fn GetActiveSnapshot() -> Snapshot;
     /// The role that the session authenticated as (miscinit.c).
     pub(crate) fn GetAuthenticatedUserId() -> Oid;
+    /// The role of SET ROLE, or else the session's user (miscinit.c).
+    pub(crate) fn GetOuterUserId() -> Oid;
     /// The session's user, which SET SESSION AUTHORIZATION changes (miscinit.c).
     pub(crate) fn GetSessionUserId() -> Oid;
     /// The role that rights are checked for, and PostgreSQL's marks of why it is not who called, `SECURITY_*`

@@ -18,14 +18,14 @@ const REFRESHER: &CStr = c"pgmask_refresher";
 /// Who masks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Caller {
-    /// The authenticated user, the session's user, and the current one.
-    pub(super) roles: [pg_sys::Oid; 3],
+    /// The authenticated user, the session's user, the role of SET ROLE, and the current one.
+    pub(super) roles: [pg_sys::Oid; 4],
     /// Why the current one may be another: PostgreSQL's `SECURITY_*` (miscadmin.h).
     marks: c_int,
 }
 
 impl Caller {
-    pub(super) const NONE: Self = Self { roles: [pg_sys::InvalidOid; 3], marks: 0 };
+    pub(super) const NONE: Self = Self { roles: [pg_sys::InvalidOid; 4], marks: 0 };
 
     #[inline]
     pub(super) fn now() -> Self {
@@ -34,7 +34,12 @@ impl Caller {
         unsafe {
             unguarded::GetUserIdAndSecContext(&raw mut current, &raw mut marks);
             Self {
-                roles: [unguarded::GetAuthenticatedUserId(), unguarded::GetSessionUserId(), current],
+                roles: [
+                    unguarded::GetAuthenticatedUserId(),
+                    unguarded::GetSessionUserId(),
+                    unguarded::GetOuterUserId(),
+                    current,
+                ],
                 marks,
             }
         }
@@ -120,7 +125,7 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
 /// group's budget, or that of a role that can't log in, is used by its members alone: each would be one more budget for
 /// those who let code of theirs belong to it.
 pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(), Error> {
-    let Caller { roles: [authenticated, _, current], .. } = *caller;
+    let Caller { roles: [authenticated, .., current], .. } = *caller;
     let is_maintenance = caller.is_marked(pg_sys::SECURITY_RESTRICTED_OPERATION);
     // A function with its owner's rights, what a foreign key changes, and triggers that wait.
     let is_switched = caller.is_marked(pg_sys::SECURITY_LOCAL_USERID_CHANGE);
@@ -181,15 +186,38 @@ fn can_log_in(role: pg_sys::Oid) -> bool {
     }
 }
 
+/// Whether anybody is a member in more than name, as [`may_act_as`] has it.
 fn has_members(role: pg_sys::Oid) -> bool {
     let (cache, none) = (pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32, pg_sys::Datum::from(0));
-    // SAFETY: a look-up in PostgreSQL's cache; the list is released.
+    // SAFETY: a look-up in PostgreSQL's cache; the list has so many members, and is released.
     unsafe {
         let list = pg_sys::SearchSysCacheList(cache, 1, role.into(), none, none);
-        let members = (*list).n_members;
+        let members = (*list).members.as_slice((*list).n_members as usize);
+        let has_members = members.iter().any(|member| is_more_than_administered(&raw mut (**member).tuple));
         pg_sys::ReleaseCatCacheList(list);
-        members > 0
+        has_members
     }
+}
+
+/// # Safety
+/// `membership` is a row of pg_auth_members.
+#[cfg(not(feature = "pg15"))]
+unsafe fn is_more_than_administered(membership: pg_sys::HeapTuple) -> bool {
+    // pg_auth_members.h
+    const INHERIT_OPTION: i16 = 6;
+    const SET_OPTION: i16 = 7;
+    let cache = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
+    [INHERIT_OPTION, SET_OPTION].iter().any(|column| {
+        let mut is_null = false;
+        // SAFETY: by the caller; the columns are bools and never NULL.
+        let option = unsafe { pg_sys::SysCacheGetAttr(cache, membership, *column, &raw mut is_null) };
+        option.value() & 0xff != 0
+    })
+}
+
+#[cfg(feature = "pg15")]
+unsafe fn is_more_than_administered(_: pg_sys::HeapTuple) -> bool {
+    true
 }
 
 /// Whether what `role` masks has no limit: lifting a hash without a key is a way to try guesses, too.

@@ -1,5 +1,5 @@
 //! For whom the token of a hash without a key would be the answer to a guess: roles that may write into the
-//! table and read it. A lifted hash counts in their budgets, whoever calls `remask`: a value that one of them put
+//! table, and read it or be told by it (by a unique key, for example) whether a token is there. A lifted hash counts in their budgets, whoever calls `remask`: a value that one of them put
 //! in can't be told from one that an older pipeline left.
 
 use crate::error::Error;
@@ -7,7 +7,8 @@ use crate::{plan, run_as};
 use pgrx::prelude::*;
 
 /// The roles that may write a column named in $2 of the table $1 and that may read one: by themselves or as a
-/// member of another role, directly or by way of a parent, a view or a rule. Not `pgmask_writer`, which nobody
+/// member of another role, directly or by way of a parent, a view or a rule. Where such a column is part of a unique index,
+/// of an exclusion constraint or of a foreign key, whoever writes is told what is there, and need not read it. Not `pgmask_writer`, which nobody
 /// is; not those that may mask without a limit; and not PostgreSQL's own, as their members are found.
 const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         SELECT $1
@@ -30,13 +31,18 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
            OR EXISTS (SELECT FROM relations AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
     ), may_write (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o WHERE o.role >= 16384 AND EXISTS (SELECT FROM writers AS w WHERE pg_has_role(o.role, w.role, 'MEMBER'))
+    ), tells (it) AS MATERIALIZED (
+        SELECT EXISTS (SELECT FROM columns AS c JOIN pg_index AS i ON i.indrelid = c.relation
+                       WHERE (i.indisunique OR i.indisexclusion) AND (c.number = ANY (i.indkey::int2[]) OR i.indexprs IS NOT NULL))
+            OR EXISTS (SELECT FROM columns AS c JOIN pg_constraint AS k ON k.contype = 'f'
+                       AND (k.conrelid = c.relation AND c.number = ANY (k.conkey) OR k.confrelid = c.relation AND c.number = ANY (k.confkey)))
     ), readers (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o
         WHERE EXISTS (SELECT FROM may_write)
           AND EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'SELECT'))
     )
     SELECT m.role FROM may_write AS m
-    WHERE EXISTS (SELECT FROM readers AS h WHERE pg_has_role(m.role, h.role, 'MEMBER'))
+    WHERE ((SELECT it FROM tells) OR EXISTS (SELECT FROM readers AS h WHERE pg_has_role(m.role, h.role, 'MEMBER')))
       AND NOT EXISTS (SELECT FROM pg_roles AS s WHERE (s.rolsuper OR s.rolname = 'pgmask_unlimited')
                       AND pg_has_role(m.role, s.oid, 'MEMBER'))
     ORDER BY m.role";

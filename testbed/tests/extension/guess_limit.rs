@@ -116,6 +116,41 @@ async fn the_same_value_costs_one() {
     assert_eq!(masked_one_by_one(&analyst, 0, 10).await, 4);
 }
 
+/// The value before is not counted again: with the budget used up, one guess after the other was tried against it for
+/// nothing, whoever had masked it (a view of the DBA's over addresses, a superuser in the same session), until one gave
+/// its token.
+#[tokio::test]
+async fn the_value_before_is_no_answer_to_guesses() {
+    let (cluster, admin) = server(&[PRELOADED, "pgmask.guess_limit = 3"]).await;
+    admin
+        .batch_execute(
+            "CREATE VIEW of_addresses AS SELECT pgmask.mask_pii(ip) FROM (VALUES ('10.9.0.1'::inet), ('10.9.0.2'), ('10.9.0.3')) AS t (ip);
+             GRANT SELECT ON of_addresses TO analyst; CREATE ROLE pool LOGIN SUPERUSER",
+        )
+        .await
+        .unwrap();
+    let guesses = "DO $$ BEGIN
+        FOR n IN 0..9 LOOP
+            BEGIN
+                PERFORM pgmask.mask_pii('10.9.0.0'::inet + n);
+                RAISE 'found' USING ERRCODE = '22000';
+            EXCEPTION WHEN configuration_limit_exceeded THEN NULL; END;
+        END LOOP; END $$";
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    assert_eq!(analyst.query("SELECT * FROM of_addresses", &[]).await.unwrap().len(), 3);
+    analyst.batch_execute(guesses).await.unwrap();
+    let pool = cluster.connect_as("pool", "guesses").await.unwrap();
+    for before in [
+        "SELECT pgmask.mask_pii('10.9.0.1')",
+        "SET ROLE second; SELECT pgmask.mask_pii('10.9.0.1'); RESET ROLE",
+    ] {
+        pool.batch_execute(before).await.unwrap();
+        pool.batch_execute("SET ROLE analyst").await.unwrap();
+        pool.batch_execute(guesses).await.unwrap_or_else(|error| panic!("{before}: {error:?}"));
+        pool.batch_execute("RESET ROLE").await.unwrap();
+    }
+}
+
 /// Each of these begins no new budget and finds no other one.
 #[tokio::test]
 async fn no_way_around_it() {
@@ -249,6 +284,23 @@ async fn remask_lifts_no_guesses_for_who_may_write() {
         }
         admin.batch_execute("TRUNCATE user_logins").await.unwrap();
         admin.batch_execute(take).await.unwrap();
+    }
+    // Who may only write is told by a key which of two values are the same, as the tokens of guesses and of logins.
+    for (key, lifted) in [
+        ("note text", 50),
+        ("note text, UNIQUE (masked_ip, note)", 0),
+        ("note text, EXCLUDE USING btree (masked_ip WITH =)", 0),
+        ("note text); CREATE UNIQUE INDEX ON listed (lower(masked_ip)", 0),
+    ] {
+        admin
+            .batch_execute(&format!(
+                "CREATE TABLE listed (masked_ip text, {key}); GRANT INSERT ON listed TO analyst"
+            ))
+            .await
+            .unwrap();
+        analyst.batch_execute(&put.replace("user_logins", "listed")).await.unwrap();
+        assert_eq!(super::remask::remask(&admin, "'listed'").await, [lifted, 50 - lifted], "{key}");
+        admin.batch_execute("DROP TABLE listed").await.unwrap();
     }
     // What a budget has left is lifted, each value counts once, and it is used up then.
     admin.batch_execute("GRANT INSERT ON user_logins TO second").await.unwrap();

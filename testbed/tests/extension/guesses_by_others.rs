@@ -242,6 +242,29 @@ async fn groups_are_used_by_their_members_alone() {
     assert!(masked <= 10, "{masked}");
 }
 
+/// The role of SET ROLE was forgotten in a function with its owner's rights: in a session that people share by SET ROLE,
+/// whose own role has no limit, it had nobody's.
+#[tokio::test]
+async fn who_acts_by_set_role_pays_for_a_function_with_its_owners_rights() {
+    let (cluster, admin, _analyst) = used_up(&["autovacuum = off"]).await;
+    admin
+        .batch_execute(
+            "CREATE FUNCTION of_superuser(n int) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pgmask, pg_temp AS
+                 $$ BEGIN RETURN mask_pii('10.9.0.0'::inet + n); END $$;
+             CREATE ROLE pool LOGIN; GRANT analyst, second, pgmask_unlimited TO pool",
+        )
+        .await
+        .unwrap();
+    let pool = cluster.connect_as("pool", "guesses").await.unwrap();
+    for client in [&pool, &admin] {
+        client.batch_execute("SET ROLE analyst").await.unwrap();
+        let refused = client.batch_execute("SELECT of_superuser(1)").await.unwrap_err();
+        assert_eq!(refused.as_db_error().unwrap().code().code(), "53400", "{refused:?}");
+        client.batch_execute("RESET ROLE").await.unwrap();
+    }
+    pool.batch_execute("SET ROLE second; SELECT of_superuser(1)").await.unwrap();
+}
+
 /// Who has made a group may administer it, and is no member (PostgreSQL 16 and later).
 #[tokio::test]
 async fn who_may_only_administer_a_group_does_not_pay_for_it() {
@@ -262,6 +285,15 @@ async fn who_may_only_administer_a_group_does_not_pay_for_it() {
     analyst.batch_execute("ALTER TABLE play OWNER TO team").await.unwrap();
     maker.batch_execute("ANALYZE play").await.unwrap();
     nothing_was_masked(&admin, "who made the group").await;
+    // Nor is a person a group because somebody else made the role.
+    maker.batch_execute("CREATE ROLE person LOGIN IN ROLE pgmask_analyst").await.unwrap();
+    admin.batch_execute("GRANT CREATE ON SCHEMA public TO person").await.unwrap();
+    let person = cluster.connect_as("person", "guesses").await.unwrap();
+    person
+        .batch_execute("CREATE MATERIALIZED VIEW of_person AS SELECT mask_pii('10.9.0.1'), clock_timestamp()")
+        .await
+        .unwrap();
+    admin.batch_execute("REFRESH MATERIALIZED VIEW of_person").await.unwrap();
 }
 
 /// A function with its owner's rights that masks, and a trigger of such a kind, are often there for others to call. In
