@@ -56,8 +56,10 @@ pub(crate) enum Error {
     NoTable { oid: u32 },
     #[error("only its owner may have the tokens in table {0} lifted")]
     NotOwner(String),
-    #[error("code of others would run with the rights of the owner of table {table}: {code}")]
-    CodeOfOthers { table: String, code: String },
+    #[error(
+        "table {table} is not changed: the foreign key {key} would change with it, as that table's owner"
+    )]
+    Cascades { table: String, key: String },
     #[error("partition {0} is on another server, which remask would ask with the rights of others")]
     ForeignPartition(String),
     #[error("a part of remask has to be the first thing that its transaction writes")]
@@ -215,7 +217,6 @@ impl Error {
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
             | Self::ColumnsOfLoginTable(_)
-            | Self::CodeOfOthers { .. }
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NoWriter => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -223,7 +224,7 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Prepared => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::Prepared | Self::Cascades { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::GuessLimit { .. } | Self::RecoverLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
@@ -277,8 +278,8 @@ impl Error {
             }
             Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
             Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
-            Self::CodeOfOthers { .. } => {
-                "Give it to the owner of the table if it may have these rights, or disable it meanwhile."
+            Self::Cascades { .. } => {
+                "As a role that may change both, UPDATE the table itself: SET column = pgmask.current_mask(column)."
             }
             Self::ForeignPartition(_) => "Detach it, or lift its tokens on that server.",
             Self::NotFirstToWrite => {

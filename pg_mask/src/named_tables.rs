@@ -7,15 +7,17 @@
 //!
 //! Whether the statement may read and write the table can be asked of its owner, while its code (triggers, checks,
 //! functions in indexes) runs as somebody with fewer rights: so it is with the tables that a view of the owner's reads.
+//! The names, too, are looked up as the owner then, who may do so in a schema that is closed to others; from when the
+//! statement has been read on, which runs no code of anybody's, the role is the other again.
 
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 
 thread_local! {
-    /// What the next statement may name.
-    static NEXT: RefCell<Option<Meant>> = const { RefCell::new(None) };
+    /// What the next statement may name, and as whom it runs.
+    static NEXT: RefCell<Option<(Meant, Running)>> = const { RefCell::new(None) };
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
@@ -55,8 +57,33 @@ impl Meant {
 
     /// From now on it holds for the first statement that is read.
     pub(crate) fn put_in_force(self) -> InForce {
-        NEXT.set(Some(self));
+        let running = Running::now();
+        if self.rights_of != pg_sys::InvalidOid {
+            Running { role: self.rights_of, ..running }.again();
+        }
+        NEXT.set(Some((self, running)));
         InForce(())
+    }
+}
+
+/// A role, and PostgreSQL's marks of why it is not the session's.
+#[derive(Clone, Copy)]
+struct Running {
+    role: pg_sys::Oid,
+    marks: c_int,
+}
+
+impl Running {
+    fn now() -> Self {
+        let mut now = Self { role: pg_sys::InvalidOid, marks: 0 };
+        // SAFETY: a plain read of the backend's own state (miscinit.c).
+        unsafe { pg_sys::GetUserIdAndSecContext(&raw mut now.role, &raw mut now.marks) };
+        now
+    }
+
+    fn again(self) {
+        // SAFETY: a plain write of the backend's own state; the end of the (sub)transaction puts it back after an error.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.marks) };
     }
 }
 
@@ -64,9 +91,15 @@ pub(crate) struct InForce(());
 
 impl Drop for InForce {
     fn drop(&mut self) {
-        // It is still there if the statement could not be read at all.
-        NEXT.set(None);
+        taken(); // still there if the statement could not be read at all
     }
+}
+
+/// What has been in force until now.
+fn taken() -> Option<Meant> {
+    let (meant, running) = NEXT.take()?;
+    running.again();
+    Some(meant)
 }
 
 #[pg_guard]
@@ -75,7 +108,7 @@ unsafe extern "C-unwind" fn after_analysis(
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
-    if let Some(meant) = NEXT.take() {
+    if let Some(meant) = taken() {
         // SAFETY: PostgreSQL has just made the query.
         unsafe { compare(&mut *query, &meant) }.or_raise();
     }

@@ -1,8 +1,8 @@
-//! Working on somebody's table with its owner's rights to that table.
+//! Working on a table with its owner's rights to that table.
 //!
-//! For whom the table does not belong to, that is the login table only, and then its code (triggers, checks, functions
-//! in indexes) runs as the role that rows are inserted as, which may do nothing worth taking: whoever made that code
-//! gains nothing by it, though the owner may be a superuser.
+//! Its code (triggers, checks, functions in indexes) may be that of others, and then it runs as the role that logins are
+//! inserted as, which may do nothing worth taking: whoever made that code gains nothing by it, though the owner may be a
+//! superuser.
 
 use crate::error::Error;
 use crate::named_tables::Meant;
@@ -17,26 +17,14 @@ pub(crate) struct OnBehalf {
 }
 
 impl OnBehalf {
-    /// For a table whose owner calls: what it does runs as the owner, as with an UPDATE of the owner's own.
-    pub(crate) fn of_owner(owner: pg_sys::Oid) -> Self {
+    /// Code of the table runs as its owner, for whom nobody else may call.
+    pub(crate) fn with_owners_code(owner: pg_sys::Oid) -> Self {
         Self { owner, writer: None }
     }
 
-    /// For the login table. Where there are no roles (sql/00_roles.sql), its owner may call.
-    pub(crate) fn of_login_table(owner: pg_sys::Oid) -> Result<Self, Error> {
-        match Writer::find() {
-            Ok(writer) => Ok(Self { owner, writer: Some(writer) }),
-            // SAFETY: a look-up.
-            Err(Error::NoWriter) if unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), owner) } => {
-                Ok(Self::of_owner(owner))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether code of the table has the owner's rights.
-    pub(crate) fn runs_code_as_owner(&self) -> bool {
-        self.writer.is_none()
+    /// Code of the table runs without rights.
+    pub(crate) fn with_any_code(owner: pg_sys::Oid) -> Result<Self, Error> {
+        Ok(Self { owner, writer: Some(Writer::find()?) })
     }
 
     /// What a statement in [`OnBehalf::run`] names.

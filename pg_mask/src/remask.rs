@@ -2,11 +2,11 @@
 //!
 //! The procedure (remask.sql) goes through a table range by range and commits each; the functions here do
 //! one range. They see the role that called and check its rights themselves, and then act
-//! [on behalf of](crate::on_behalf) the table's owner. Where its code runs as the owner, it must be nobody else's
-//! ([`code_of_others`]). [`part`] is the table and what may be
-//! done to it, [`writers`] in whose budgets hashes without a key count, [`statements`] the SQL that lifts.
+//! [on behalf of](crate::on_behalf) the table's owner. [`part`] is the table and what may be done to it, [`owners_code`]
+//! whether its code may have the owner's rights, [`cascades`] what would follow, [`writers`] in whose budgets hashes without a key count, [`statements`] the SQL that lifts.
 
-mod code_of_others;
+mod cascades;
+mod owners_code;
 mod part;
 mod statements;
 mod writers;
@@ -76,7 +76,7 @@ fn lift_blocks(
     }
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
-    code_of_others::refuse(&part)?;
+    cascades::refuse(&part)?;
     let statements = Statements::of(&part, &keys, part.lifts_generation_0);
     let end = first.saturating_add(count.max(1));
     let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];
@@ -186,7 +186,6 @@ fn blocks_left(
 ) -> Result<Vec<i64>, Error> {
     let keys = keys::for_ingest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
-    code_of_others::refuse(&part)?;
     let find = |with_generation_0| {
         let statements = Statements::of(&part, &keys, with_generation_0);
         let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };

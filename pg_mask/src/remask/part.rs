@@ -1,7 +1,7 @@
 //! A table whose tokens are lifted: whose it is, which of its columns hold tokens, and what the caller may
 //! do to it.
 
-use super::writers;
+use super::{owners_code, writers};
 use crate::error::Error;
 use crate::guesses::{self, BudgetsOf};
 use crate::ingest::{columns, target};
@@ -45,7 +45,7 @@ pub(super) struct Root {
     /// Its name with its schema, quoted.
     pub(super) name: String,
     owner: pg_sys::Oid,
-    oid: pg_sys::Oid,
+    pub(super) oid: pg_sys::Oid,
 }
 
 /// A column with tokens.
@@ -180,15 +180,16 @@ impl Part {
                 return Err(Error::NoTokenColumns(name));
             }
             let root = if class.relispartition { root(oid, &plain_names)? } else { None };
+            if let Some(root) =
+                root.as_ref().filter(|root| !is_login_table && !pg_sys::has_privs_of_role(caller, root.owner))
+            {
+                return Err(Error::NotOwner(root.name.clone()));
+            }
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
-            let on_behalf = match is_login_table {
-                true => OnBehalf::of_login_table(class.relowner)?,
-                false => OnBehalf::of_owner(class.relowner),
-            };
             Ok(Self {
                 name,
                 owner: class.relowner,
-                on_behalf,
+                on_behalf: on_behalf(oid, class.relowner, owns, is_login_table)?,
                 columns,
                 blocks: blocks.into(),
                 lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
@@ -199,15 +200,36 @@ impl Part {
     }
 }
 
+/// As whom code of a table runs. Where there are no roles (sql/00_roles.sql), the login table is its owner's to lift, too.
+fn on_behalf(
+    table: pg_sys::Oid,
+    owner: pg_sys::Oid,
+    owns: bool,
+    is_login_table: bool,
+) -> Result<OnBehalf, Error> {
+    if !is_login_table && owners_code::is_all(table, owner)? {
+        return Ok(OnBehalf::with_owners_code(owner));
+    }
+    match OnBehalf::with_any_code(owner) {
+        Err(Error::NoWriter) if owns && owners_code::is_all(table, owner)? => {
+            Ok(OnBehalf::with_owners_code(owner))
+        }
+        found => found,
+    }
+}
+
 fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
     let Some(login_table) = target::look_up(&settings::login_table()) else { return Ok(false) };
     plan::catalog_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
 }
 
-/// The relations of a tree of partitions, and whether each has partitions, or is on another server.
-const TREE: &str =
-    "SELECT c.oid, c.relkind = 'p', c.relkind = 'f', c.oid::pg_catalog.regclass::pg_catalog.text
-    FROM pg_catalog.pg_partition_tree($1) AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relid";
+/// The relations of a tree of partitions, and whether each has partitions, or is on another server. One that is about to be
+/// detached is among them, as it is for an older snapshot.
+const TREE: &str = "WITH RECURSIVE tree (id) AS (
+        SELECT $1 UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits AS i ON i.inhparent = tree.id
+    )
+    SELECT c.oid, c.relkind = 'p', c.relkind = 'f', c.oid::pg_catalog.regclass::pg_catalog.text
+    FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.id";
 
 /// Has no partition added to a tree until the transaction ends, and refuses one on another server, which would be asked as
 /// the owner of the root, with that role's rights: whoever owns a part of the tree may add one.

@@ -63,6 +63,9 @@ async fn every_shape_of_table_is_lifted() {
              CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NEW; END $$;
              CREATE TRIGGER watch BEFORE UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION watch();
              CREATE UNLOGGED TABLE unlogged (LIKE legacy);
+             CREATE ROLE keeper; CREATE SCHEMA closed AUTHORIZATION keeper; CREATE TYPE closed.kind AS ENUM ('x');
+             CREATE TABLE closed.away (LIKE legacy, kind closed.kind DEFAULT 'x', CHECK (masked_ip <> '')); ALTER TABLE closed.away OWNER TO keeper;
+             INSERT INTO closed.away SELECT * FROM legacy;
              CREATE TABLE secured (LIKE legacy); ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
              CREATE POLICY hides ON secured USING (false);
              INSERT INTO secured SELECT * FROM legacy; INSERT INTO unlogged SELECT * FROM legacy;
@@ -84,6 +87,7 @@ async fn every_shape_of_table_is_lifted() {
             "watched",
             "unlogged",
             "secured",
+            "closed.away",
             "\"Odd \"\"name\"\"\"",
         ] {
             let lifted = remask(&client, &format!("'{table}'")).await;
