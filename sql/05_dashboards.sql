@@ -105,6 +105,8 @@ DECLARE
     began timestamptz := pg_catalog.clock_timestamp();
     took interval;
 BEGIN
+    -- Its library has to be loaded: it refuses commands of such code that would leave something behind.
+    PERFORM pgmask.guess_limit_is_shared();
     FOR stored IN
         SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
         FROM pg_catalog.pg_class AS c

@@ -112,8 +112,8 @@ pub(crate) enum Error {
     LeftBehind,
     #[error("code of the table leaves a cursor open")]
     CursorLeft,
-    #[error("code of the login table runs {0}, which role pgmask_writer, which inserts logins, may not")]
-    Command(String),
+    #[error("code of the login table runs {command}, which role {role} may not")]
+    Command { command: String, role: String },
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
     WriterLacks { table: String, right: String },
     #[error("table \"{0}\" has row level security and no policy by which role pgmask_writer may insert")]
@@ -211,7 +211,7 @@ impl Error {
             | Self::LeftBehind
             | Self::GroupsBudget { .. }
             | Self::MaskedByMaintenance
-            | Self::Command(_)
+            | Self::Command { .. }
             | Self::CursorLeft
             | Self::WriterLacks { .. }
             | Self::NoPolicy(_)
@@ -330,7 +330,7 @@ impl Error {
             Self::MightyWriter(_) => {
                 "Code of the login table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be."
             }
-            Self::LeftBehind | Self::Command(_) => {
+            Self::LeftBehind | Self::Command { .. } => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."
             }
             Self::CursorLeft => {

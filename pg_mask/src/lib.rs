@@ -51,6 +51,7 @@ mod older_tokens;
 mod on_behalf;
 mod own_names;
 mod plan;
+mod refresher;
 mod remask;
 mod rotation;
 mod run_as;

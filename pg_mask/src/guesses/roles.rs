@@ -3,17 +3,13 @@
 use super::budgets::{Budget, Budgets, RoleName, What};
 use super::limits;
 use crate::error::Error;
-use crate::settings;
 use crate::unguarded;
+use crate::{refresher, settings};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 
 /// Its members mask without a limit.
 const UNLIMITED: &CStr = c"pgmask_unlimited";
-
-/// Owns the stored results of sql/05_dashboards.sql, whose code is a superuser's: what it lifts counts for it alone, and no
-/// role is in it.
-const REFRESHER: &CStr = c"pgmask_refresher";
 
 /// Who masks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,7 +126,8 @@ pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(
     // A function with its owner's rights, what a foreign key changes, and triggers that wait.
     let is_switched = caller.is_marked(pg_sys::SECURITY_LOCAL_USERID_CHANGE);
     let is_foreign_key = caller.is_marked(pg_sys::SECURITY_NOFORCE_RLS);
-    if is_refresher(current) || !(is_maintenance || is_switched) {
+    // What that role lifts counts for it alone: its code is a superuser's, and no role is in it.
+    if refresher::is(current) || !(is_maintenance || is_switched) {
         return Ok(());
     }
     if is_switched && (is_maintenance || is_foreign_key) {
@@ -162,11 +159,6 @@ fn may_act_as(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
         let may_set = pg_sys::is_member_of_role(role, other);
         may_set || pg_sys::has_privs_of_role(role, other)
     }
-}
-
-fn is_refresher(role: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up.
-    role == unsafe { pg_sys::get_role_oid(REFRESHER.as_ptr(), true) }
 }
 
 fn can_log_in(role: pg_sys::Oid) -> bool {

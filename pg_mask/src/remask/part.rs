@@ -186,10 +186,12 @@ impl Part {
                 return Err(Error::NotOwner(root.name.clone()));
             }
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            // Partitions that rows move to are not locked, so others may add code there at any moment.
+            let can_be_owners = owns && root.is_none();
             Ok(Self {
                 name,
                 owner: class.relowner,
-                on_behalf: on_behalf(oid, class.relowner, owns, is_login_table)?,
+                on_behalf: on_behalf(oid, class.relowner, can_be_owners, is_login_table)?,
                 columns,
                 blocks: blocks.into(),
                 lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
@@ -200,22 +202,24 @@ impl Part {
     }
 }
 
-/// As whom code of a table runs. Where there are no roles (sql/00_roles.sql), the login table is its owner's to lift, too.
+/// As whom code of a table runs. That of the login table runs without rights wherever there are the roles of
+/// sql/00_roles.sql.
 fn on_behalf(
     table: pg_sys::Oid,
     owner: pg_sys::Oid,
-    owns: bool,
+    can_be_owners: bool,
     is_login_table: bool,
 ) -> Result<OnBehalf, Error> {
-    if !is_login_table && owners_code::is_all(table, owner)? {
+    if is_login_table {
+        match OnBehalf::with_any_code(owner) {
+            Err(Error::NoWriter) => {}
+            found => return found,
+        }
+    }
+    if can_be_owners && owners_code::is_all(table, owner)? {
         return Ok(OnBehalf::with_owners_code(owner));
     }
-    match OnBehalf::with_any_code(owner) {
-        Err(Error::NoWriter) if owns && owners_code::is_all(table, owner)? => {
-            Ok(OnBehalf::with_owners_code(owner))
-        }
-        found => found,
-    }
+    OnBehalf::with_any_code(owner)
 }
 
 fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {

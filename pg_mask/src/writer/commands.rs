@@ -2,8 +2,11 @@
 //! but PostgreSQL lets every role change itself (its password, its settings) and the session that it is in
 //! (prepared statements, channels that it listens to), also in a security-restricted operation. So what is
 //! allowed here is what reads, locks, or is over with the statement.
+//!
+//! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
 use crate::error::{Error, OrRaise};
+use crate::{refresher, unguarded};
 use pg_sys::NodeTag;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -84,30 +87,73 @@ unsafe extern "C-unwind" fn command(
 ) {
     // SAFETY: PostgreSQL hands over a statement that has a command; the rest is as it would call it itself.
     unsafe {
-        if WRITER.get().is_some() {
-            look_at((*statement).utilityStmt);
+        let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+        unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
+        if marks != 0 {
+            look_at((*statement).utilityStmt, role);
         }
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
     }
 }
 
-/// Refuses a command that the role may not run.
+/// Refuses a command that the role may not run, where PostgreSQL has marked why it is not the session's.
 #[pg_guard]
-unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node) {
+unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node, role: pg_sys::Oid) {
     // SAFETY: as above.
-    unsafe { may_run(command) }.or_raise();
+    unsafe { may_run(command, role) }.or_raise();
 }
 
 /// # Safety
 /// `command` is the node of a command.
-unsafe fn may_run(command: *mut pg_sys::Node) -> Result<(), Error> {
+unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid) -> Result<(), Error> {
     // SAFETY: by the caller; names of commands are constants.
     unsafe {
-        if WRITER.get() != Some(pg_sys::GetUserId()) || is_allowed((*command).type_) {
+        let is_refused = match WRITER.get() {
+            Some(writer) if writer == role => !is_allowed((*command).type_),
+            _ => refresher::is(role) && !is_allowed((*command).type_) && !is_of_refresh(command),
+        };
+        if !is_refused {
             return Ok(());
         }
         let name = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(command)));
-        Err(Error::Command(name.to_string_lossy().into_owned()))
+        let role = CStr::from_ptr(pg_sys::GetUserNameFromId(role, false));
+        let [command, role] = [name, role].map(|name| name.to_string_lossy().into_owned());
+        Err(Error::Command { command, role })
+    }
+}
+
+/// Whether PostgreSQL runs it itself for REFRESH MATERIALIZED VIEW CONCURRENTLY, with temporary tables (matview.c).
+///
+/// # Safety
+/// `command` is the node of a command.
+unsafe fn is_of_refresh(command: *mut pg_sys::Node) -> bool {
+    let is_temporary = |table: *mut pg_sys::RangeVar| {
+        // SAFETY: a command that makes a table names it.
+        unsafe { (*table).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP }
+    };
+    let is_in_temporary_schema = |table: *mut pg_sys::RangeVar| {
+        // SAFETY: a command that changes a table names it; its schema is a C string, or not given.
+        unsafe {
+            let schema = (*table).schemaname;
+            !schema.is_null() && CStr::from_ptr(schema).to_bytes().starts_with(b"pg_temp")
+        }
+    };
+    // SAFETY: by the caller; each node is of the type that its tag says.
+    unsafe {
+        match (*command).type_ {
+            NodeTag::T_VacuumStmt => true,
+            NodeTag::T_CreateStmt => is_temporary((*command.cast::<pg_sys::CreateStmt>()).relation),
+            NodeTag::T_CreateTableAsStmt => {
+                is_temporary((*(*command.cast::<pg_sys::CreateTableAsStmt>()).into).rel)
+            }
+            NodeTag::T_AlterTableStmt => {
+                is_in_temporary_schema((*command.cast::<pg_sys::AlterTableStmt>()).relation)
+            }
+            NodeTag::T_DropStmt => {
+                (*command.cast::<pg_sys::DropStmt>()).removeType == pg_sys::ObjectType::OBJECT_TABLE
+            }
+            _ => false,
+        }
     }
 }
 

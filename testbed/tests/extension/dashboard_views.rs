@@ -128,6 +128,52 @@ async fn a_refresh_has_no_right_worth_taking() {
     assert_eq!(texts(&admin, owners).await, ["pgmask_refresher"]);
 }
 
+/// What belongs to the role that refreshes is its to change, and so was its code's: statistics with a function of the table
+/// owner's ran that with the rights of whoever read the dashboard.
+#[tokio::test]
+async fn a_refresh_leaves_no_code_for_readers() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("planted").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; CREATE SCHEMA AUTHORIZATION mallory; GRANT ALL ON SCHEMA mallory TO PUBLIC; ALTER TABLE user_logins OWNER TO mallory;
+             INSERT INTO user_logins (user_id, masked_ip) SELECT 'u' || n, 'x' FROM generate_series(1, 9) AS n",
+        )
+        .await
+        .unwrap();
+    cluster.apply_file("planted", "05_dashboards.sql").unwrap();
+    let mallory = cluster.connect_as("mallory", "planted").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.tried (command text, refused boolean); GRANT ALL ON mallory.tried TO PUBLIC;
+             CREATE FUNCTION mallory.small(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower($1)';
+             CREATE FUNCTION mallory.plants() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE command text; BEGIN
+                 IF current_user <> 'pgmask_refresher' OR EXISTS (SELECT FROM mallory.tried) THEN RETURN true; END IF;
+                 FOREACH command IN ARRAY ARRAY[
+                     'CREATE STATISTICS mallory.planted ON mallory.small(masked_ip), users FROM logins.stored_shared_ips',
+                     'CREATE INDEX ON logins.stored_version_adoption (mallory.small(day::text))',
+                     'ALTER MATERIALIZED VIEW logins.stored_shared_ips OWNER TO mallory', 'DROP MATERIALIZED VIEW logins.stored_shared_ips CASCADE',
+                     'ALTER TABLE logins.stored_shared_ips OWNER TO mallory', 'GRANT SELECT ON logins.stored_shared_ips TO mallory', 'CREATE TABLE mallory.taken (n int)', 'ALTER ROLE pgmask_refresher SET work_mem = 64',
+                     'CREATE FUNCTION mallory.of_refresher() RETURNS int LANGUAGE sql AS ''SELECT 1''', 'COMMENT ON MATERIALIZED VIEW logins.stored_shared_ips IS ''mine'''] LOOP
+                     BEGIN
+                         EXECUTE command;
+                         INSERT INTO mallory.tried VALUES (command, false);
+                     EXCEPTION WHEN insufficient_privilege THEN INSERT INTO mallory.tried VALUES (command, true); END;
+                 END LOOP;
+                 RETURN true; END $$;
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY plants ON user_logins USING (mallory.plants())",
+        )
+        .await
+        .unwrap();
+    let fresh = cluster.connect("planted").await.unwrap();
+    for _ in 0..2 {
+        fresh.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    }
+    assert_eq!(texts(&admin, "SELECT command FROM mallory.tried WHERE NOT refused").await, [""; 0]);
+    assert_eq!(count(&admin, "SELECT count(*) FROM mallory.tried").await, 10);
+    assert_eq!(count(&admin, "SELECT count(*) FROM logins.dashboard_shared_ips").await, 1);
+}
+
 #[tokio::test]
 async fn what_another_role_made_is_refused() {
     let cluster = cluster().await;
