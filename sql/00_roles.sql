@@ -7,6 +7,7 @@
 --   pgmask_operator   may do what keeps pg_mask in shape, and reads no value
 --   pgmask_recoverer  may open quarantined messages and recover or forget values, each for a reason that is kept
 --   pgmask_writer     inserts the rows, for ingestion; it is granted to no role
+--   pgmask_nobody     runs code of other tables whose tokens are lifted; it has no right, and is granted to no role
 --   pgmask_refresher  owns the stored results of 05_dashboards.sql, and is an analyst; it is granted to no role
 --   pgmask_forwarder  logs in as the forwarder: an ingester whose parameters are never logged
 --
@@ -20,18 +21,18 @@ DECLARE
     wanted text;
     there pg_catalog.pg_roles;
     member_of text;
-    -- Only a superuser gives a role this setting, so this file was applied before.
-    applied_before boolean := EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole
-        WHERE r.rolname = 'pgmask_forwarder' AND s.setdatabase = 0 AND 'log_parameter_max_length=0' = ANY (s.setconfig));
     member text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
-        'pgmask_recoverer', 'pgmask_writer', 'pgmask_refresher', 'pgmask_forwarder']
+        'pgmask_recoverer', 'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder']
     LOOP
         SELECT * INTO there FROM pg_catalog.pg_roles WHERE rolname = wanted;
         IF NOT FOUND THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I %s', wanted,
                 CASE WHEN wanted = 'pgmask_forwarder' THEN 'LOGIN' ELSE 'NOLOGIN' END);
+            -- Only a superuser gives a role this setting, so it is the mark of one that this file has made. (Nobody logs in
+            -- as the others, so it changes nothing for them.)
+            EXECUTE pg_catalog.format('ALTER ROLE %I SET log_parameter_max_length = 0', wanted);
             CONTINUE;
         END IF;
         -- One that is there already may be somebody's who waits for its rights. (Citus reaches its workers
@@ -53,9 +54,9 @@ BEGIN
             RAISE EXCEPTION 'role % is there already and a member of %', wanted, member_of
                 USING HINT = pg_catalog.format('Drop it, or REVOKE %s FROM %I.', member_of, wanted);
         END IF;
-        -- Whoever may make roles could have made it in advance, and be in it or know its password.
-        -- (A version of this file before pgmask_refresher may have been.)
-        CONTINUE WHEN applied_before AND (wanted <> 'pgmask_refresher' OR pg_catalog.pg_has_role(wanted, 'pgmask_analyst', 'MEMBER'));
+        -- Whoever may make roles could have made it in advance, or anew when it was dropped, and be in it or know its password.
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s
+            WHERE s.setrole = there.oid AND s.setdatabase = 0 AND 'log_parameter_max_length=0' = ANY (s.setconfig));
         SELECT pg_catalog.min(m.member::pg_catalog.regrole::text) INTO member
         FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.member
         WHERE m.roleid = there.oid AND NOT r.rolsuper AND r.rolname NOT IN ('pgmask_forwarder', 'pgmask_refresher');
@@ -69,6 +70,7 @@ BEGIN
             RAISE EXCEPTION 'role % is there already and has a password or settings that this file did not give it', wanted
                 USING HINT = pg_catalog.format('Drop it, or ALTER ROLE %I PASSWORD NULL and ALTER ROLE %1$I RESET ALL, and give it a password afterwards.', wanted);
         END IF;
+        EXECUTE pg_catalog.format('ALTER ROLE %I SET log_parameter_max_length = 0', wanted);
     END LOOP;
 END
 $$;
@@ -81,13 +83,13 @@ COMMENT ON ROLE pgmask_unlimited IS 'pg_mask: masks without a budget, beside pgm
 COMMENT ON ROLE pgmask_operator IS 'pg_mask: keeps it in shape, and reads no value';
 COMMENT ON ROLE pgmask_recoverer IS 'pg_mask: may open quarantined messages and recover or forget values, each for a reason that is kept';
 COMMENT ON ROLE pgmask_writer IS 'pg_mask: ingestion inserts rows as this role; not to be granted to any role';
+COMMENT ON ROLE pgmask_nobody IS 'pg_mask: code of other tables than the login table runs as this role while their tokens are lifted; not to be granted to any role, nor anything to it';
 COMMENT ON ROLE pgmask_refresher IS 'pg_mask: owns what dashboards read; not to be granted to any role';
 COMMENT ON ROLE pgmask_forwarder IS 'pg_mask: logs in as the forwarder';
 
 -- A statement that fails or takes long may be logged: the messages that it carries may not. Settings
--- of a group don't reach its members, so they stand at the role that logs in. Any other login role
--- that ingests needs the same.
-ALTER ROLE pgmask_forwarder SET log_parameter_max_length = 0;
+-- of a group don't reach its members, so they stand at the role that logs in, beside log_parameter_max_length, which it has
+-- from above. Any other login role that ingests needs the same.
 ALTER ROLE pgmask_forwarder SET log_parameter_max_length_on_error = 0;
 -- A jsonb that can't be read is shown in the CONTEXT of the error; terse leaves that out of the log.
 ALTER ROLE pgmask_forwarder SET log_error_verbosity = terse;

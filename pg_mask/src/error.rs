@@ -1,6 +1,7 @@
 //! What a person reads when something is wrong: what happened, to what, and what to do about it.
 //! No text here ever holds a value, a message or a key.
 
+use crate::role_of_code::RoleOfCode;
 use crate::subtransaction;
 use pg_mask_core::key_file::KeyFileError;
 use pg_mask_core::keyring::{KeyringError, Which};
@@ -104,15 +105,15 @@ pub(crate) enum Error {
     LosesRows { table: String, part: Option<String> },
     #[error("table \"{0}\" has a rule that does something else instead of inserting")]
     RuleInstead(String),
-    #[error("role pgmask_writer, which inserts logins, does not exist")]
-    NoWriter,
-    #[error("role pgmask_writer, which inserts logins, could do more than that: it {0}")]
-    MightyWriter(String),
-    #[error("code of the login table makes things that role pgmask_writer, which inserts logins, would own")]
-    LeftBehind,
+    #[error("role {0} does not exist")]
+    NoRole(RoleOfCode),
+    #[error("role {0} could do more than that: it {1}")]
+    MightyRole(RoleOfCode, String),
+    #[error("code of the table makes things that role {0} would own")]
+    LeftBehind(RoleOfCode),
     #[error("code of the table leaves a cursor open")]
     CursorLeft,
-    #[error("code of the login table runs {command}, which role {role} may not")]
+    #[error("code of the table runs {command}, which role {role} may not")]
     Command { command: String, role: String },
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
     WriterLacks { table: String, right: String },
@@ -207,8 +208,8 @@ impl Error {
             Self::GeneratedColumn { .. } | Self::ColumnNotWritable { .. } => {
                 PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS
             }
-            Self::MightyWriter(_)
-            | Self::LeftBehind
+            Self::MightyRole(..)
+            | Self::LeftBehind(_)
             | Self::GroupsBudget { .. }
             | Self::MaskedByMaintenance
             | Self::Command { .. }
@@ -219,7 +220,7 @@ impl Error {
             | Self::ColumnsOfLoginTable(_)
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            Self::NoWriter => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            Self::NoRole(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             Self::NotInserted { sqlstate, .. } => subtransaction::error_code(sqlstate),
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
@@ -326,11 +327,11 @@ impl Error {
             }
             Self::LosesRows { .. } => "ALTER TABLE … SET LOGGED, or keep that partition elsewhere.",
             Self::RuleInstead(_) => "Use a trigger.",
-            Self::NoWriter => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
-            Self::MightyWriter(_) => {
-                "Code of the login table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be."
+            Self::NoRole(_) => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
+            Self::MightyRole(..) => {
+                "Code of the table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be."
             }
-            Self::LeftBehind | Self::Command { .. } => {
+            Self::LeftBehind(_) | Self::Command { .. } => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."
             }
             Self::CursorLeft => {

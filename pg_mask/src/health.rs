@@ -6,6 +6,7 @@
 use crate::error::{Error, OrRaise};
 use crate::ingest::target::look_up;
 use crate::on_behalf::OnBehalf;
+use crate::role_of_code::RoleOfCode;
 use crate::{named_tables, older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -87,13 +88,7 @@ fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<Option<(
         is_older("masked_device_id"),
     );
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-    let on_behalf = match OnBehalf::with_any_code(owner) {
-        // SAFETY: a look-up.
-        Err(Error::NoWriter) if unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), owner) } => {
-            OnBehalf::with_owners_code(owner)
-        }
-        found => found?,
-    };
+    let on_behalf = OnBehalf::with_code_as(RoleOfCode::Writer, owner)?;
     let counts =
         on_behalf.run(|| plan::rows_once(on_behalf.meant(part), &sql, || vec![most.into()], read))?.pop();
     counts.map(Some).ok_or(Error::Unreadable)

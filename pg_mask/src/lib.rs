@@ -53,6 +53,7 @@ mod own_names;
 mod plan;
 mod refresher;
 mod remask;
+mod role_of_code;
 mod rotation;
 mod run_as;
 mod settings;
@@ -61,7 +62,6 @@ mod subtransaction;
 mod text;
 mod unguarded;
 mod vault;
-mod writer;
 
 use error::OrRaise;
 use pgrx::prelude::*;
@@ -96,7 +96,7 @@ pub extern "C-unwind" fn _PG_init() {
     snapshot::watch();
     no_prepare::watch();
     named_tables::watch();
-    writer::commands::watch();
+    role_of_code::commands::watch();
     memory::when_low(keys::forget);
     prepare_thread_locals();
 }

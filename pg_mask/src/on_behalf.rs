@@ -6,25 +6,25 @@
 
 use crate::error::Error;
 use crate::named_tables::Meant;
+use crate::role_of_code::{Powerless, RoleOfCode};
 use crate::run_as;
-use crate::writer::Writer;
 use pgrx::prelude::*;
 
 pub(crate) struct OnBehalf {
     owner: pg_sys::Oid,
     /// As whom code of the table runs, if not as the owner.
-    writer: Option<Writer>,
+    role: Option<Powerless>,
 }
 
 impl OnBehalf {
     /// Code of the table runs as its owner, for whom nobody else may call.
     pub(crate) fn with_owners_code(owner: pg_sys::Oid) -> Self {
-        Self { owner, writer: None }
+        Self { owner, role: None }
     }
 
-    /// Code of the table runs without rights.
-    pub(crate) fn with_any_code(owner: pg_sys::Oid) -> Result<Self, Error> {
-        Ok(Self { owner, writer: Some(Writer::find()?) })
+    /// Code of the table may be anybody's, and runs as a role for that.
+    pub(crate) fn with_code_as(role: RoleOfCode, owner: pg_sys::Oid) -> Result<Self, Error> {
+        Ok(Self { owner, role: Some(Powerless::find(role)?) })
     }
 
     /// What a statement in [`OnBehalf::run`] names.
@@ -33,8 +33,8 @@ impl OnBehalf {
     }
 
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        match self.writer {
-            Some(writer) => writer.maintain(work),
+        match self.role {
+            Some(role) => role.maintain(work),
             None => run_as::restricted(self.owner, work),
         }
     }

@@ -162,6 +162,11 @@ fn may_act_as(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
 }
 
 fn can_log_in(role: pg_sys::Oid) -> bool {
+    has_attribute(role, pg_sys::Anum_pg_authid_rolcanlogin)
+}
+
+/// Whether a role has an attribute, by its column of pg_authid.
+fn has_attribute(role: pg_sys::Oid, column: u32) -> bool {
     let cache = pg_sys::SysCacheIdentifier::AUTHOID as i32;
     let mut is_null = false;
     // SAFETY: a look-up in PostgreSQL's cache; the tuple is released when it was read. The column is a bool and never NULL
@@ -171,21 +176,20 @@ fn can_log_in(role: pg_sys::Oid) -> bool {
         if tuple.is_null() {
             return false;
         }
-        let column = pg_sys::Anum_pg_authid_rolcanlogin as i16;
-        let can = pg_sys::SysCacheGetAttr(cache, tuple, column, &mut is_null).value() & 0xff != 0;
+        let has = pg_sys::SysCacheGetAttr(cache, tuple, column as i16, &mut is_null).value() & 0xff != 0;
         pg_sys::ReleaseSysCache(tuple);
-        can
+        has
     }
 }
 
-/// Whether anybody is a member in more than name, as [`may_act_as`] has it.
+/// Whether anybody is a member: who made the role, and may only administer it, is none.
 fn has_members(role: pg_sys::Oid) -> bool {
     let (cache, none) = (pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32, pg_sys::Datum::from(0));
     // SAFETY: a look-up in PostgreSQL's cache; the list has so many members, and is released.
     unsafe {
         let list = pg_sys::SearchSysCacheList(cache, 1, role.into(), none, none);
         let members = (*list).members.as_slice((*list).n_members as usize);
-        let has_members = members.iter().any(|member| is_more_than_administered(&raw mut (**member).tuple));
+        let has_members = members.iter().any(|member| is_membership(&raw mut (**member).tuple));
         pg_sys::ReleaseCatCacheList(list);
         has_members
     }
@@ -194,21 +198,27 @@ fn has_members(role: pg_sys::Oid) -> bool {
 /// # Safety
 /// `membership` is a row of pg_auth_members.
 #[cfg(not(feature = "pg15"))]
-unsafe fn is_more_than_administered(membership: pg_sys::HeapTuple) -> bool {
+unsafe fn is_membership(membership: pg_sys::HeapTuple) -> bool {
     // pg_auth_members.h
+    const MEMBER: i16 = 3;
     const INHERIT_OPTION: i16 = 6;
     const SET_OPTION: i16 = 7;
-    let cache = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
-    [INHERIT_OPTION, SET_OPTION].iter().any(|column| {
-        let mut is_null = false;
-        // SAFETY: by the caller; the columns are bools and never NULL.
-        let option = unsafe { pg_sys::SysCacheGetAttr(cache, membership, *column, &raw mut is_null) };
-        option.value() & 0xff != 0
-    })
+    let read = |column| {
+        let (cache, mut is_null) = (pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32, false);
+        // SAFETY: by the caller; an oid and bools, which are never NULL.
+        unsafe { pg_sys::SysCacheGetAttr(cache, membership, column, &raw mut is_null) }
+    };
+    let is_set = |column| read(column).value() & 0xff != 0;
+    // Whoever else may administer it may make itself a member, and may have been one.
+    let makes_roles = || {
+        let member = pg_sys::Oid::from(read(MEMBER).value() as u32);
+        has_attribute(member, pg_sys::Anum_pg_authid_rolcreaterole)
+    };
+    is_set(INHERIT_OPTION) || is_set(SET_OPTION) || !makes_roles()
 }
 
 #[cfg(feature = "pg15")]
-unsafe fn is_more_than_administered(_: pg_sys::HeapTuple) -> bool {
+unsafe fn is_membership(_: pg_sys::HeapTuple) -> bool {
     true
 }
 

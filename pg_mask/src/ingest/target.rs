@@ -3,9 +3,9 @@
 use super::columns::Columns;
 use crate::error::Error;
 use crate::named_tables::Meant;
+use crate::role_of_code::{Powerless, RoleOfCode};
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
-use crate::writer::Writer;
 use crate::{plan, settings};
 use pg_mask_core::mask::Masker;
 use pgrx::PgTupleDesc;
@@ -21,7 +21,7 @@ pub(super) struct Target {
     /// The statement that inserts rows, in the server's encoding.
     pub(super) insert: CString,
     /// Who inserts them.
-    pub(super) writer: Writer,
+    pub(super) writer: Powerless,
     is_partitioned: bool,
     has_row_security: bool,
     /// The statement that has constraints checked with the insert that may wait for the commit: at the
@@ -76,7 +76,7 @@ impl Target {
             let is_partitioned = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now(oid)? } else { None };
-            let writer = Writer::find()?;
+            let writer = Powerless::find(RoleOfCode::Writer)?;
             let has_row_security = class.relrowsecurity;
             let shown = shown.to_owned();
             Ok(Self { shown, oid, insert, writer, is_partitioned, has_row_security, check_now, columns })
@@ -182,9 +182,13 @@ fn check_now(table: pg_sys::Oid) -> Result<Option<String>, Error> {
     Ok(names.map(|names| format!("SET CONSTRAINTS {names} IMMEDIATE")))
 }
 
-/// A partition that is foreign, temporary or unlogged.
-const LOSES: &str = "SELECT pg_catalog.min(c.oid::pg_catalog.regclass::text)
-    FROM pg_catalog.pg_partition_tree($1) AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.relid
+/// A partition that is foreign, temporary or unlogged. One that is about to be detached is among them, as it is for an older
+/// snapshot.
+const LOSES: &str = "WITH RECURSIVE tree (id) AS (
+        SELECT $1 UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits AS i ON i.inhparent = tree.id
+    )
+    SELECT pg_catalog.min(c.oid::pg_catalog.regclass::text)
+    FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.id
     WHERE c.relkind = 'f' OR c.relpersistence <> 'p'";
 
 /// A right that inserting into table $1 needs and that role $2 lacks: on the schema, the columns, or a

@@ -5,22 +5,20 @@ use crate::error::Error;
 use crate::plan;
 use crate::text::OwnedText;
 
-/// A foreign key that refers to a column named in $2 of one of the tables $1, and that changes its own table with it. A
-/// table that is locked for writing gets no other until the transaction ends.
-const CASCADES: &str = "SELECT pg_catalog.format('%I of table %s', k.conname, k.conrelid::pg_catalog.regclass)
+/// A foreign key that refers to one of the tables $1, and that changes its own table with it. Whatever column it refers to may
+/// change with a token: generated values and triggers do that. A table that is locked for writing gets no other foreign key
+/// until the transaction ends.
+const CASCADES: &str =
+    "SELECT pg_catalog.format('%I of table %s', k.conname, k.conrelid::pg_catalog.regclass)
     FROM pg_catalog.pg_constraint AS k
     WHERE k.contype = 'f' AND k.confupdtype NOT IN ('a', 'r') AND k.confrelid = ANY ($1)
-      AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS c
-          WHERE c.attrelid = k.confrelid AND c.attnum = ANY (k.confkey) AND c.attname::pg_catalog.text = ANY ($2))
     ORDER BY k.conname, k.conrelid LIMIT 1";
 
 /// Refuses them: PostgreSQL changes the other table as its owner, and runs whatever code is there as its owner, too,
 /// whoever it was that called.
 pub(super) fn refuse(part: &Part) -> Result<(), Error> {
     let tables: Vec<_> = std::iter::once(part.oid).chain(part.root.as_ref().map(|root| root.oid)).collect();
-    let columns: Vec<_> = part.columns.iter().map(|column| column.plain_name.clone()).collect();
-    let found =
-        plan::catalog(CASCADES, || vec![tables.into(), columns.into()], |row| row.get::<OwnedText>(1))?;
+    let found = plan::catalog(CASCADES, || vec![tables.into()], |row| row.get::<OwnedText>(1))?;
     match found.into_iter().next() {
         None => Ok(()),
         Some(OwnedText(key)) => {

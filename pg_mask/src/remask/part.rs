@@ -8,12 +8,14 @@ use crate::ingest::{columns, target};
 use crate::keys::Keys;
 use crate::named_tables::{Meant, qualified_name};
 use crate::on_behalf::OnBehalf;
+use crate::role_of_code::RoleOfCode;
 use crate::text::Text;
 use crate::{plan, settings};
 use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
@@ -202,24 +204,25 @@ impl Part {
     }
 }
 
-/// As whom code of a table runs. That of the login table runs without rights wherever there are the roles of
-/// sql/00_roles.sql.
+/// As whom code of a table runs. Where there are no roles (sql/00_roles.sql), it has to be known to be the owner's.
 fn on_behalf(
     table: pg_sys::Oid,
     owner: pg_sys::Oid,
     can_be_owners: bool,
     is_login_table: bool,
 ) -> Result<OnBehalf, Error> {
-    if is_login_table {
-        match OnBehalf::with_any_code(owner) {
-            Err(Error::NoWriter) => {}
-            found => return found,
-        }
+    let is_owners = || -> Result<bool, Error> { Ok(can_be_owners && owners_code::is_all(table, owner)?) };
+    if !is_login_table {
+        return match is_owners()? {
+            true => Ok(OnBehalf::with_owners_code(owner)),
+            false => OnBehalf::with_code_as(RoleOfCode::Nobody, owner),
+        };
     }
-    if can_be_owners && owners_code::is_all(table, owner)? {
-        return Ok(OnBehalf::with_owners_code(owner));
+    let with_writer = OnBehalf::with_code_as(RoleOfCode::Writer, owner);
+    match with_writer {
+        Err(Error::NoRole(_)) if is_owners()? => Ok(OnBehalf::with_owners_code(owner)),
+        found => found,
     }
-    OnBehalf::with_any_code(owner)
 }
 
 fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
@@ -238,7 +241,7 @@ const TREE: &str = "WITH RECURSIVE tree (id) AS (
 /// Has no partition added to a tree until the transaction ends, and refuses one on another server, which would be asked as
 /// the owner of the root, with that role's rights: whoever owns a part of the tree may add one.
 fn hold_partitions(root: pg_sys::Oid) -> Result<(), Error> {
-    let mut held = 0;
+    let mut held = HashSet::new();
     loop {
         let read = |row: &plan::Row<'_>| {
             Ok((row.get::<pg_sys::Oid>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?, row.get::<String>(4)?))
@@ -247,14 +250,15 @@ fn hold_partitions(root: pg_sys::Oid) -> Result<(), Error> {
         if let Some((.., name)) = tree.iter().find(|(_, _, is_foreign, _)| *is_foreign) {
             return Err(Error::ForeignPartition(name.clone()));
         }
-        let with_partitions: Vec<_> = tree.iter().filter(|(_, has_partitions, ..)| *has_partitions).collect();
-        if with_partitions.len() == held {
-            return Ok(());
+        let before = held.len();
+        for (table, ..) in tree.iter().filter(|(_, has_partitions, ..)| *has_partitions) {
+            if held.insert(*table) {
+                // SAFETY: a plain call. This lock is what adding a partition waits for; rows may be written meanwhile.
+                unsafe { pg_sys::LockRelationOid(*table, pg_sys::ShareUpdateExclusiveLock as i32) };
+            }
         }
-        held = with_partitions.len();
-        for (table, ..) in with_partitions {
-            // SAFETY: a plain call. This lock is what adding a partition waits for; rows may be written meanwhile.
-            unsafe { pg_sys::LockRelationOid(*table, pg_sys::ShareUpdateExclusiveLock as i32) };
+        if held.len() == before {
+            return Ok(());
         }
     }
 }

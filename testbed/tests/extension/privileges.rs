@@ -204,6 +204,7 @@ async fn every_right_to_every_object_is_meant() {
             &[],
         ),
         ("pgmask_analyst", MASKING, &[]),
+        ("pgmask_nobody", &[], &[]),
         ("pgmask_refresher", MASKING, &[]),
         (
             "pgmask_operator",

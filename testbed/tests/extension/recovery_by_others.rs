@@ -67,7 +67,9 @@ async fn a_deferred_constraint_writes_no_row_in_the_name_of_another() {
         ))
         .await
         .unwrap();
-    for (forged, first) in [(&other, "true"), (&asked, "true"), (&other, "tries()"), (&asked, "tries()")] {
+    for (forged, first) in
+        [(&other, "true"), (&asked, "true"), (&other, "public.tries()"), (&asked, "public.tries()")]
+    {
         mallory
             .batch_execute(&format!(
                 "DROP TABLE IF EXISTS trap; DROP FUNCTION IF EXISTS forges; DROP SEQUENCE IF EXISTS ran;

@@ -111,7 +111,7 @@ async fn every_shape_of_table_is_lifted() {
     // A partition that rows move to is not locked before they do: whoever may make triggers there would have the owner's rights.
     assert_eq!(
         crate::common::texts(&client, "SELECT DISTINCT role::text FROM moved").await,
-        ["pgmask_writer"]
+        ["pgmask_nobody"]
     );
 }
 

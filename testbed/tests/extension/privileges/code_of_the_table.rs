@@ -394,7 +394,7 @@ async fn code_of_the_table_leaves_nothing_behind() {
         .unwrap();
     let makes = "SELECT pgmask.ingest_login('{\"user_id\": \"makes\"}')";
     let error = message(&admin.batch_execute(makes).await.unwrap_err());
-    assert!(error.starts_with("42501 code of the login table makes things"), "{error}");
+    assert!(error.starts_with("42501 code of the table makes things"), "{error}");
     admin.batch_execute(INGEST).await.unwrap();
     assert_eq!(
         count(&admin, "SELECT count(*) FROM pg_proc WHERE proowner = 'pgmask_writer'::regrole").await,

@@ -302,14 +302,141 @@ async fn foreign_keys_that_would_follow_are_refused() {
             assert_eq!(count(&admin, IS_SUPERUSER).await, 0, "{table} {action}");
             admin.batch_execute("DROP TABLE notes").await.unwrap();
         }
-        // One that refers to another column, or changes nothing by itself, is no reason.
+        // A generated column changes with the token that it is made of.
         admin
-            .batch_execute(&format!("CREATE TABLE notes (n int PRIMARY KEY REFERENCES notes ON UPDATE CASCADE, masked_ip text REFERENCES {table} (masked_ip))"))
+            .batch_execute(&format!(
+                "ALTER TABLE {table} ADD start text GENERATED ALWAYS AS (left(masked_ip, 9)) STORED UNIQUE;
+                 CREATE TABLE notes (start text REFERENCES {table} (start) ON UPDATE CASCADE)"
+            ))
+            .await
+            .unwrap();
+        let call = format!("CALL pgmask.remask('public.{table}')");
+        let error = message(&caller.batch_execute(&call).await.expect_err(&call));
+        assert!(error.starts_with("0A000 ") && error.contains("notes_start_fkey of table "), "{error}");
+        admin.batch_execute("DROP TABLE notes").await.unwrap();
+        // One that changes nothing by itself is no reason.
+        admin
+            .batch_execute(&format!("CREATE TABLE notes (masked_ip text REFERENCES {table} (masked_ip))"))
             .await
             .unwrap();
         caller.batch_execute(&format!("CALL pgmask.remask('public.{table}')")).await.unwrap();
         admin.batch_execute("DROP TABLE notes").await.unwrap();
     }
+}
+
+/// As the role that inserts logins, whoever has a table of their own would have made up logins.
+#[tokio::test]
+async fn code_of_any_table_inserts_no_login() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "made_up", "pgmask_operator").await;
+    admin
+        .batch_execute("CREATE TABLE only_for_writer (n int); GRANT ALL ON only_for_writer TO pgmask_writer")
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE DOMAIN mallory.text AS text; CREATE TABLE mallory.own (masked_ip text, also mallory.text);
+             INSERT INTO mallory.own VALUES (repeat('0', 64), NULL);
+             CREATE FUNCTION mallory.makes_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM mallory.climb();
+                 BEGIN INSERT INTO public.user_logins (user_id) VALUES ('made up'); EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+                 BEGIN INSERT INTO public.only_for_writer VALUES (1); EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER t BEFORE UPDATE ON mallory.own FOR EACH ROW EXECUTE FUNCTION mallory.makes_up()",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("CALL pgmask.remask('mallory.own')").await.unwrap();
+    assert_eq!(count(&admin, RAN).await, 1);
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins WHERE user_id = 'made up'").await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM only_for_writer").await, 0);
+}
+
+/// A lock keeps others from adding partitions, but not code in the same transaction: a foreign one got rows with the rights of
+/// the owner of the whole table.
+#[tokio::test]
+async fn no_partition_is_added_in_the_midst() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "in_the_midst", "pgmask_operator").await;
+    admin
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere; GRANT USAGE ON FOREIGN SERVER nowhere TO mallory;
+             DROP TABLE user_logins CASCADE;
+             CREATE TABLE user_logins (user_id text, device_type text, masked_ip text, masked_device_id text, locale text,
+                 app_version integer, create_date date) PARTITION BY LIST (left(masked_ip, 3));
+             CREATE TABLE hashes PARTITION OF user_logins FOR VALUES IN ('000'); INSERT INTO user_logins (masked_ip) VALUES (repeat('0', 64));
+             CREATE TABLE tokens PARTITION OF user_logins FOR VALUES IN ('m1_'); CREATE TABLE others PARTITION OF user_logins DEFAULT PARTITION BY LIST (user_id);
+             ALTER TABLE tokens OWNER TO mallory; ALTER TABLE others OWNER TO mallory; GRANT INSERT ON user_logins TO pgmask_writer",
+        )
+        .await
+        .unwrap();
+    for (n, command) in [
+        "CREATE FOREIGN TABLE mallory.elsewhere PARTITION OF public.others FOR VALUES IN ('x') SERVER nowhere",
+        "CREATE TABLE mallory.elsewhere PARTITION OF public.others FOR VALUES IN ('x')",
+        "ALTER TABLE public.others ATTACH PARTITION mallory.ready FOR VALUES IN ('x')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        mallory
+            .batch_execute(&format!(
+                "CREATE TABLE IF NOT EXISTS mallory.ready (LIKE public.others);
+                 CREATE OR REPLACE FUNCTION mallory.adds() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+                     PERFORM nextval('mallory.ran'); {command}; RETURN NEW; END $$;
+                 CREATE OR REPLACE TRIGGER t BEFORE INSERT ON public.tokens FOR EACH ROW EXECUTE FUNCTION mallory.adds()"
+            ))
+            .await
+            .unwrap();
+        for call in [
+            "CALL pgmask.remask('public.user_logins')".to_owned(),
+            format!("SELECT pgmask.ingest_login('{{\"user_id\": \"u{n}\", \"ip\": \"203.0.113.7\"}}')"),
+        ] {
+            let error = message(&admin.batch_execute(&call).await.expect_err(&call));
+            assert!(error.starts_with("42501 "), "{command}: {call}: {error}");
+        }
+    }
+    assert_eq!(
+        count(&admin, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'others'::regclass").await,
+        0
+    );
+}
+
+/// Partitions that are exchanged while their parent's lock is waited for are as many as before, and others.
+#[tokio::test]
+async fn partitions_that_are_exchanged_are_held() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, _mallory) = mallory(&cluster, "held", "pgmask_operator").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE parts (masked_ip text, n int) PARTITION BY LIST (masked_ip); CREATE TABLE ordinary PARTITION OF parts DEFAULT;
+             INSERT INTO parts VALUES (repeat('0', 64), 1);
+             CREATE TABLE below PARTITION OF parts FOR VALUES IN ('x') PARTITION BY LIST (n);
+             CREATE TABLE a PARTITION OF below FOR VALUES IN (1) PARTITION BY LIST (n); CREATE TABLE b (LIKE parts) PARTITION BY LIST (n)",
+        )
+        .await
+        .unwrap();
+    let exchanges = cluster.connect("held").await.unwrap();
+    exchanges
+        .batch_execute("BEGIN; ALTER TABLE below DETACH PARTITION a; ALTER TABLE below ATTACH PARTITION b FOR VALUES IN (1)")
+        .await
+        .unwrap();
+    let caller = cluster.connect("held").await.unwrap();
+    let calls = tokio::spawn(async move {
+        caller.batch_execute("BEGIN").await.unwrap();
+        caller
+            .batch_execute("SELECT pgmask.remask_blocks('ordinary'::regclass, NULL, NULL, 0, 1)")
+            .await
+            .unwrap();
+        caller
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    wait_until("it waits", || async { count(&admin, waits).await == 1 }).await.unwrap();
+    exchanges.batch_execute("COMMIT").await.unwrap();
+    let _caller = calls.await.unwrap();
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'b'::regclass AND mode = 'ShareUpdateExclusiveLock'";
+    assert_eq!(count(&admin, held).await, 1);
 }
 
 /// An owner's trigger function finds the operator's temporary table before the one that it means. It gains nothing.
@@ -388,9 +515,12 @@ async fn what_was_added_since_the_transaction_began_is_seen() {
         0,
         "not as it sees it"
     );
-    let call = "SELECT pgmask.remask_blocks('ordinary'::regclass, NULL, NULL, 0, 1)";
-    let error = message(&admin.batch_execute(call).await.unwrap_err());
-    assert!(error.starts_with("42809 partition public.elsewhere"), "{error}");
+    for call in ["SELECT pgmask.remask_blocks('ordinary'::regclass, NULL, NULL, 0, 1)", INGEST] {
+        admin.batch_execute("SAVEPOINT s").await.unwrap();
+        let error = message(&admin.batch_execute(call).await.expect_err(call));
+        assert!(error.starts_with("42809 partition public.elsewhere"), "{call}: {error}");
+        admin.batch_execute("ROLLBACK TO s").await.unwrap();
+    }
     admin.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
 }
@@ -505,6 +635,26 @@ async fn without_roles_the_owner_lifts_the_login_table() {
     assert!(error.starts_with("42704 role pgmask_writer, which inserts logins, does not exist"), "{error}");
     admin.batch_execute(remask).await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins WHERE masked_ip LIKE 'm1\\_%'").await, 1);
+    // Code that may be that of others does not run as the owner then, nor does looking at the table's health run it.
+    admin
+        .batch_execute(
+            "CREATE STATISTICS kept ON mallory.quiet(user_id), masked_ip FROM user_logins; ANALYZE user_logins; ALTER ROLE mallory NOSUPERUSER;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', repeat('0', 64)); GRANT pg_monitor TO mallory",
+        )
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.constant(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.climb(); RETURN ''; END $$;
+             CREATE OR REPLACE FUNCTION mallory.quiet(text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT lower($1) || mallory.constant(1) $$",
+        )
+        .await
+        .unwrap();
+    let error = message(&admin.batch_execute(remask).await.unwrap_err());
+    assert!(error.starts_with("42704 "), "{error}");
+    let health = "SELECT state FROM pgmask.health WHERE item = 'older_tokens'";
+    assert_eq!(texts(&mallory, health).await, ["failed"]);
+    assert_eq!(count(&admin, IS_SUPERUSER).await, 0);
 }
 
 /// A cursor that code of the table leaves open may be held over a commit, and then runs with the rights of who commits:

@@ -1,6 +1,5 @@
-//! The role that rows are inserted as. Code of the login table (triggers, defaults, policies) runs with its
-//! rights, so it must have none that is worth taking: each batch makes sure of that. [`commands`] says what else it
-//! may run.
+//! The roles that code of tables (triggers, defaults, policies) runs as. They must have no right that is worth taking:
+//! each batch makes sure of that. [`commands`] says what else such code may run.
 
 pub(crate) mod commands;
 
@@ -13,13 +12,40 @@ use commands::Watched;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use std::ffi::CStr;
+use std::fmt;
 
-/// Made by sql/00_roles.sql.
-const NAME: &CStr = c"pgmask_writer";
+/// A role that sql/00_roles.sql makes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RoleOfCode {
+    /// Inserts logins, so code of the login table runs as it; a DBA grants it what that code needs.
+    Writer,
+    /// For code of all other tables, which is anybody's. It has no right at all.
+    Nobody,
+}
 
-/// The role, found fit for what it is there for.
+impl RoleOfCode {
+    fn name(self) -> &'static CStr {
+        match self {
+            Self::Writer => c"pgmask_writer",
+            Self::Nobody => c"pgmask_nobody",
+        }
+    }
+}
+
+/// Its name, and what it is there for.
+impl fmt::Display for RoleOfCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Writer => "pgmask_writer, which inserts logins,",
+            Self::Nobody => "pgmask_nobody, as which code of tables runs,",
+        })
+    }
+}
+
+/// Such a role, found fit for what it is there for.
 #[derive(Clone, Copy)]
-pub(crate) struct Writer {
+pub(crate) struct Powerless {
+    which: RoleOfCode,
     pub(crate) role: pg_sys::Oid,
 }
 
@@ -43,10 +69,10 @@ const MIGHTY: &str = "WITH RECURSIVE reached(role) AS (
     WHERE r.rolsuper OR r.oid < 16384 OR r.rolname = ANY (ARRAY['pgmask_analyst', 'pgmask_ingester',
         'pgmask_operator', 'pgmask_recoverer', 'pgmask_forwarder', 'pgmask_unlimited'])";
 
-impl Writer {
-    pub(crate) fn find() -> Result<Self, Error> {
-        let (role, attribute) = look_up()?;
-        let refuse = |could: String| Err(Error::MightyWriter(could));
+impl Powerless {
+    pub(crate) fn find(which: RoleOfCode) -> Result<Self, Error> {
+        let (role, attribute) = look_up(which)?;
+        let refuse = |could: String| Err(Error::MightyRole(which, could));
         if let Some(attribute) = attribute {
             return refuse(format!("has the attribute {attribute}"));
         }
@@ -60,12 +86,12 @@ impl Writer {
                 return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
             }
         }
-        Ok(Self { role })
+        Ok(Self { which, role })
     }
 
     /// Refuses code of the table that has made something, such as a function: the role would own it.
     pub(crate) fn left_nothing_behind(self) -> Result<(), Error> {
-        if owns_something(self.role) { Err(Error::LeftBehind) } else { Ok(()) }
+        if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(()) }
     }
 
     /// Runs `work` as this role, in a security-restricted operation.
@@ -81,7 +107,7 @@ impl Writer {
         Ok(done)
     }
 
-    /// [`Writer::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
+    /// [`Powerless::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
     pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let done = self.run(|| {
             own_names::pin();
@@ -93,13 +119,14 @@ impl Writer {
 }
 
 /// The role and the first of its attributes that it must not have.
-fn look_up() -> Result<(pg_sys::Oid, Option<&'static str>), Error> {
+fn look_up(which: RoleOfCode) -> Result<(pg_sys::Oid, Option<&'static str>), Error> {
     // SAFETY: a look-up in PostgreSQL's cache; the tuple is released when it was read. The columns are never
     // NULL and of the types that they are read as (pg_authid.h).
     unsafe {
-        let tuple = pg_sys::SearchSysCache1(Cache::AUTHNAME as i32, pg_sys::Datum::from(NAME.as_ptr()));
+        let tuple =
+            pg_sys::SearchSysCache1(Cache::AUTHNAME as i32, pg_sys::Datum::from(which.name().as_ptr()));
         if tuple.is_null() {
-            return Err(Error::NoWriter);
+            return Err(Error::NoRole(which));
         }
         let read = |column: u32| {
             let mut is_null = false;

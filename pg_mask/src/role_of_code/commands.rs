@@ -1,4 +1,4 @@
-//! Which commands code of the login table may run as the role that rows are inserted as. That role owns nothing,
+//! Which commands code of a table may run as the [role](super::RoleOfCode) that is there for it. That role owns nothing,
 //! but PostgreSQL lets every role change itself (its password, its settings) and the session that it is in
 //! (prepared statements, channels that it listens to), also in a security-restricted operation. So what is
 //! allowed here is what reads, locks, or is over with the statement.
@@ -13,8 +13,8 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 
 thread_local! {
-    /// The role that rows are being inserted as.
-    static WRITER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+    /// The role that code runs as now.
+    static ROLE: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
 /// `ProcessUtility_hook`'s (utility.h).
@@ -58,18 +58,18 @@ pub(crate) fn watch() {
     }
 }
 
-/// While it lives, commands that `writer` runs are looked at.
+/// While it lives, commands are looked at: those that `role` runs, and those that change tables, whoever's they are.
 pub(crate) struct Watched(Option<pg_sys::Oid>);
 
 impl Watched {
-    pub(crate) fn new(writer: pg_sys::Oid) -> Self {
-        Self(WRITER.replace(Some(writer)))
+    pub(crate) fn new(role: pg_sys::Oid) -> Self {
+        Self(ROLE.replace(Some(role)))
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        WRITER.set(self.0);
+        ROLE.set(self.0);
     }
 }
 
@@ -108,9 +108,15 @@ unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node, role: pg_sys::Oi
 unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid) -> Result<(), Error> {
     // SAFETY: by the caller; names of commands are constants.
     unsafe {
-        let is_refused = match WRITER.get() {
-            Some(writer) if writer == role => !is_allowed((*command).type_),
-            _ => refresher::is(role) && !is_allowed((*command).type_) && !is_of_refresh(command),
+        let kind = (*command).type_;
+        let is_refused = match ROLE.get() {
+            Some(ours) if ours == role => !is_allowed(kind),
+            Some(_) if may_add_a_partition(kind) => true,
+            _ => {
+                refresher::is(role)
+                    && !(is_allowed(kind) && kind != NodeTag::T_ExplainStmt)
+                    && !is_of_refresh(command)
+            }
         };
         if !is_refused {
             return Ok(());
@@ -155,6 +161,18 @@ unsafe fn is_of_refresh(command: *mut pg_sys::Node) -> bool {
             _ => false,
         }
     }
+}
+
+/// Whether it may have rows go to a table that was not there when the partitions were looked at. A lock keeps others from
+/// that, but not the transaction that has it.
+fn may_add_a_partition(command: NodeTag) -> bool {
+    matches!(
+        command,
+        NodeTag::T_CreateStmt
+            | NodeTag::T_CreateForeignTableStmt
+            | NodeTag::T_ImportForeignSchemaStmt
+            | NodeTag::T_AlterTableStmt
+    )
 }
 
 /// Whether what a command changes is put back, or takes a right on a table that a DBA has granted.
