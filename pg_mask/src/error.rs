@@ -1,7 +1,7 @@
 //! What a person reads when something is wrong: what happened, to what, and what to do about it.
 //! No text here ever holds a value, a message or a key.
 
-use crate::role_of_code::RoleOfCode;
+use crate::own_roles::RoleOfCode;
 use crate::subtransaction;
 use pg_mask_core::key_file::KeyFileError;
 use pg_mask_core::keyring::{KeyringError, Which};

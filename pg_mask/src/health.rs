@@ -6,7 +6,7 @@
 use crate::error::{Error, OrRaise};
 use crate::ingest::target::look_up;
 use crate::on_behalf::OnBehalf;
-use crate::role_of_code::RoleOfCode;
+use crate::own_roles::RoleOfCode;
 use crate::{named_tables, older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;

@@ -6,7 +6,8 @@
 
 use crate::error::Error;
 use crate::named_tables::Meant;
-use crate::role_of_code::{Powerless, RoleOfCode};
+use crate::own_roles::RoleOfCode;
+use crate::role_of_code::Powerless;
 use crate::run_as;
 use pgrx::prelude::*;
 

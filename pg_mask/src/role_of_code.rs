@@ -6,43 +6,14 @@ pub(crate) mod commands;
 use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
+use crate::own_roles::RoleOfCode;
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
 use commands::Watched;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use std::ffi::CStr;
-use std::fmt;
 
-/// A role that sql/00_roles.sql makes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum RoleOfCode {
-    /// Inserts logins, so code of the login table runs as it; a DBA grants it what that code needs.
-    Writer,
-    /// For code of all other tables, which is anybody's. It has no right at all.
-    Nobody,
-}
-
-impl RoleOfCode {
-    fn name(self) -> &'static CStr {
-        match self {
-            Self::Writer => c"pgmask_writer",
-            Self::Nobody => c"pgmask_nobody",
-        }
-    }
-}
-
-/// Its name, and what it is there for.
-impl fmt::Display for RoleOfCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Writer => "pgmask_writer, which inserts logins,",
-            Self::Nobody => "pgmask_nobody, as which code of tables runs,",
-        })
-    }
-}
-
-/// Such a role, found fit for what it is there for.
+/// A role, found fit for what it is there for.
 #[derive(Clone, Copy)]
 pub(crate) struct Powerless {
     which: RoleOfCode,

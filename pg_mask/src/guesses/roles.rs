@@ -4,7 +4,7 @@ use super::budgets::{Budget, Budgets, RoleName, What};
 use super::limits;
 use crate::error::Error;
 use crate::unguarded;
-use crate::{refresher, settings};
+use crate::{own_roles, settings};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 
@@ -127,7 +127,7 @@ pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(
     let is_switched = caller.is_marked(pg_sys::SECURITY_LOCAL_USERID_CHANGE);
     let is_foreign_key = caller.is_marked(pg_sys::SECURITY_NOFORCE_RLS);
     // What that role lifts counts for it alone: its code is a superuser's, and no role is in it.
-    if refresher::is(current) || !(is_maintenance || is_switched) {
+    if own_roles::is_refresher(current) || !(is_maintenance || is_switched) {
         return Ok(());
     }
     if is_switched && (is_maintenance || is_foreign_key) {

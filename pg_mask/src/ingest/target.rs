@@ -3,7 +3,8 @@
 use super::columns::Columns;
 use crate::error::Error;
 use crate::named_tables::Meant;
-use crate::role_of_code::{Powerless, RoleOfCode};
+use crate::own_roles::RoleOfCode;
+use crate::role_of_code::Powerless;
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::{plan, settings};

@@ -8,7 +8,7 @@ use crate::ingest::{columns, target};
 use crate::keys::Keys;
 use crate::named_tables::{Meant, qualified_name};
 use crate::on_behalf::OnBehalf;
-use crate::role_of_code::RoleOfCode;
+use crate::own_roles::RoleOfCode;
 use crate::text::Text;
 use crate::{plan, settings};
 use pg_mask_core::mask::{Masker, NETWORK_DOMAIN};

@@ -1,4 +1,4 @@
-//! Which commands code of a table may run as the [role](super::RoleOfCode) that is there for it. That role owns nothing,
+//! Which commands code of a table may run as the [role](crate::own_roles::RoleOfCode) that is there for it. That role owns nothing,
 //! but PostgreSQL lets every role change itself (its password, its settings) and the session that it is in
 //! (prepared statements, channels that it listens to), also in a security-restricted operation. So what is
 //! allowed here is what reads, locks, or is over with the statement.
@@ -6,7 +6,7 @@
 //! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
 use crate::error::{Error, OrRaise};
-use crate::{refresher, unguarded};
+use crate::{own_roles, unguarded};
 use pg_sys::NodeTag;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -113,7 +113,7 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid) -> Result<(), E
             Some(ours) if ours == role => !is_allowed(kind),
             Some(_) if may_add_a_partition(kind) => true,
             _ => {
-                refresher::is(role)
+                own_roles::is_refresher(role)
                     && !(is_allowed(kind) && kind != NodeTag::T_ExplainStmt)
                     && !is_of_refresh(command)
             }
