@@ -30,9 +30,8 @@ BEGIN
         IF NOT FOUND THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I %s', wanted,
                 CASE WHEN wanted = 'pgmask_forwarder' THEN 'LOGIN' ELSE 'NOLOGIN' END);
-            -- Only a superuser gives a role this setting, so it is the mark of one that this file has made. (Nobody logs in
-            -- as the others, so it changes nothing for them.)
-            EXECUTE pg_catalog.format('ALTER ROLE %I SET log_parameter_max_length = 0', wanted);
+            -- Only a superuser gives a role this setting, and has no reason to: it is the mark of one that this file has made.
+            EXECUTE pg_catalog.format('ALTER ROLE %I SET log_executor_stats = off', wanted);
             CONTINUE;
         END IF;
         -- One that is there already may be somebody's who waits for its rights. (Citus reaches its workers
@@ -56,7 +55,7 @@ BEGIN
         END IF;
         -- Whoever may make roles could have made it in advance, or anew when it was dropped, and be in it or know its password.
         CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s
-            WHERE s.setrole = there.oid AND s.setdatabase = 0 AND 'log_parameter_max_length=0' = ANY (s.setconfig));
+            WHERE s.setrole = there.oid AND s.setdatabase = 0 AND 'log_executor_stats=off' = ANY (s.setconfig));
         SELECT pg_catalog.min(m.member::pg_catalog.regrole::text) INTO member
         FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.member
         WHERE m.roleid = there.oid AND NOT r.rolsuper AND r.rolname NOT IN ('pgmask_forwarder', 'pgmask_refresher');
@@ -70,7 +69,7 @@ BEGIN
             RAISE EXCEPTION 'role % is there already and has a password or settings that this file did not give it', wanted
                 USING HINT = pg_catalog.format('Drop it, or ALTER ROLE %I PASSWORD NULL and ALTER ROLE %1$I RESET ALL, and give it a password afterwards.', wanted);
         END IF;
-        EXECUTE pg_catalog.format('ALTER ROLE %I SET log_parameter_max_length = 0', wanted);
+        EXECUTE pg_catalog.format('ALTER ROLE %I SET log_executor_stats = off', wanted);
     END LOOP;
 END
 $$;
@@ -88,8 +87,9 @@ COMMENT ON ROLE pgmask_refresher IS 'pg_mask: owns what dashboards read; not to 
 COMMENT ON ROLE pgmask_forwarder IS 'pg_mask: logs in as the forwarder';
 
 -- A statement that fails or takes long may be logged: the messages that it carries may not. Settings
--- of a group don't reach its members, so they stand at the role that logs in, beside log_parameter_max_length, which it has
--- from above. Any other login role that ingests needs the same.
+-- of a group don't reach its members, so they stand at the role that logs in. Any other login role
+-- that ingests needs the same.
+ALTER ROLE pgmask_forwarder SET log_parameter_max_length = 0;
 ALTER ROLE pgmask_forwarder SET log_parameter_max_length_on_error = 0;
 -- A jsonb that can't be read is shown in the CONTEXT of the error; terse leaves that out of the log.
 ALTER ROLE pgmask_forwarder SET log_error_verbosity = terse;

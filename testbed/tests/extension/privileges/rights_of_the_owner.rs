@@ -324,6 +324,24 @@ async fn foreign_keys_that_would_follow_are_refused() {
     }
 }
 
+/// A row that moves to another partition is taken out of its own, and what refers to that one alone went with it.
+#[tokio::test]
+async fn rows_that_move_take_none_with_them() {
+    let admin = cluster().await.database("taken_along").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE parts (masked_ip text, n int) PARTITION BY LIST (left(masked_ip, 3));
+             CREATE TABLE hashes PARTITION OF parts FOR VALUES IN ('000'); CREATE TABLE tokens PARTITION OF parts FOR VALUES IN ('m1_');
+             ALTER TABLE hashes ADD UNIQUE (n); INSERT INTO parts VALUES (repeat('0', 64), 1);
+             CREATE TABLE notes (n int REFERENCES hashes (n) ON DELETE CASCADE); INSERT INTO notes VALUES (1)",
+        )
+        .await
+        .unwrap();
+    let error = message(&admin.batch_execute("CALL pgmask.remask('parts')").await.unwrap_err());
+    assert!(error.starts_with("0A000 ") && error.contains("notes_n_fkey of table "), "{error}");
+    assert_eq!(count(&admin, "SELECT count(*) FROM notes").await, 1);
+}
+
 /// As the role that inserts logins, whoever has a table of their own would have made up logins.
 #[tokio::test]
 async fn code_of_any_table_inserts_no_login() {
