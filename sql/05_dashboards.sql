@@ -122,7 +122,7 @@ BEGIN
         WHERE c.relowner = 'pgmask_refresher'::pg_catalog.regrole AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
     ) AS left_behind LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'there is something that nobody asked for: % of pgmask_refresher', thing
+        RAISE EXCEPTION 'pgmask_refresher owns %, which sql/05_dashboards.sql did not make', thing
             USING HINT = 'Code of the login table may have made it, to be run by whoever reads a dashboard. Look at that code, and drop it.';
     END IF;
     FOR stored IN

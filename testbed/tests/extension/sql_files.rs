@@ -150,33 +150,22 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
             .unwrap();
     }
     cluster.apply_sql("postgres").unwrap();
-    // Nor one that has another name until then, and what other login roles are to have.
-    admin
-        .batch_execute(
-            "DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer; CREATE ROLE service ROLE waits;
-             ALTER ROLE service SET log_parameter_max_length = 0; ALTER ROLE service RENAME TO pgmask_recoverer",
-        )
-        .await
-        .unwrap();
-    let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
-    assert!(
-        refused.contains("role pgmask_recoverer is there already and waits is a member of it"),
-        "{refused}"
-    );
-    admin.batch_execute("DROP ROLE pgmask_recoverer").await.unwrap();
-    cluster.apply_sql("postgres").unwrap();
-    // Nor one that was dropped, and made anew by somebody who waits.
-    admin
-        .batch_execute("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer; CREATE ROLE pgmask_recoverer ROLE waits")
-        .await
-        .unwrap();
-    let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
-    assert!(
-        refused.contains("role pgmask_recoverer is there already and waits is a member of it"),
-        "{refused}"
-    );
-    admin.batch_execute("DROP ROLE pgmask_recoverer").await.unwrap();
-    cluster.apply_sql("postgres").unwrap();
+    // Nor one that was dropped and made anew by somebody who waits, or that had another name, and the setting that other
+    // login roles are told to have.
+    for made in [
+        "CREATE ROLE pgmask_recoverer ROLE waits",
+        "CREATE ROLE service ROLE waits; ALTER ROLE service SET log_parameter_max_length = 0; ALTER ROLE service RENAME TO pgmask_recoverer",
+    ] {
+        let anew = format!("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer; {made}");
+        admin.batch_execute(&anew).await.unwrap();
+        let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
+        assert!(
+            refused.contains("role pgmask_recoverer is there already and waits is a member of it"),
+            "{refused}"
+        );
+        admin.batch_execute("DROP ROLE pgmask_recoverer").await.unwrap();
+        cluster.apply_sql("postgres").unwrap();
+    }
     admin
         .batch_execute("GRANT pgmask_analyst TO waits; ALTER ROLE pgmask_forwarder PASSWORD 'x'")
         .await
