@@ -89,6 +89,8 @@ pub(crate) enum Error {
         "nothing is masked by a SECURITY DEFINER function in maintenance, nor by what a foreign key changes"
     )]
     MaskedByMaintenance,
+    #[error("pgmask_refresher masks no value, and lifts none that is a hash without a key")]
+    MaskedByRefresh,
     #[error(
         "role \"{role}\" has recovered as many values as pgmask.recover_limit allows in an hour, {limit}; it may go on at {again_at}"
     )]
@@ -212,6 +214,7 @@ impl Error {
             | Self::LeftBehind(_)
             | Self::GroupsBudget { .. }
             | Self::MaskedByMaintenance
+            | Self::MaskedByRefresh
             | Self::Command { .. }
             | Self::CursorLeft
             | Self::WriterLacks { .. }
@@ -315,6 +318,9 @@ impl Error {
             }
             Self::MaskedByMaintenance => {
                 "It would not count for those whose code that is. An index or materialized view calls mask_pii itself; what a foreign key deletes is masked before."
+            }
+            Self::MaskedByRefresh => {
+                "Code of the login table would try guesses while dashboards are refreshed. If the table holds tokens of generation 0, lift them first: CALL pgmask.remask('user_logins')."
             }
             Self::GuessTable { .. } => {
                 "Let people share roles, or grant pgmask_unlimited to those whose job is masking."

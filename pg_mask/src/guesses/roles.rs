@@ -119,15 +119,18 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
 /// view), and by what a foreign key changes. Its own role pays there, but not where it calls a SECURITY DEFINER function:
 /// PostgreSQL forgets by whom that was called, so it would count for the function's owner alone, or for nobody. And a
 /// group's budget, or that of a role that can't log in, is used by its members alone: each would be one more budget for
-/// those who let code of theirs belong to it.
+/// those who let code of theirs belong to it. As pgmask_refresher runs what the owners of the login table and of its
+/// partitions want to be run.
 pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(), Error> {
     let Caller { roles: [authenticated, .., current], .. } = *caller;
     let is_maintenance = caller.is_marked(pg_sys::SECURITY_RESTRICTED_OPERATION);
     // A function with its owner's rights, what a foreign key changes, and triggers that wait.
     let is_switched = caller.is_marked(pg_sys::SECURITY_LOCAL_USERID_CHANGE);
     let is_foreign_key = caller.is_marked(pg_sys::SECURITY_NOFORCE_RLS);
-    // What that role lifts counts for it alone: its code is a superuser's, and no role is in it.
-    if own_roles::is_refresher(current) || !(is_maintenance || is_switched) {
+    if own_roles::is_refresher(current) {
+        return Err(Error::MaskedByRefresh);
+    }
+    if !(is_maintenance || is_switched) {
         return Ok(());
     }
     if is_switched && (is_maintenance || is_foreign_key) {
