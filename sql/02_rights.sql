@@ -3,13 +3,23 @@
 SET search_path = pg_catalog, pg_temp;
 
 DO $$
+DECLARE
+    unmarked name;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_mask') THEN
         RAISE EXCEPTION 'this database has no extension pg_mask'
             USING HINT = 'Apply sql/01_user_logins.sql first.';
     END IF;
-    IF pg_catalog.to_regrole('pgmask_writer') IS NULL THEN
-        RAISE EXCEPTION 'this server has no role pgmask_writer'
+    -- Rights are granted to roles that 00_roles.sql made or found to be nobody's: those have its mark.
+    SELECT wanted INTO unmarked
+    FROM pg_catalog.unnest(ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
+        'pgmask_recoverer', 'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder']) AS wanted
+    WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_db_role_setting AS s
+        WHERE s.setrole = pg_catalog.to_regrole(wanted) AND s.setdatabase = 0 AND 'log_executor_stats=off' = ANY (s.setconfig))
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'this server has no role % that sql/00_roles.sql made', unmarked
             USING HINT = 'Apply sql/00_roles.sql first.';
     END IF;
 END

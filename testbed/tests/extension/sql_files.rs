@@ -163,6 +163,12 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
             refused.contains("role pgmask_recoverer is there already and waits is a member of it"),
             "{refused}"
         );
+        // Nor does it get rights in a database where the first file's error was overlooked.
+        let refused = cluster.apply_file("postgres", "02_rights.sql").unwrap_err().to_string();
+        assert!(
+            refused.contains("this server has no role pgmask_recoverer that sql/00_roles.sql made"),
+            "{refused}"
+        );
         admin.batch_execute("DROP ROLE pgmask_recoverer").await.unwrap();
         cluster.apply_sql("postgres").unwrap();
     }
