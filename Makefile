@@ -19,7 +19,7 @@ lint:
 	@testbed/setup.sh lint
 	@testbed/lint.sh
 
-# BENCH=mask|ingest|e2e|start|remask|scale|views|instructions for a part; COMPARE=1 to fail if it became slower than last time.
+# BENCH=mask|ingest|e2e|receivers|start|remask|scale|views|instructions for a part; COMPARE=1 to fail if it became slower than last time.
 bench:
 	@testbed/setup.sh bench
 	@target/release/testbed bench $(BENCH) $(if $(COMPARE),--compare)

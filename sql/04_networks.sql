@@ -38,6 +38,11 @@ SET lock_timeout = '5s';
 ALTER TABLE public.user_logins ADD COLUMN IF NOT EXISTS masked_ip_network varchar(256);
 RESET lock_timeout;
 
+-- Optional, as in 01: with this index the view reads pairs of network and user in order.
+--
+--     CREATE INDEX CONCURRENTLY user_logins_masked_ip_network
+--         ON public.user_logins (masked_ip_network, user_id) INCLUDE (create_date);
+
 DO $$
 DECLARE
     kind text := (SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute AS a

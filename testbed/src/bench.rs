@@ -3,6 +3,7 @@
 //! - `mask`: what masking costs a row, beside what people do instead
 //! - `ingest`: rows a second of one backend, beside plain SQL and the limit
 //! - `e2e`: from a full queue to durable rows and an empty queue, beside predecessors and the ceiling
+//! - `receivers`: `--receivers auto` beside each fixed number
 //! - `start`: from the start of a forwarder to the first row, and from the last delete to its end; and waiting
 //! - `remask`: lifting stored tokens, and what it costs what runs beside it
 //! - `scale`: what changes when there is more of everything
@@ -16,6 +17,7 @@ mod ingest;
 pub mod instructions;
 mod load;
 mod mask;
+mod receivers;
 mod remask;
 mod report;
 mod scale;
@@ -45,7 +47,7 @@ pub async fn run(part: Option<&str>, compare: Option<&Path>) -> Result<()> {
         _ => last.clone(),
     };
     let mut report = Report::default();
-    for name in ["mask", "ingest", "e2e", "start", "remask", "scale", "views", "instructions"] {
+    for name in ["mask", "ingest", "e2e", "receivers", "start", "remask", "scale", "views", "instructions"] {
         if part.is_some_and(|part| part != name) {
             continue;
         }
@@ -54,6 +56,7 @@ pub async fn run(part: Option<&str>, compare: Option<&Path>) -> Result<()> {
             "mask" => mask::run(&mut report).await?,
             "ingest" => ingest::run(&mut report).await?,
             "e2e" => e2e::run(&mut report).await?,
+            "receivers" => receivers::run(&mut report).await?,
             "start" => start::run(&mut report).await?,
             "remask" => remask::run(&mut report).await?,
             "scale" => scale::run(&mut report).await?,

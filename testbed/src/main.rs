@@ -39,7 +39,7 @@ enum Command {
     /// What it does in a second, beside its peers and its limits.
     Bench {
         /// One part alone.
-        #[arg(value_parser = ["mask", "ingest", "e2e", "start", "remask", "scale", "views", "instructions"])]
+        #[arg(value_parser = ["mask", "ingest", "e2e", "receivers", "start", "remask", "scale", "views", "instructions"])]
         part: Option<String>,
         /// Say what has changed since an earlier run, whose figures are in this file; without one, since the last run.
         /// Fails if something became worse beyond noise.

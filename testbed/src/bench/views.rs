@@ -15,14 +15,15 @@ const ROUNDS: usize = 3;
 
 /// Forty logins a user, over ninety days: from home, which two share; from an office, which fifty share; and from a phone,
 /// whose address changes. A device is one user's, but for a few that many use.
-const LOGINS: &str = "INSERT INTO user_logins (user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date)
+const LOGINS: &str = "INSERT INTO user_logins (user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date{column})
     SELECT 'user ' || u, (ARRAY['ios', 'android', 'web'])[1 + u % 3],
-        mask_pii(CASE WHEN n % 10 < 6 THEN 'home ' || u / 2 WHEN n % 10 < 8 THEN 'office ' || u / 50
-            ELSE 'phone ' || u || ' ' || n / ({rows} / 2) END),
+        mask_pii(host(ip)),
         mask_pii(CASE WHEN n % 1000 = 4 THEN 'kiosk ' || n % 777 ELSE 'device ' || u END),
         (ARRAY['DE', 'FR', 'US', 'GB', 'IT', 'ES', 'PL', NULL])[1 + u % 8], 2000000 + 1000 * (n * 10 / {rows}) + n % 3,
-        '2026-09-01'::date + (n * 90 / {rows})::integer
-    FROM (SELECT n, (abs(hashint8(n)::bigint) % ({rows} / 40))::integer AS u FROM generate_series(0, {rows}::bigint - 1) AS n) AS s";
+        '2026-09-01'::date + (n * 90 / {rows})::integer{network}
+    FROM (SELECT n, u, CASE WHEN n % 10 < 6 THEN '10.0.0.0'::inet + u / 2 WHEN n % 10 < 8 THEN '172.16.0.0'::inet + u / 50
+            ELSE '100.64.0.0'::inet + u + {rows} / 40 * (n / ({rows} / 2)) END AS ip
+        FROM (SELECT n, abs(hashint8(n)::bigint) % ({rows} / 40) AS u FROM generate_series(0, {rows}::bigint - 1) AS n) AS s) AS s";
 
 /// What docs/sql.md advises for an analyst's role: memory, leave to work in parallel with groups that are many, and what
 /// reading an index costs where it is cached or on a solid-state disk.
@@ -32,6 +33,7 @@ const SESSION: &str =
 const INDEXES: &str =
     "CREATE INDEX user_logins_masked_ip ON public.user_logins (masked_ip, user_id) INCLUDE (create_date);
     CREATE INDEX user_logins_masked_device_id ON public.user_logins (masked_device_id, user_id) INCLUDE (create_date)";
+const INDEX_OF_NETWORKS: &str = "CREATE INDEX user_logins_masked_ip_network ON public.user_logins (masked_ip_network, user_id) INCLUDE (create_date)";
 const INDEX_SIZE: &str =
     "SELECT pg_relation_size('user_logins')::float8, pg_relation_size('user_logins_masked_ip')::float8";
 
@@ -78,9 +80,7 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
     };
     let cluster = Cluster::start(SETTINGS).await?;
     let client = cluster.database("bench").await?;
-    client.batch_execute(&LOGINS.replace("{rows}", &rows.to_string())).await?;
-    client.batch_execute("VACUUM (FREEZE, ANALYZE) user_logins").await?;
-    client.batch_execute("CHECKPOINT").await?;
+    fill(&client, rows, "", "").await?;
 
     let mut table = Table::new(format!("views: {rows} logins"), "s");
     table.figure("reading them: count(*)", &times(&client, "SELECT count(*) FROM user_logins").await?, "");
@@ -107,7 +107,8 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
         explain(&client, &mut plans, &name, &asked).await?;
     }
     table.absolute("shared_ips, with its index", Bound::AtMost(4.0));
-    table.goal("shared_ips", PLAIN.0, Bound::AtMost(0.5));
+    table.goal("shared_ips, with its index", PLAIN.0, Bound::AtMost(0.5));
+    table.ratio("shared_ips", PLAIN.0);
     report.add(table);
 
     cluster.apply_file("bench", "05_dashboards.sql")?;
@@ -126,6 +127,28 @@ pub(super) async fn run(report: &mut Report) -> Result<()> {
         "CONCURRENTLY: readers see what was stored before",
     );
     report.add(table);
+
+    client.batch_execute("TRUNCATE user_logins").await?;
+    cluster.apply_file("bench", "04_networks.sql")?;
+    fill(&client, rows, ", masked_ip_network", ", mask_network(ip)").await?;
+    let mut table = Table::new(format!("views: {rows} logins with masked_ip_network"), "s");
+    let asked = "SELECT count(*) FROM logins.shared_networks";
+    for (name, index) in [("shared_networks", ""), ("shared_networks, with its index", INDEX_OF_NETWORKS)] {
+        client.batch_execute(index).await?;
+        client.batch_execute("VACUUM (ANALYZE) user_logins").await?;
+        table.figure(name, &times(&client, asked).await?, "");
+        explain(&client, &mut plans, name, asked).await?;
+    }
+    report.add(table);
+    Ok(())
+}
+
+/// Writes the logins, with one column more if there is one, and leaves nothing to do in the background.
+async fn fill(client: &Client, rows: u64, column: &str, network: &str) -> Result<()> {
+    let insert = LOGINS.replace("{rows}", &rows.to_string());
+    client.batch_execute(&insert.replace("{column}", column).replace("{network}", network)).await?;
+    client.batch_execute("VACUUM (FREEZE, ANALYZE) user_logins").await?;
+    client.batch_execute("CHECKPOINT").await?;
     Ok(())
 }
 
