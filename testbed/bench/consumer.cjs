@@ -3,6 +3,7 @@
 "use strict";
 
 const { createHash } = require("node:crypto");
+const { SQSClient } = require("@aws-sdk/client-sqs");
 const { Consumer } = require("sqs-consumer");
 const { Pool } = require("pg");
 
@@ -11,6 +12,8 @@ const INSERT = `INSERT INTO user_logins
     (user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date)
     SELECT *, current_date FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[])`;
 
+// LocalStack names its queues by a host that not every resolver knows.
+const sqs = new SQSClient({ useQueueUrlAsEndpoint: false });
 const pool = new Pool({ connectionString: process.env.DATABASE_URL, max: POLLERS });
 
 const mask = (value) => (value == null ? null : createHash("sha256").update(value).digest("hex"));
@@ -22,6 +25,7 @@ const fail = (error) => {
 
 for (let poller = 0; poller < POLLERS; poller++) {
     const consumer = Consumer.create({
+        sqs,
         queueUrl: process.env.QUEUE_URL,
         batchSize: 10,
         waitTimeSeconds: 1,

@@ -17,6 +17,7 @@ mod ingest;
 pub mod instructions;
 mod load;
 mod mask;
+mod process;
 mod receivers;
 mod remask;
 mod report;

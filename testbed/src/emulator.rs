@@ -86,6 +86,11 @@ impl Emulator {
         self.guardian.stop(signal)
     }
 
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian.pid()
+    }
+
     /// The port on the loopback.
     pub fn port(&self) -> u16 {
         self.port

@@ -1,5 +1,6 @@
 //! Messages a second from a full queue to durable rows and an empty queue.
 
+use super::process::{used, used_by_server};
 use super::report::{Bound, Report, Table};
 use super::{SETTINGS, load};
 use crate::cluster::Cluster;
@@ -103,11 +104,14 @@ async fn compare(
                 Typical => amounts.typical,
             };
             let name = format!("queue-{}-{round}", *carries as u8);
+            let servers = || [emulator.pid(), cluster.pid()].map(used_by_server);
             if *carries == Ceiling {
                 let mut best: Option<Run> = None;
                 for tasks in TASKS {
                     let queue = filled(emulator, &format!("{name}-{tasks}"), messages).await?;
-                    let run = receive_and_delete(&queue, tasks, messages).await?;
+                    let before = servers();
+                    let mut run = receive_and_delete(&queue, tasks, messages).await?;
+                    run.servers = differences(before, servers(), messages);
                     best = best.into_iter().chain([run]).max_by(|a, b| a.rate.total_cmp(&b.rate));
                 }
                 runs.extend(best);
@@ -125,7 +129,10 @@ async fn compare(
                 Node => vec![node(emulator, &queue, &cluster)],
                 _ => vec![predecessor(emulator, "typical.py", &queue, &cluster)],
             };
-            runs.push(carry(commands, &queue, messages).await?);
+            let before = servers();
+            let mut run = carry(commands, &queue, messages).await?;
+            run.servers = differences(before, servers(), messages);
+            runs.push(run);
             has_rows(&client, messages).await?;
             client.batch_execute("TRUNCATE user_logins, pgmask.ledger").await?;
         }
@@ -145,6 +152,13 @@ async fn compare(
     }
     let beside_the_sdk: Vec<f64> = runs[0].iter().zip(&runs[1]).map(|(all, sdk)| all.cpu - sdk.cpu).collect();
     cpu.figure(BESIDE_THE_SDK, &beside_the_sdk, "the difference of the two, round by round");
+    for (carries, runs) in all.iter().zip(&runs).take(2) {
+        let of = |server: usize| runs.iter().map(|run| run.servers[server]).collect::<Vec<f64>>();
+        cpu.figure(format!("{name}, for {}", carries.name()), &of(0), "the same cores");
+        if *carries == Forwarder {
+            cpu.figure("PostgreSQL, for forwarder", &of(1), "the same cores");
+        }
+    }
     if let Some(absolute) = goals.absolute {
         rates.absolute(Forwarder.name(), Bound::AtLeast(absolute));
         cpu.absolute(BESIDE_THE_SDK, Bound::AtMost(3.0));
@@ -198,6 +212,8 @@ pub(super) struct Run {
     pub(super) cpu: f64,
     /// What they had at most, in MiB.
     pub(super) memory: f64,
+    /// CPU of the queue's server and of PostgreSQL, for a message, in µs.
+    servers: [f64; 2],
 }
 
 /// Runs programs until the queue is empty.
@@ -223,7 +239,13 @@ pub(super) async fn carry(commands: Vec<Command>, queue: &Queue, messages: u64) 
         rate: messages as f64 / seconds,
         cpu: used.iter().map(|(cpu, _)| cpu).sum::<f64>() * 1e6 / messages as f64,
         memory: used.iter().map(|(_, peak)| peak).sum(),
+        servers: [0.0; 2],
     })
+}
+
+/// What each used in between, for a message, in µs.
+fn differences(before: [f64; 2], after: [f64; 2], messages: u64) -> [f64; 2] {
+    [0, 1].map(|server| (after[server] - before[server]) * 1e6 / messages as f64)
 }
 
 /// A process that ends with its value.
@@ -234,26 +256,6 @@ impl Drop for Carrier {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The memory that a process has now, in MiB.
-pub(super) fn resident(pid: u32) -> f64 {
-    memory(pid, "VmRSS:")
-}
-
-fn memory(pid: u32, what: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let size = |line: &str| line.strip_prefix(what)?.split_whitespace().next()?.parse::<f64>().ok();
-    status.lines().find_map(size).unwrap_or(0.0) / 1024.0
-}
-
-/// CPU seconds that a process has used, and the most memory it had, in MiB.
-pub(super) fn used(pid: u32) -> (f64, f64) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // utime and stime, in ticks of 10 ms (proc(5), fields 14 and 15).
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
-    (ticks / 100.0, memory(pid, "VmHWM:"))
 }
 
 /// The most that the SDK and the queue give: until all messages are deleted.
@@ -304,7 +306,7 @@ async fn receive_and_delete(queue: &Queue, tasks: usize, messages: u64) -> Resul
     }
     let rate = messages as f64 / start.elapsed().as_secs_f64();
     let (after, _) = used(std::process::id());
-    Ok(Run { rate, cpu: (after - before) * 1e6 / messages as f64, memory: 0.0 })
+    Ok(Run { rate, cpu: (after - before) * 1e6 / messages as f64, memory: 0.0, servers: [0.0; 2] })
 }
 
 /// A predecessor as its authors describe it.

@@ -1,8 +1,9 @@
 //! From the start of the process to the first row, from the last delete of a drain to its end, and what it costs to wait.
 
 use super::SETTINGS;
-use super::e2e::{Carrier, has_rows, resident, used};
+use super::e2e::{Carrier, has_rows};
 use super::load;
+use super::process::{resident, used};
 use super::report::{Bound, Report, Table};
 use crate::cluster::Cluster;
 use crate::emulator::Emulator;
