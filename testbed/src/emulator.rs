@@ -34,6 +34,8 @@ impl Emulator {
             ("DNS_ADDRESS", "0"),
             // Its files go into its own folder, also where it would think that it is in a container.
             ("OVERRIDE_IN_DOCKER", "0"),
+            // Starting is half compiling its modules: what is compiled is kept beside them, whatever the caller's Python does.
+            ("PYTHONDONTWRITEBYTECODE", ""),
         ];
         Self::start("localstack", python, &command, &settings, |answer| {
             answer.contains(r#""sqs": "running""#)
