@@ -10,7 +10,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
+
+/// How long a server may refuse to start after the one before.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A cluster, gone with its value. The superuser is `postgres` and everybody on the loopback is
 /// trusted.
@@ -118,9 +123,10 @@ impl Cluster {
 
     /// Starts the server, or starts it again after [`Cluster::stop`]; waits until it answers.
     pub async fn restart(&mut self) -> Result<()> {
-        // Server processes of a killed postmaster end a moment after it; until then none can follow it.
-        const TRIES: usize = 20;
-        for _ in 0..TRIES {
+        // Server processes of a killed postmaster end when they look for it again, which may take a while on a busy machine;
+        // until then none can follow it.
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
             self.guardian.start()?;
             let answers = async || self.connect("postgres").await.is_ok();
             let settled = || async { answers().await || !self.guardian.is_running() };
@@ -129,6 +135,7 @@ impl Cluster {
                 return Ok(());
             }
             self.guardian.stop("KILL")?;
+            tokio::time::sleep(PAUSE).await;
         }
         Err(format!("PostgreSQL does not start\n{}", self.guardian.log()).into())
     }
