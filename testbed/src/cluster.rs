@@ -3,6 +3,7 @@
 use crate::guardian::{Guardian, free_port, wait_until};
 use crate::installation::{self, Installation, output, run};
 use crate::{Result, root};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -140,9 +141,17 @@ impl Cluster {
         Err(format!("PostgreSQL does not start\n{}", self.guardian.log()).into())
     }
 
-    /// Stops the server: `INT` is a fast shutdown, `QUIT` an immediate one, `KILL` a crash.
+    /// Stops the server: `INT` is a fast shutdown, `QUIT` an immediate one, `KILL` a crash of all of its processes: one that
+    /// waits for a lock of another that was killed does not notice that the postmaster is gone, and keeps its memory.
     pub fn stop(&mut self, signal: &str) -> Result<()> {
-        self.guardian.stop(signal)
+        let children =
+            if signal == "KILL" { self.pid().map(children).unwrap_or_default() } else { Vec::new() };
+        self.guardian.stop(signal)?;
+        for child in children.into_iter().filter_map(|child| Pid::from_raw(child.cast_signed())) {
+            // Most have ended by themselves.
+            let _ = kill_process(child, Signal::KILL);
+        }
+        Ok(())
     }
 
     /// The postmaster's process id.
@@ -304,4 +313,11 @@ fn as_its_user(command: &mut Command, installation: &Installation) {
     if let Some(user) = installation.user {
         command.uid(user.uid).gid(user.gid);
     }
+}
+
+/// The processes that a server has started.
+pub(crate) fn children(server: u32) -> Vec<u32> {
+    let children =
+        std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }

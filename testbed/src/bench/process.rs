@@ -1,5 +1,7 @@
 //! What processes use, as the kernel counts it.
 
+use crate::cluster::children;
+
 // Where `/proc/pid/stat` has them, after the process's name (proc(5), fields 14 to 17).
 const UTIME: usize = 11;
 const STIME: usize = 12;
@@ -25,9 +27,8 @@ pub(super) fn used(pid: u32) -> (f64, f64) {
 /// CPU seconds of a server, with its processes that have ended and those that it has.
 pub(super) fn used_by_server(pid: Option<u32>) -> f64 {
     let Some(pid) = pid else { return 0.0 };
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-    cpu(pid, &[UTIME, STIME, CUTIME, CSTIME]) + children.map(|child| cpu(child, &[UTIME, STIME])).sum::<f64>()
+    let children = children(pid).into_iter().map(|child| cpu(child, &[UTIME, STIME]));
+    cpu(pid, &[UTIME, STIME, CUTIME, CSTIME]) + children.sum::<f64>()
 }
 
 /// The sum of times, in seconds; the kernel counts ticks of 10 ms.
