@@ -219,6 +219,22 @@ async fn it_may_be_stopped_and_called_again() {
     assert_eq!(right(&client, "legacy").await, ROWS);
 }
 
+/// A process that is busy, or waits for a lock of a killed one, does not notice that its postmaster was killed, too.
+#[tokio::test]
+async fn a_killed_server_leaves_no_process_in_the_way() {
+    let mut cluster = Cluster::start(&[]).await.unwrap();
+    let client = cluster.connect("postgres").await.unwrap();
+    let busy = cluster.connect("postgres").await.unwrap();
+    let busy = tokio::spawn(async move {
+        busy.batch_execute("DO $$ BEGIN FOR n IN 1..2000000000 LOOP END LOOP; END $$").await
+    });
+    let is_busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO %'";
+    wait_until("it is busy", || async { count(&client, is_busy).await == 1 }).await.unwrap();
+    cluster.stop("KILL").unwrap();
+    cluster.restart().await.unwrap();
+    busy.await.unwrap().unwrap_err();
+}
+
 /// The server is killed in the midst, many times: each token is whole, lifted or as it was, and the next call
 /// goes on.
 #[tokio::test]
