@@ -109,7 +109,7 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
             return true;
         }
         let unlimited = pg_sys::get_role_oid(UNLIMITED.as_ptr(), true);
-        what == What::Guesses && unlimited != pg_sys::InvalidOid && pg_sys::is_member_of_role(role, unlimited)
+        what == What::Guesses && unlimited != pg_sys::InvalidOid && may_act_as(role, unlimited)
     }
 }
 

@@ -674,3 +674,19 @@ async fn who_is_exempt_no_longer_has_a_budget_at_once() {
         assert_eq!(masked_one_by_one(&client, 100, 50).await, 10, "{revoke}");
     }
 }
+
+/// PostgreSQL 16 and later know members that have nothing of a role: a DBA who takes SET and INHERIT away means it.
+#[tokio::test]
+async fn members_in_name_alone_are_not_exempt() {
+    let (cluster, admin) = server(&[PRELOADED, "pgmask.guess_limit = 10"]).await;
+    if cluster.major() < 16 {
+        return;
+    }
+    let client = cluster.connect_as("bulk", "guesses").await.unwrap();
+    for (options, masked) in
+        [("INHERIT FALSE, SET TRUE", 50), ("INHERIT TRUE, SET FALSE", 50), ("INHERIT FALSE, SET FALSE", 10)]
+    {
+        admin.batch_execute(&format!("GRANT pgmask_unlimited TO bulk WITH {options}")).await.unwrap();
+        assert_eq!(masked_one_by_one(&client, 0, 50).await, masked, "{options}");
+    }
+}
