@@ -105,7 +105,25 @@ DECLARE
     stored record;
     began timestamptz := pg_catalog.clock_timestamp();
     took interval;
+    thing text;
 BEGIN
+    -- Code of the login table runs as that role elsewhere, too: ANALYZE calls functions of a column's type.
+    SELECT pg_catalog.pg_describe_object(left_behind.classid, left_behind.objid, 0) INTO thing
+    FROM (
+        SELECT d.classid, d.objid FROM pg_catalog.pg_shdepend AS d
+        WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = 'pgmask_refresher'::pg_catalog.regrole AND d.deptype = 'o'
+          AND d.dbid = (SELECT b.oid FROM pg_catalog.pg_database AS b WHERE b.datname = pg_catalog.current_database())
+          AND NOT (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid IN (SELECT c.oid FROM pg_catalog.pg_class AS c
+              WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'))
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid
+        FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
+        WHERE c.relowner = 'pgmask_refresher'::pg_catalog.regrole AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+    ) AS left_behind LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'pgmask_refresher owns %, which sql/05_dashboards.sql did not make', thing
+            USING HINT = 'Code of the login table may have made it, to be run by whoever reads a dashboard. Look at that code, and drop it.';
+    END IF;
     FOR stored IN
         SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
         FROM pg_catalog.pg_class AS c

@@ -180,6 +180,27 @@ async fn a_refresh_leaves_no_code_for_readers() {
         }
     }
     assert_eq!(count(&admin, "SELECT count(*) FROM logins.dashboard_shared_ips").await, 1);
+    let fresh = cluster.connect("planted").await.unwrap();
+    // What is there all the same is found.
+    for (made, dropped) in [
+        (
+            "CREATE STATISTICS mallory.planted ON mallory.small(masked_ip), users FROM logins.stored_shared_ips",
+            "DROP STATISTICS mallory.planted",
+        ),
+        (
+            "CREATE INDEX planted ON logins.stored_shared_ips (mallory.small(masked_ip))",
+            "DROP INDEX logins.planted",
+        ),
+    ] {
+        admin.batch_execute(made).await.unwrap();
+        if made.starts_with("CREATE STATISTICS") {
+            admin.batch_execute("ALTER STATISTICS mallory.planted OWNER TO pgmask_refresher").await.unwrap();
+        }
+        let refused = message(&fresh.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+        assert!(refused.contains("planted, which sql/05_dashboards.sql did not make"), "{refused}");
+        admin.batch_execute(dropped).await.unwrap();
+    }
+    fresh.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
 }
 
 #[tokio::test]
