@@ -232,8 +232,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Applies one of the DBA's files in `sql/`, such as an optional one.
+    /// Applies one of the DBA's files in `sql/`, such as an optional one. One at a time: roles are the whole server's, and
+    /// PostgreSQL refuses to change one twice at once.
     pub fn apply_file(&self, database: &str, file: &str) -> Result<()> {
+        static APPLIES: Mutex<()> = Mutex::new(());
+        let _applies = APPLIES.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = std::fs::File::open(root().join("sql").join(file))?;
         output(self.psql(database).arg("--quiet").stdin(sql))?;
         Ok(())
