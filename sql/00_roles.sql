@@ -21,7 +21,6 @@ DECLARE
     wanted text;
     there pg_catalog.pg_roles;
     member_of text;
-    member text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
         'pgmask_recoverer', 'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder']
@@ -30,8 +29,9 @@ BEGIN
         IF NOT FOUND THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I %s', wanted,
                 CASE WHEN wanted = 'pgmask_forwarder' THEN 'LOGIN' ELSE 'NOLOGIN' END);
-            -- Only a superuser gives a role this setting, and has no reason to: it is the mark of one that this file has made.
-            EXECUTE pg_catalog.format('ALTER ROLE %I SET log_executor_stats = off', wanted);
+            -- The mark of a role that this file has made: only a superuser gives a role this setting, and has no reason to.
+            -- It names the role, so it does not go with another name. (There is no function in C of that name.)
+            EXECUTE pg_catalog.format('ALTER ROLE %I SET backtrace_functions = %L', wanted, wanted);
             CONTINUE;
         END IF;
         -- One that is there already may be somebody's who waits for its rights. (Citus reaches its workers
@@ -53,23 +53,14 @@ BEGIN
             RAISE EXCEPTION 'role % is there already and a member of %', wanted, member_of
                 USING HINT = pg_catalog.format('Drop it, or REVOKE %s FROM %I.', member_of, wanted);
         END IF;
-        -- Whoever may make roles could have made it in advance, or anew when it was dropped, and be in it or know its password.
-        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s
-            WHERE s.setrole = there.oid AND s.setdatabase = 0 AND 'log_executor_stats=off' = ANY (s.setconfig));
-        SELECT pg_catalog.min(m.member::pg_catalog.regrole::text) INTO member
-        FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.member
-        WHERE m.roleid = there.oid AND NOT r.rolsuper AND r.rolname NOT IN ('pgmask_forwarder', 'pgmask_refresher');
-        IF member IS NOT NULL THEN
-            RAISE EXCEPTION 'role % is there already and % is a member of it', wanted, member
-                USING HINT = pg_catalog.format('Drop it, or REVOKE %I FROM %s.', wanted, member);
-        END IF;
-        IF EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole = there.oid)
-            OR EXISTS (SELECT FROM pg_catalog.pg_authid AS a WHERE a.oid = there.oid AND a.rolpassword IS NOT NULL)
+        -- Whoever may make roles could have made it in advance, or anew when it was dropped: and have a password for it, a
+        -- session or a member that acts as it, or functions that run with its rights.
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s
+            WHERE s.setrole = there.oid AND s.setdatabase = 0 AND 'backtrace_functions=' || wanted = ANY (s.setconfig))
         THEN
-            RAISE EXCEPTION 'role % is there already and has a password or settings that this file did not give it', wanted
-                USING HINT = pg_catalog.format('Drop it, or ALTER ROLE %I PASSWORD NULL and ALTER ROLE %1$I RESET ALL, and give it a password afterwards.', wanted);
+            RAISE EXCEPTION 'role % is there already, and this file did not make it', wanted
+                USING HINT = pg_catalog.format('DROP ROLE %I, and apply this file again; where something belongs to it, look at that first, and DROP OWNED BY %1$I.', wanted);
         END IF;
-        EXECUTE pg_catalog.format('ALTER ROLE %I SET log_executor_stats = off', wanted);
     END LOOP;
 END
 $$;

@@ -10,13 +10,13 @@ BEGIN
         RAISE EXCEPTION 'this database has no extension pg_mask'
             USING HINT = 'Apply sql/01_user_logins.sql first.';
     END IF;
-    -- Rights are granted to roles that 00_roles.sql made or found to be nobody's: those have its mark.
+    -- Rights are granted to roles that 00_roles.sql made: those have its mark.
     SELECT wanted INTO unmarked
     FROM pg_catalog.unnest(ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
         'pgmask_recoverer', 'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder']) AS wanted
     WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_db_role_setting AS s
-        WHERE s.setrole = pg_catalog.to_regrole(wanted) AND s.setdatabase = 0 AND 'log_executor_stats=off' = ANY (s.setconfig))
+        WHERE s.setrole = pg_catalog.to_regrole(wanted) AND s.setdatabase = 0 AND 'backtrace_functions=' || wanted = ANY (s.setconfig))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'this server has no role % that sql/00_roles.sql made', unmarked

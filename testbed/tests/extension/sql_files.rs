@@ -128,18 +128,6 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
             "CREATE ROLE other; CREATE ROLE pgmask_forwarder LOGIN IN ROLE other",
             "role pgmask_forwarder is there already and a member of other",
         ),
-        (
-            "CREATE ROLE waits; CREATE ROLE pgmask_recoverer ROLE waits",
-            "role pgmask_recoverer is there already and waits is a member of it",
-        ),
-        (
-            "CREATE ROLE pgmask_forwarder LOGIN PASSWORD 'known'",
-            "role pgmask_forwarder is there already and has a password or settings",
-        ),
-        (
-            "CREATE ROLE pgmask_forwarder LOGIN; ALTER ROLE pgmask_forwarder SET search_path = waits",
-            "role pgmask_forwarder is there already and has a password or settings",
-        ),
     ] {
         admin.batch_execute(made).await.unwrap();
         let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
@@ -150,33 +138,52 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
             .unwrap();
     }
     cluster.apply_sql("postgres").unwrap();
-    // Nor one that was dropped and made anew by somebody who waits, or that had another name, and the setting that other
-    // login roles are told to have.
-    for made in [
-        "CREATE ROLE pgmask_recoverer ROLE waits",
-        "CREATE ROLE service ROLE waits; ALTER ROLE service SET log_parameter_max_length = 0; ALTER ROLE service RENAME TO pgmask_recoverer",
-    ] {
-        let anew = format!("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer; {made}");
-        admin.batch_execute(&anew).await.unwrap();
-        let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
-        assert!(
-            refused.contains("role pgmask_recoverer is there already and waits is a member of it"),
-            "{refused}"
-        );
-        // Nor does it get rights in a database where the first file's error was overlooked.
-        let refused = cluster.apply_file("postgres", "02_rights.sql").unwrap_err().to_string();
-        assert!(
-            refused.contains("this server has no role pgmask_recoverer that sql/00_roles.sql made"),
-            "{refused}"
-        );
-        admin.batch_execute("DROP ROLE pgmask_recoverer").await.unwrap();
-        cluster.apply_sql("postgres").unwrap();
-    }
     admin
-        .batch_execute("GRANT pgmask_analyst TO waits; ALTER ROLE pgmask_forwarder PASSWORD 'x'")
+        .batch_execute(
+            "CREATE ROLE waits; GRANT pgmask_analyst TO waits; ALTER ROLE pgmask_forwarder PASSWORD 'x'",
+        )
         .await
         .unwrap();
     cluster.apply_sql("postgres").unwrap();
+}
+
+/// Nor does it matter what such a role looks like: who made it may be in it, know its password, have a session or a function
+/// that acts as it.
+#[tokio::test]
+async fn a_role_that_others_made_is_refused() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.connect("postgres").await.unwrap();
+    cluster.apply_sql("postgres").unwrap();
+    admin
+        .batch_execute("CREATE ROLE waits; CREATE SCHEMA theirs; GRANT ALL ON SCHEMA theirs TO PUBLIC")
+        .await
+        .unwrap();
+    for made in [
+        "CREATE ROLE pgmask_recoverer",
+        "CREATE ROLE pgmask_recoverer ROLE waits",
+        "CREATE ROLE pgmask_recoverer PASSWORD 'known'",
+        "CREATE ROLE pgmask_recoverer; ALTER ROLE pgmask_recoverer SET search_path = waits",
+        "CREATE ROLE pgmask_recoverer; SET ROLE pgmask_recoverer;
+         CREATE FUNCTION theirs.reads() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; RESET ROLE",
+        "CREATE ROLE service ROLE waits; ALTER ROLE service SET log_parameter_max_length = 0; ALTER ROLE service RENAME TO pgmask_recoverer",
+        // Another one of ours, by somebody who may rename it, and a setting that anybody may give.
+        "ALTER ROLE pgmask_operator RENAME TO pgmask_recoverer",
+        "CREATE ROLE pgmask_recoverer; ALTER ROLE pgmask_recoverer SET application_name = 'pgmask_recoverer'",
+    ] {
+        admin
+            .batch_execute(&format!("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer; {made}"))
+            .await
+            .unwrap();
+        let refused = cluster.apply_sql("postgres").unwrap_err().to_string();
+        let expected = "role pgmask_recoverer is there already, and this file did not make it";
+        assert!(refused.contains(expected), "{made}: {refused}");
+        // Nor does it get rights in a database where the first file's error was overlooked.
+        let refused = cluster.apply_file("postgres", "02_rights.sql").unwrap_err().to_string();
+        let expected = "that sql/00_roles.sql made";
+        assert!(refused.contains(expected), "{made}: {refused}");
+        admin.batch_execute("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer").await.unwrap();
+        cluster.apply_sql("postgres").unwrap();
+    }
 }
 
 #[tokio::test]
