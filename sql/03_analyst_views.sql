@@ -6,7 +6,23 @@
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
 SET search_path = pg_catalog, pg_temp;
 
-CREATE SCHEMA IF NOT EXISTS logins;
+-- What default privileges would give others in it is taken back: it is for what superusers call.
+DO $$
+DECLARE
+    other text;
+BEGIN
+    IF pg_catalog.to_regnamespace('logins') IS NULL THEN
+        CREATE SCHEMA logins;
+        FOR other IN
+            SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+            FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a
+            WHERE n.nspname = 'logins' AND a.grantee <> n.nspowner
+        LOOP
+            EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA logins FROM %s', other);
+        END LOOP;
+    END IF;
+END
+$$;
 
 -- A schema or a view that another role made under one of these names would stay that role's to change.
 DO $$

@@ -38,16 +38,37 @@ BEGIN
 END
 $$;
 
--- When they were filled last: what they show is no older than that, and no newer.
-CREATE TABLE IF NOT EXISTS logins.dashboard_refresh (
-    refreshed_at timestamptz NOT NULL,
-    took interval NOT NULL
-);
+-- When they were filled last: what they show is no older than that, and no newer. A trigger would run with the rights of
+-- the superuser who writes it, so nobody gets a right to it by default privileges, which reach it as it is made.
+DO $$
+DECLARE
+    other text;
+BEGIN
+    CREATE TABLE IF NOT EXISTS logins.dashboard_refresh (
+        refreshed_at timestamptz NOT NULL,
+        took interval NOT NULL
+    );
+    FOR other IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+        FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+        WHERE c.oid = 'logins.dashboard_refresh'::pg_catalog.regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON logins.dashboard_refresh FROM %s', other);
+    END LOOP;
+    SELECT pg_catalog.min(t.tgname::text) INTO other
+    FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = 'logins.dashboard_refresh'::pg_catalog.regclass;
+    IF other IS NOT NULL THEN
+        RAISE EXCEPTION 'logins.dashboard_refresh has a trigger, %', other
+            USING HINT = 'It would run with your rights. Look at it, drop it, and apply this file again.';
+    END IF;
+END
+$$;
 
 -- A stored result for each view that has few columns and no user, and a view over it: a token that was stored before a
 -- rotation is lifted as it is read. The unique index is what REFRESH … CONCURRENTLY needs, and the other what "the most
 -- shared ones" reads. The condition, which is always true, is computed before anything of the table is looked at: it has
--- the library loaded, which refuses commands of the table's code that would leave something behind for readers.
+-- the library loaded, which refuses commands of the table's code that would leave something behind for readers. And what
+-- is stored is of PostgreSQL's own types: functions of others are run by ANALYZE, without that condition.
 DO $$
 DECLARE
     made record;
@@ -65,8 +86,12 @@ BEGIN
         WHERE pg_catalog.to_regclass('logins.' || v.name) IS NOT NULL
     LOOP
         CONTINUE WHEN pg_catalog.to_regclass('logins.stored_' || made.name) IS NOT NULL;
-        EXECUTE pg_catalog.format('CREATE MATERIALIZED VIEW logins.stored_%1$s AS SELECT * FROM logins.%1$s
-            WHERE pgmask.app_version_text(0) IS NOT NULL WITH NO DATA', made.name);
+        SELECT pg_catalog.string_agg(pg_catalog.format(CASE WHEN a.atttypid < 16384 THEN '%I' ELSE '%I::text' END, a.attname), ', ' ORDER BY a.attnum)
+        INTO columns
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = ('logins.' || made.name)::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped;
+        EXECUTE pg_catalog.format('CREATE MATERIALIZED VIEW logins.stored_%1$s AS SELECT %2$s FROM logins.%1$s
+            WHERE pgmask.app_version_text(0) IS NOT NULL WITH NO DATA', made.name, columns);
         EXECUTE pg_catalog.format('CREATE UNIQUE INDEX stored_%1$s_key ON logins.stored_%1$s (%2$s)', made.name, made.key);
         IF made.top IS NOT NULL THEN
             EXECUTE pg_catalog.format('CREATE INDEX stored_%1$s_top ON logins.stored_%1$s (%2$s)', made.name, made.top);
@@ -107,7 +132,7 @@ DECLARE
     took interval;
     thing text;
 BEGIN
-    -- Code of the login table runs as that role elsewhere, too: ANALYZE calls functions of a column's type.
+    -- Code that ran as that role without the library, whatever had it run, may have left something.
     SELECT pg_catalog.pg_describe_object(left_behind.classid, left_behind.objid, 0) INTO thing
     FROM (
         SELECT d.classid, d.objid FROM pg_catalog.pg_shdepend AS d

@@ -203,6 +203,40 @@ async fn a_refresh_leaves_no_code_for_readers() {
     fresh.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
 }
 
+/// ANALYZE, autovacuum's too, calls functions of a column's type, as who owns what is analysed, in a session that need not
+/// have the library.
+#[tokio::test]
+async fn what_is_stored_is_of_types_of_postgresql() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("own_types").await.unwrap();
+    admin
+        .batch_execute(
+            "DROP SCHEMA logins CASCADE; CREATE ROLE mallory LOGIN; CREATE SCHEMA AUTHORIZATION mallory;
+             CREATE TABLE mallory.ran (role text); GRANT ALL ON mallory.ran TO PUBLIC; GRANT USAGE ON SCHEMA mallory TO PUBLIC;
+             ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory;
+             CREATE FUNCTION mallory.note() RETURNS void LANGUAGE sql AS 'INSERT INTO mallory.ran VALUES (current_user)';
+             CREATE FUNCTION mallory.distance(integer, integer) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM mallory.note(); RETURN 1; END $$;
+             CREATE TYPE mallory.span AS RANGE (subtype = integer, subtype_diff = mallory.distance);
+             ALTER TABLE user_logins ALTER locale TYPE mallory.span USING '[1,9)'; RESET ROLE;
+             INSERT INTO user_logins (user_id, locale, create_date)
+                 SELECT 'u' || n, mallory.span(n, n + 9), '2026-11-01'::date + n FROM generate_series(1, 50) AS n",
+        )
+        .await
+        .unwrap();
+    for file in ["03_analyst_views.sql", "05_dashboards.sql"] {
+        cluster.apply_file("own_types", file).unwrap();
+    }
+    let fresh = cluster.connect("own_types").await.unwrap();
+    fresh.batch_execute("TRUNCATE mallory.ran; ANALYZE logins.stored_logins_by_day").await.unwrap();
+    assert_eq!(texts(&admin, "SELECT role FROM mallory.ran").await, [""; 0]);
+    let of_others = "SELECT a.attname::text FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+        WHERE c.relowner = 'pgmask_refresher'::regrole AND a.atttypid >= 16384";
+    assert_eq!(texts(&admin, of_others).await, [""; 0]);
+    let shown = "SELECT locale FROM logins.dashboard_logins_by_day ORDER BY day LIMIT 1";
+    assert_eq!(texts(&admin, shown).await, ["[1,10)"]);
+}
+
 #[tokio::test]
 async fn what_another_role_made_is_refused() {
     let cluster = cluster().await;
@@ -235,6 +269,18 @@ async fn what_another_role_made_is_refused() {
         assert!(refused.contains(&format!("{name} is there already and belongs to boarder")), "{refused}");
         client.batch_execute(&format!("DROP {undo}")).await.unwrap();
     }
+    // A trigger runs with the rights of the superuser who refreshes.
+    cluster.apply_file("dashboards_refused", "05_dashboards.sql").unwrap();
+    client
+        .batch_execute(
+            "CREATE FUNCTION public.climb() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER climbs BEFORE INSERT ON logins.dashboard_refresh FOR EACH ROW EXECUTE FUNCTION public.climb()",
+        )
+        .await
+        .unwrap();
+    let refused = cluster.apply_file("dashboards_refused", "05_dashboards.sql").unwrap_err().to_string();
+    assert!(refused.contains("logins.dashboard_refresh has a trigger, climbs"), "{refused}");
+    client.batch_execute("DROP FUNCTION public.climb() CASCADE").await.unwrap();
     // The owner of the schema could exchange the function before the file calls it, as a superuser.
     client
         .batch_execute(
