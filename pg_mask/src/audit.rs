@@ -18,12 +18,13 @@ use crate::client_statement::Hidden;
 use crate::clock;
 use crate::error::Error;
 use crate::text::{self, OwnedText, Text};
-use crate::{memory, plan, run_as};
+use crate::{cursors, memory, plan, run_as};
+pub(crate) use chain::prove_end_anew;
 use chain::{Link, Record};
 use pg_mask_core::token::Token;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// What a procedure shows or does: an entry of `pgmask.audit.action`, and its own name.
@@ -95,8 +96,6 @@ struct Ticket {
 
 thread_local! {
     static TICKET: RefCell<Option<Ticket>> = const { RefCell::new(None) };
-    /// The transaction that wrote the last row.
-    static WRITTEN_IN: Cell<pg_sys::TransactionId> = const { Cell::new(pg_sys::InvalidTransactionId) };
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
@@ -117,16 +116,16 @@ pub(crate) struct Entry {
 impl Entry {
     /// Refuses to be but for the procedure's own CALL, and for a reason.
     pub(crate) fn new(action: Action, reason: Option<Text<'_>>) -> Result<Self, Error> {
-        // Code of others that runs when the procedure commits (a deferred constraint's) looks like the procedure itself,
-        // which writes one row in a transaction.
         // SAFETY: a look-up.
-        let transaction = unsafe { pg_sys::GetTopTransactionIdIfAny() };
-        if transaction != pg_sys::InvalidTransactionId && WRITTEN_IN.get() == transaction {
-            return Err(Error::NotDirectly(action.as_str()));
-        }
+        let has_written = unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
         TICKET.set(None);
         memory::for_a_call()?;
         is_called_directly(action)?;
+        // Nothing of others may be waiting for the commit, which would hold up whoever asks next, or be running in it: a
+        // deferred constraint, whose transaction has written, or a cursor.
+        if has_written || cursors::is_any_held_at_commit()? {
+            return Err(Error::NotDirectly(action.as_str()));
+        }
         let reason = reason.ok_or(Error::NoReason(action.deed()))?;
         if reason.as_server_bytes().len() > MOST_REASON {
             return Err(Error::LongReason { most: MOST_REASON });
@@ -173,7 +172,6 @@ impl Entry {
         line.push_str(&format!("; audit {}, MAC {}", link.id, hex::encode(link.mac)));
         // SAFETY: a look-up; the transaction has written a row.
         let transaction = unsafe { pg_sys::GetTopTransactionId() };
-        WRITTEN_IN.set(transaction);
         TICKET.set(Some(Ticket { action, link, transaction, line }));
         Ok(())
     }

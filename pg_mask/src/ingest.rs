@@ -94,7 +94,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
     let target = Target::find()?;
     let vault = Vault::open()?;
-    let keys = keys::for_ingest()?;
+    let keys = keys::newest()?;
     target.has_room_for_tokens(&keys.pii)?;
     if batch.messages.is_empty() {
         target.rehearse()?;
@@ -141,7 +141,7 @@ fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     memory::for_messages(1, body.len())?;
     let target = Target::find()?;
     let vault = Vault::open()?;
-    let keys = keys::for_ingest()?;
+    let keys = keys::newest()?;
     target.has_room_for_tokens(&keys.pii)?;
     let maskers = Maskers::new(&keys, &target, vault.as_ref())?;
     let row = Row::parse(body, day, &target, &maskers).map_err(Error::Refused)?;

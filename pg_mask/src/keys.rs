@@ -42,7 +42,7 @@ struct KeptMasker {
 /// The keys that a statement uses: those of the server, fit for this database, and of them the ones
 /// that are in use here.
 pub(crate) struct Keys {
-    server: Rc<ServerKeys>,
+    pub(crate) server: Rc<ServerKeys>,
     generation: u32,
     seal_id: Option<u32>,
     /// Masks under the default domain.
@@ -59,9 +59,10 @@ pub(crate) fn current() -> Result<Keys, Error> {
     in_use(Snapshot::Statement)
 }
 
-/// The keys for a statement that ingests. It has locked the login table before: so whoever looks for rows
-/// of older generations after a rotation can wait for that lock, and finds all of them.
-pub(crate) fn for_ingest() -> Result<Keys, Error> {
+/// The keys for a statement that writes, as the database is now. It has locked before what it writes to: so whoever
+/// looks for rows of older generations after a rotation, in the login table or at the end of the audit, can wait for that
+/// lock, and finds all of them.
+pub(crate) fn newest() -> Result<Keys, Error> {
     in_use(Snapshot::Newest)
 }
 
@@ -104,6 +105,12 @@ fn load(path: &Path) -> Result<ServerKeys, Error> {
 }
 
 impl ServerKeys {
+    /// What makes the MACs of the audit, from the key of a generation; `None` if there is no such key.
+    pub(crate) fn chain_key(&self, generation: u32) -> Option<ChainKey> {
+        let at = usize::try_from(generation).ok()?.checked_sub(1)?;
+        self.keyring.generations().get(at).map(ChainKey::new)
+    }
+
     fn masker(&self, generation: u32, domain: &[u8]) -> Rc<Masker> {
         let mut kept = self.maskers.borrow_mut();
         if let Some(found) = kept.iter().find(|kept| kept.generation == generation && *kept.domain == *domain)
@@ -153,12 +160,6 @@ impl Keys {
     /// Opens what was sealed for the row that `row` identifies, also under an older seal key.
     pub(crate) fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         seal::open(&self.server.keyring, row, sealed)
-    }
-
-    /// What makes the MACs of the audit, from the key of a generation; `None` if there is no such key.
-    pub(crate) fn chain_key(&self, generation: u32) -> Option<ChainKey> {
-        let at = usize::try_from(generation).ok()?.checked_sub(1)?;
-        self.server.keyring.generations().get(at).map(ChainKey::new)
     }
 
     fn seal_key(&self) -> Option<&Key> {

@@ -74,7 +74,7 @@ fn lift_blocks(
     if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
         return Err(Error::NotFirstToWrite);
     }
-    let keys = keys::for_ingest()?;
+    let keys = keys::newest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
     cascades::refuse(&part)?;
     let statements = Statements::of(&part, &keys, part.lifts_generation_0);
@@ -184,7 +184,7 @@ fn blocks_left(
     columns: Option<Array<'_, Text<'_>>>,
     domain: Option<Text<'_>>,
 ) -> Result<Vec<i64>, Error> {
-    let keys = keys::for_ingest()?;
+    let keys = keys::newest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
     let find = |with_generation_0| {
         let statements = Statements::of(&part, &keys, with_generation_0);

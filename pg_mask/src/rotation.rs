@@ -4,6 +4,7 @@
 //! The file is the server's and changes at once and for good; what is in use stands in key_check and
 //! changes with the transaction. So a rotation that is rolled back leaves a key that waits for the next.
 
+use crate::audit;
 use crate::error::{Error, OrRaise};
 use crate::key_check::KeyCheck;
 use crate::keys;
@@ -58,7 +59,7 @@ fn number(which: Which) -> i32 {
 /// Puts the next key to use in this database.
 fn rotate(kind: Kind) -> Result<Which, Error> {
     let check = KeyCheck::lock_and_read()?;
-    check.generation()?; // an incomplete record is no ground to build on
+    let before = check.generation()?; // an incomplete record is no ground to build on
     check.verify(&keys::server()?.check_values)?;
     if next(kind, &check, &keys::server()?.keyring).is_none() {
         tell_standbys(add(kind)?)?;
@@ -69,6 +70,9 @@ fn rotate(kind: Kind) -> Result<Which, Error> {
         return Err(Error::NoNextKey);
     };
     check.record(which, key);
+    if let Which::Generation(generation) = which {
+        audit::prove_end_anew(&server, before, generation)?;
+    }
     Ok(which)
 }
 

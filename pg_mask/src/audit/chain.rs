@@ -1,10 +1,11 @@
 //! The rows of `pgmask.audit` as a chain: each holds a MAC over itself and the MAC of the row before it, under
-//! a key of the keyring. `pgmask.audit_end` notes where the chain ends, with a MAC of its own.
+//! a key of the keyring. `pgmask.audit_end` notes where the chain ends, with a MAC of its own under the key of the
+//! generation in use: who has an older keyring can make rows, but no end that they lead to.
 
 use crate::clock::Micros;
 use crate::database_id;
 use crate::error::Error;
-use crate::keys::{self, Keys};
+use crate::keys::{self, ServerKeys};
 use crate::text::{OwnedBytes, OwnedText};
 use crate::{own_names, plan};
 use pg_mask_core::chain::ChainKey;
@@ -65,14 +66,13 @@ impl Record {
 /// Adds a row to the chain, which other sessions can't do from now on until the transaction ends. It acts as
 /// the owner of the tables.
 pub(super) fn append(record: Record) -> Result<Link, Error> {
-    let keys = keys::current()?;
+    let end = lock_end()?;
+    let keys = keys::newest()?; // a rotation proves the end anew
     let generation = keys.generation();
-    let key = keys.chain_key(generation).ok_or(Error::AuditChanged)?;
-    own_names::set(c"lock_timeout", LONGEST_WAIT);
-    let end = plan::one_row(LOCK_END, Vec::new, End::read)?;
+    let key = keys.server.chain_key(generation).ok_or(Error::AuditChanged)?;
     let before = match end.id {
         0 => key.beginning(&database_id::own()?),
-        _ => end.proven(&keys).ok_or(Error::AuditChanged)?.mac,
+        _ => end.proven(&keys.server, generation).ok_or(Error::AuditChanged)?.mac,
     };
     if plan::one_row(IS_BEYOND, || vec![end.id.into()], |row| row.get(1))? {
         return Err(Error::AuditChanged);
@@ -94,10 +94,32 @@ pub(super) fn append(record: Record) -> Result<Link, Error> {
         ]
     };
     plan::run(WRITE, row, |_| ());
-    let proof = key.end(id, &mac);
-    let end = || vec![id.into(), (generation as i32).into(), Vec::from(mac).into(), Vec::from(proof).into()];
-    plan::run(MOVE_END, end, |_| ());
-    Ok(Link { id, mac })
+    let end = Link { id, mac };
+    note_end(end, &key, generation);
+    Ok(end)
+}
+
+/// Has the end proven by the key of `generation`, which is put to use in place of `before`. An end that is not as pg_mask
+/// left it stays so, for [`verify`](super::verify) to find.
+pub(crate) fn prove_end_anew(keys: &ServerKeys, before: u32, generation: u32) -> Result<(), Error> {
+    let end = lock_end()?.proven(keys, before);
+    if let (Some(end), Some(key)) = (end, keys.chain_key(generation)) {
+        note_end(end, &key, generation);
+    }
+    Ok(())
+}
+
+fn lock_end() -> Result<End, Error> {
+    own_names::set(c"lock_timeout", LONGEST_WAIT);
+    plan::one_row(LOCK_END, Vec::new, End::read)
+}
+
+fn note_end(end: Link, key: &ChainKey, generation: u32) {
+    let proof = key.end(end.id, &end.mac);
+    let row = || {
+        vec![end.id.into(), (generation as i32).into(), Vec::from(end.mac).into(), Vec::from(proof).into()]
+    };
+    plan::run(MOVE_END, row, |_| ());
 }
 
 /// Whether the chain holds that row.
@@ -119,10 +141,12 @@ impl End {
         Ok(Self { id: row.get(1)?, generation: row.get(2)?, mac: row.get(3)?, proof: row.get(4)? })
     }
 
-    /// The last row, if the note of it is as it was made.
-    pub(super) fn proven(&self, keys: &Keys) -> Option<Link> {
-        let key = keys.chain_key(u32::try_from(self.generation).ok()?)?;
+    /// The last row, if the note of it is as it was made under `generation`.
+    pub(super) fn proven(&self, keys: &ServerKeys, generation: u32) -> Option<Link> {
+        let key = keys.chain_key(generation)?;
         let mac: Hash = self.mac.0.as_slice().try_into().ok()?;
-        (key.end(self.id, &mac) == *self.proof.0).then_some(Link { id: self.id, mac })
+        let is_proven =
+            u32::try_from(self.generation) == Ok(generation) && key.end(self.id, &mac) == *self.proof.0;
+        is_proven.then_some(Link { id: self.id, mac })
     }
 }

@@ -55,7 +55,7 @@ fn verify(logged_id: Option<i64>, logged_mac: Option<Text<'_>>) -> Result<Vec<(i
             break;
         };
         if end.id <= verifier.last || !verifier.read_some()? {
-            verifier.compare_end(&end);
+            verifier.compare_end(&end)?;
             break;
         }
     }
@@ -142,7 +142,8 @@ impl Verifier {
 
     fn is_as_written(&mut self, id: i64, record: &Record, generation: i32, mac: &[u8]) -> bool {
         if self.key.as_ref().is_none_or(|(of, _)| *of != generation) {
-            let key = u32::try_from(generation).ok().and_then(|generation| self.keys.chain_key(generation));
+            let key =
+                u32::try_from(generation).ok().and_then(|generation| self.keys.server.chain_key(generation));
             self.key = key.map(|key| (generation, key));
         }
         let Some((_, key)) = &self.key else { return false };
@@ -154,14 +155,19 @@ impl Verifier {
         }
     }
 
-    /// Compares the note of the end with the last row.
-    fn compare_end(&mut self, end: &End) {
-        let Some(link) = end.proven(&self.keys) else {
+    /// Compares the note of the end with the last row. It has to be of the generation in use: who has an older keyring could
+    /// note any other.
+    fn compare_end(&mut self, end: &End) -> Result<(), Error> {
+        // Whether another was put to use as the end was read, or after it.
+        let newest = keys::newest()?;
+        let generations = self.keys.generation()..=newest.generation();
+        let Some(link) = generations.rev().find_map(|generation| end.proven(&newest.server, generation))
+        else {
             let is_empty = end.id == 0 && self.last == 0;
             if !is_empty {
                 self.found(end.id, CHANGED);
             }
-            return;
+            return Ok(());
         };
         if link.id > self.last {
             self.found(self.last + 1, MISSING_END);
@@ -170,5 +176,6 @@ impl Verifier {
         } else if !matches!(self.before, Before::Mac(mac) if mac == link.mac) {
             self.found(link.id, CHANGED);
         }
+        Ok(())
     }
 }

@@ -59,7 +59,7 @@ fn replay_quarantine(
 fn replay(reason: Option<Text<'_>>) -> Result<(i64, i64), Error> {
     let target = Target::find()?;
     let vault = Vault::open()?;
-    let keys = keys::for_ingest()?;
+    let keys = keys::newest()?;
     target.has_room_for_tokens(&keys.pii)?;
     let maskers = Maskers::new(&keys, &target, vault.as_ref())?;
     let (mut inserted, mut kept) = (0, 0);

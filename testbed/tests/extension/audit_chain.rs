@@ -159,6 +159,82 @@ async fn what_is_changed_or_missing_is_found() {
     assert_eq!(findings_beside_the_log(&client, &last).await, ["6 changed"]);
 }
 
+/// Who has the keyring as it was before a rotation can make any chain under its keys: but it ends under none that is in use.
+#[tokio::test]
+async fn an_older_keyring_makes_no_chain() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let client = opened(&cluster, "chain_older", 2).await;
+    let keep = async |name: &str| {
+        let sql = format!(
+            "CREATE TABLE {name} AS TABLE pgmask.audit; CREATE TABLE {name}_end AS TABLE pgmask.audit_end"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    };
+    let put = async |name: &str| {
+        let sql = format!(
+            "TRUNCATE pgmask.audit, pgmask.audit_end; INSERT INTO pgmask.audit TABLE {name}; INSERT INTO pgmask.audit_end TABLE {name}_end"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    };
+    // What such a thief could make: the rows that are there, some fewer, or others.
+    keep("fewer").await;
+    open(&client, 1).await;
+    keep("same").await;
+    client.batch_execute("TRUNCATE pgmask.audit, pgmask.audit_end").await.unwrap();
+    unseal(&client, Some(1), Some("another reason")).await.unwrap();
+    keep("others").await;
+    put("same").await;
+    client.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    assert_eq!(findings(&client).await, [""; 0]);
+    keep("rotated").await;
+    for (name, found) in [("fewer", "2 changed"), ("same", "3 changed"), ("others", "1 changed")] {
+        put(name).await;
+        assert_eq!(findings(&client).await, [found], "{name}");
+        let error = message(&unseal(&client, Some(1), Some("x")).await.unwrap_err());
+        assert!(
+            error.starts_with("XX001 the end of pgmask.audit is not as pg_mask left it"),
+            "{name}: {error}"
+        );
+        // Nor does the next rotation take it for pg_mask's own.
+        client.batch_execute("BEGIN; SELECT pgmask.rotate_key()").await.unwrap();
+        assert_eq!(findings(&client).await, [found], "{name}, after a rotation");
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    // Rows of older generations are as good as they were, and others follow.
+    put("rotated").await;
+    open(&client, 1).await;
+    client
+        .batch_execute("BEGIN; SELECT pgmask.rotate_key(); ROLLBACK; SELECT pgmask.rotate_key()")
+        .await
+        .unwrap();
+    open(&client, 1).await;
+    let generations = "SELECT string_agg(generation::text, ' ' ORDER BY id) FROM pgmask.audit";
+    assert_eq!(texts(&client, generations).await, ["1 1 1 2 3"]);
+    assert_eq!(findings(&client).await, [""; 0]);
+}
+
+/// A rotation while others open messages, and while somebody looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chain_is_whole_while_keys_are_rotated() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let client = opened(&cluster, "chain_rotates", 0).await;
+    let writes = (0..4).map(async |_| open(&cluster.connect("chain_rotates").await.unwrap(), 25).await);
+    let rotates = async {
+        let client = cluster.connect("chain_rotates").await.unwrap();
+        for _ in 0..10 {
+            client.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+        }
+    };
+    let looks = async {
+        for _ in 0..50 {
+            assert_eq!(findings(&client).await, [""; 0]);
+        }
+    };
+    tokio::join!(futures_util::future::join_all(writes), rotates, looks);
+    assert_eq!(findings(&client).await, [""; 0]);
+    assert_eq!(count(&client, "SELECT max(id) FROM pgmask.audit").await, 100);
+}
+
 /// Nothing is built on an end that was changed, and nothing is shown without an entry.
 #[tokio::test]
 async fn nothing_is_opened_where_the_end_was_changed() {
@@ -303,7 +379,7 @@ async fn the_chain_goes_on_through_rotations_dumps_and_beside_other_databases() 
         "SELECT format('INSERT INTO pgmask.audit_end VALUES (true, %L, %L, %L, %L)', id, generation, mac, proof) FROM pgmask.audit_end",
     )
     .await;
-    other.batch_execute("SELECT pgmask.rotate_key(); TRUNCATE pgmask.audit, pgmask.audit_end").await.unwrap();
+    other.batch_execute("TRUNCATE pgmask.audit, pgmask.audit_end").await.unwrap();
     other.batch_execute(&[rows, end].concat().join(";")).await.unwrap();
     assert_eq!(findings(&other).await, ["1 changed"]);
 }
