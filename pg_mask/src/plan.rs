@@ -62,37 +62,56 @@ pub(crate) fn run<'a, R>(
 }
 
 /// Connects to SPI. Names are PostgreSQL's own, whatever the caller's search path. Meanwhile no plan and no tree of a
-/// statement is shown to the client, as any role may have them shown (`debug_print_plan`, `client_min_messages`): they hold
-/// tokens and what else a statement is given. Nor is anything compiled: that would take seconds where a look at catalogs
-/// takes milliseconds.
+/// statement is shown to the client, as any role may have them shown (`debug_print_plan`, and `auto_explain`, by
+/// `client_min_messages`): they hold tokens and what else a statement is given. Nor is anything compiled: that would take
+/// seconds where a look at catalogs takes milliseconds.
 fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
     memory::for_a_call().or_raise();
-    struct Before([bool; 4]);
-    impl Drop for Before {
+    struct PutBack(Settings);
+    impl Drop for PutBack {
         fn drop(&mut self) {
-            set(self.0);
+            self.0.put_in_force();
         }
     }
-    fn set([parse, rewritten, plan, jit]: [bool; 4]) {
-        // SAFETY: plain settings of the backend (guc.h, jit.h), put back by [`Before`] whatever happens.
-        unsafe {
-            pg_sys::Debug_print_parse = parse;
-            pg_sys::Debug_print_rewritten = rewritten;
-            pg_sys::Debug_print_plan = plan;
-            pg_sys::jit_enabled = jit;
-        }
-    }
-    // SAFETY: as above.
-    let _before = Before(unsafe {
-        [
-            pg_sys::Debug_print_parse,
-            pg_sys::Debug_print_rewritten,
-            pg_sys::Debug_print_plan,
-            pg_sys::jit_enabled,
-        ]
-    });
-    set([false; 4]);
+    let before = PutBack(Settings::now());
+    let client_min_messages = before.0.client_min_messages.max(pg_sys::NOTICE as i32);
+    Settings { debug_print: [false; 3], jit: false, client_min_messages }.put_in_force();
     own_names::with_own_names(|| Spi::connect_mut(work))
+}
+
+/// Plain settings of the backend that have statements shown to the client, or compiled.
+struct Settings {
+    /// Of the tree as parsed and as rewritten, and of the plan.
+    debug_print: [bool; 3],
+    jit: bool,
+    client_min_messages: i32,
+}
+
+impl Settings {
+    fn now() -> Self {
+        // SAFETY: reads of the backend's own state (guc.h, jit.h).
+        unsafe {
+            Self {
+                debug_print: [
+                    pg_sys::Debug_print_parse,
+                    pg_sys::Debug_print_rewritten,
+                    pg_sys::Debug_print_plan,
+                ],
+                jit: pg_sys::jit_enabled,
+                client_min_messages: pg_sys::client_min_messages,
+            }
+        }
+    }
+
+    fn put_in_force(&self) {
+        // SAFETY: writes of the same.
+        unsafe {
+            [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan] =
+                self.debug_print;
+            pg_sys::jit_enabled = self.jit;
+            pg_sys::client_min_messages = self.client_min_messages;
+        }
+    }
 }
 
 /// A row that a statement gave.

@@ -60,32 +60,26 @@ impl Powerless {
         Ok(Self { which, role })
     }
 
-    /// Refuses code of the table that has made something, such as a function: the role would own it.
-    pub(crate) fn left_nothing_behind(self) -> Result<(), Error> {
-        if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(()) }
-    }
-
     /// Runs `work` as this role, in a security-restricted operation.
     ///
     /// Nor does code of the table see what the client sent, which may be a message, or reach its cursors, or run commands
-    /// that would outlast the statement.
+    /// that would outlast the statement. If it has made something all the same, such as a view, that is an error: the role
+    /// would own it.
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let cursors = OutOfReach::new()?;
         let _hidden = Hidden::new();
         let _watched = Watched::new(self.role);
         let done = run_as::bound(self.role, work)?;
         cursors.none_was_left()?;
-        Ok(done)
+        if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
     }
 
     /// [`Powerless::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
     pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        let done = self.run(|| {
+        self.run(|| {
             own_names::pin();
             work()
-        })?;
-        self.left_nothing_behind()?;
-        Ok(done)
+        })
     }
 }
 

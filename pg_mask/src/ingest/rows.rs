@@ -316,6 +316,5 @@ fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>)
     let columns = [user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date];
     let columns = columns.into_iter().chain(target.columns.has_network.then_some(masked_ip_network));
     let arguments = || columns.map(ArrayBuilder::finish).collect();
-    target.writer.run(|| plan::insert_into(target.oid, &target.insert, arguments))?;
-    target.writer.left_nothing_behind()
+    target.writer.run(|| plan::insert_into(target.oid, &target.insert, arguments))
 }

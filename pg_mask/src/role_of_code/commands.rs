@@ -109,14 +109,11 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid) -> Result<(), E
     // SAFETY: by the caller; names of commands are constants.
     unsafe {
         let kind = (*command).type_;
+        let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
         let is_refused = match ROLE.get() {
-            Some(ours) if ours == role => !is_allowed(kind),
-            Some(_) if may_add_a_partition(kind) => true,
-            _ => {
-                own_roles::is_refresher(role)
-                    && !(is_allowed(kind) && kind != NodeTag::T_ExplainStmt)
-                    && !is_of_refresh(command)
-            }
+            Some(ours) if ours == role => may_make || !is_allowed(kind),
+            Some(_) if may_make || may_add_a_partition(kind) => true,
+            _ => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command),
         };
         if !is_refused {
             return Ok(());
@@ -125,6 +122,19 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid) -> Result<(), E
         let role = CStr::from_ptr(pg_sys::GetUserNameFromId(role, false));
         let [command, role] = [name, role].map(|name| name.to_string_lossy().into_owned());
         Err(Error::Command { command, role })
+    }
+}
+
+/// Whether EXPLAIN is asked for a command, which it may run: CREATE TABLE AS and CREATE MATERIALIZED VIEW, or a statement that
+/// the session has prepared.
+///
+/// # Safety
+/// `command` is the node of an EXPLAIN.
+unsafe fn explains_a_command(command: *mut pg_sys::Node) -> bool {
+    // SAFETY: by the caller; what is explained was analysed, and so is a query (parsenodes.h).
+    unsafe {
+        let explained: *mut pg_sys::Query = (*command.cast::<pg_sys::ExplainStmt>()).query.cast();
+        (*explained).commandType == pg_sys::CmdType::CMD_UTILITY
     }
 }
 

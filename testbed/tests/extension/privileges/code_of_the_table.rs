@@ -395,6 +395,24 @@ async fn code_of_the_table_leaves_nothing_behind() {
     let makes = "SELECT pgmask.ingest_login('{\"user_id\": \"makes\"}')";
     let error = message(&admin.batch_execute(makes).await.unwrap_err());
     assert!(error.starts_with("42501 code of the table makes things"), "{error}");
+    // Nor when constraints that wait are checked before the rows, of which there are none.
+    mallory
+        .batch_execute(
+            "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON user_logins DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW WHEN (NEW.user_id = 'waits') EXECUTE FUNCTION mallory.makes()",
+        )
+        .await
+        .unwrap();
+    for ingests in [
+        "SELECT pgmask.ingest_login_batch('{}', '{}', '{}', '{}')",
+        "SELECT pgmask.ingest_login_batch('{bad}', '{bad}', '{now}', '{1}')",
+        INGEST,
+    ] {
+        admin.batch_execute("BEGIN; INSERT INTO user_logins (user_id) VALUES ('waits')").await.unwrap();
+        let error = message(&admin.batch_execute(ingests).await.unwrap_err());
+        assert!(error.starts_with("42501 code of the table makes things"), "{ingests}: {error}");
+        admin.batch_execute("ROLLBACK").await.unwrap();
+    }
     admin.batch_execute(INGEST).await.unwrap();
     assert_eq!(
         count(&admin, "SELECT count(*) FROM pg_proc WHERE proowner = 'pgmask_writer'::regrole").await,
@@ -411,7 +429,7 @@ async fn code_of_the_table_changes_no_role_and_reads_no_cursor() {
     admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
     mallory
         .batch_execute(
-            "CREATE TABLE mallory.worked (what text); GRANT INSERT ON mallory.worked TO PUBLIC;
+            "GRANT ALL ON SCHEMA mallory TO PUBLIC; CREATE TABLE mallory.worked (what text); GRANT INSERT ON mallory.worked TO PUBLIC;
              CREATE FUNCTION mallory.tries() RETURNS trigger LANGUAGE plpgsql AS $$
              DECLARE step text; cursor refcursor; fetched record;
              BEGIN
@@ -420,7 +438,8 @@ async fn code_of_the_table_changes_no_role_and_reads_no_cursor() {
                      'ALTER ROLE pgmask_writer PASSWORD ''mine''', 'ALTER ROLE CURRENT_USER VALID UNTIL ''2000-01-01''',
                      'ALTER ROLE pgmask_writer SET work_mem = ''1MB''', 'ALTER ROLE CURRENT_USER IN DATABASE its_cursors SET work_mem = ''1MB''',
                      'ALTER ROLE pgmask_writer RESET ALL', 'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO mallory',
-                     'GRANT pgmask_writer TO mallory', 'CLOSE ALL', 'DISCARD PLANS', 'DEALLOCATE ALL'
+                     'GRANT pgmask_writer TO mallory', 'CLOSE ALL', 'DISCARD PLANS', 'DEALLOCATE ALL',
+                     'EXPLAIN ANALYZE CREATE TABLE mallory.made AS SELECT 1', 'EXPLAIN ANALYZE CREATE MATERIALIZED VIEW mallory.made AS SELECT 1'
                  ] LOOP
                      BEGIN
                          EXECUTE step;

@@ -368,3 +368,41 @@ async fn no_plan_of_a_statement_of_ours_is_shown() {
         assert!(!log.contains(column), "{column}");
     }
 }
+
+/// `auto_explain` shows the plans of nested statements, with what they are given, at a level that a client may ask for.
+#[tokio::test]
+async fn no_plan_is_shown_to_the_client() {
+    if !testbed::installation::shared().unwrap().extensions.join("pg_stat_statements.control").exists() {
+        return; // auto_explain comes with it
+    }
+    let settings = [
+        "shared_preload_libraries = 'auto_explain'",
+        "auto_explain.log_min_duration = 0",
+        "auto_explain.log_verbose = on",
+        "auto_explain.log_nested_statements = on",
+    ];
+    let cluster = Cluster::start(&settings).await.unwrap();
+    let (admin, _mallory) = mallory(&cluster, "plans_for_clients", "pgmask_ingester").await;
+    let login = "SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"203.0.113.7\"}')";
+    let shown = |role: &str| {
+        let mut psql = cluster.command("psql");
+        psql.env("PGOPTIONS", "-c client_min_messages=log -c plan_cache_mode=force_custom_plan");
+        psql.args([
+            "--no-psqlrc",
+            "--set",
+            "ON_ERROR_STOP=1",
+            "--command",
+            login,
+            &cluster.url(role, "plans_for_clients"),
+        ]);
+        let done = psql.output().unwrap();
+        assert!(done.status.success());
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    let shown = shown("mallory");
+    assert!(shown.contains("Query Text: SELECT pgmask.ingest_login"), "its own plan is: {shown}");
+    let token = texts(&admin, "SELECT masked_ip FROM user_logins").await.remove(0);
+    for kept in [&token, "masked_ip", "message_id"] {
+        assert!(!shown.contains(kept), "{kept} in {shown}");
+    }
+}
