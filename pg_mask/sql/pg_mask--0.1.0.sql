@@ -598,6 +598,20 @@ BEGIN
     hint := CASE state WHEN 'warning' THEN 'Set for each what sql/00_roles.sql sets for pgmask_forwarder. After a major upgrade, apply that file again.' END;
     RETURN NEXT;
 
+    -- Rights are given to roles by name: one that others made, or made anew, has members and functions of theirs.
+    item := 'roles';
+    SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) INTO names
+    FROM pg_roles AS r
+    WHERE r.rolname IN ('pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator', 'pgmask_recoverer',
+            'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder')
+      AND NOT EXISTS (SELECT FROM pg_db_role_setting AS s
+          WHERE s.setrole = r.oid AND s.setdatabase = 0 AND 'backtrace_functions=' || r.rolname = ANY (s.setconfig));
+    state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
+    value := coalesce('not made by sql/00_roles.sql: ' || names, 'as sql/00_roles.sql made them');
+    hint := CASE state WHEN 'warning' THEN
+        'Who made them may use their rights. Look at their members and at what belongs to them, drop them, and apply sql/ again.' END;
+    RETURN NEXT;
+
     -- Whose rights come to code of the login table, beside those of 02_rights.sql and what a DBA granted?
     item := 'writer';
     IF to_regrole('pgmask_writer') IS NULL THEN

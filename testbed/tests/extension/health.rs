@@ -29,6 +29,7 @@ async fn each_row_is_bad_and_good_again() {
         "older_tokens",
         "vault",
         "logging",
+        "roles",
         "writer",
     ];
     assert_eq!(texts(&client, items).await, all);
@@ -115,6 +116,19 @@ async fn each_row_is_bad_and_good_again() {
     client.batch_execute("DROP ROLE talkative").await.unwrap();
     assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
 
+    let made = "ok: as sql/00_roles.sql made them";
+    assert_eq!(item(&client, "roles").await, made);
+    client
+        .batch_execute("ALTER ROLE pgmask_unlimited RENAME TO renamed; CREATE ROLE pgmask_unlimited")
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "roles").await, "warning: not made by sql/00_roles.sql: pgmask_unlimited");
+    client
+        .batch_execute("DROP ROLE pgmask_unlimited; ALTER ROLE renamed RENAME TO pgmask_unlimited")
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "roles").await, made);
+
     let alone = "ok: pgmask_writer has no member and is a member of no role";
     assert_eq!(item(&client, "writer").await, alone);
     client
@@ -146,7 +160,7 @@ async fn the_owner_of_the_login_table_can_not_make_monitoring_wait() {
     owner.batch_execute("BEGIN; LOCK TABLE user_logins").await.unwrap();
     admin.batch_execute("SET statement_timeout = '60s'").await.unwrap();
     assert_eq!(item(&admin, "older_tokens").await, "failed: SQLSTATE 55P03");
-    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.health").await, 9);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.health").await, 10);
     owner
         .batch_execute(
             "ROLLBACK; ALTER TABLE user_logins RENAME TO real;
@@ -171,7 +185,7 @@ async fn monitoring_and_operators_may_read_it_and_no_other_role() {
             assert!(message(&error).starts_with("42501 "));
             continue;
         }
-        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 9, "{role}");
+        assert_eq!(count(&client, "SELECT count(*) FROM pgmask.health").await, 10, "{role}");
         let secrets = "SELECT count(*) FROM pgmask.health WHERE concat(value, hint) LIKE '%/%keyring%'";
         assert_eq!(count(&client, secrets).await, 0, "no path is shown");
         assert!(client.batch_execute("TABLE pgmask.quarantine").await.is_err());
