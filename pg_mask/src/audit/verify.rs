@@ -3,13 +3,14 @@
 use super::chain::{End, Record};
 use crate::database_id::{self, DatabaseId};
 use crate::error::{Error, OrRaise};
-use crate::keys::{self, Keys};
+use crate::keys::{self, ServerKeys};
 use crate::plan;
 use crate::text::{OwnedBytes, Text};
 use pg_mask_core::chain::ChainKey;
 use pg_mask_core::hmac_key::Hash;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
+use std::rc::Rc;
 
 /// Rows that are read at a time.
 const AT_A_TIME: i64 = 200;
@@ -82,7 +83,9 @@ enum Before {
 }
 
 struct Verifier {
-    keys: Keys,
+    keys: Rc<ServerKeys>,
+    /// The generation that was in use as this began.
+    generation: u32,
     /// The key of the rows that were read last, and its generation.
     key: Option<(i32, ChainKey)>,
     databases: Vec<DatabaseId>,
@@ -93,8 +96,10 @@ struct Verifier {
 
 impl Verifier {
     fn new() -> Result<Self, Error> {
+        let keys = keys::current()?;
         Ok(Self {
-            keys: keys::current()?,
+            generation: keys.generation(),
+            keys: keys.server,
             key: None,
             databases: database_id::all()?,
             last: 0,
@@ -131,7 +136,7 @@ impl Verifier {
                 self.found(self.last + 1, CUT);
                 self.before = Before::Unknown;
             }
-            if !self.is_as_written(id, &record, generation, &mac.0) {
+            if !self.is_as_written(id, &record, generation, &mac.0)? {
                 self.found(id, CHANGED);
             }
             self.before = mac.0.as_slice().try_into().map_or(Before::Unknown, Before::Mac);
@@ -140,19 +145,32 @@ impl Verifier {
         Ok(is_any)
     }
 
-    fn is_as_written(&mut self, id: i64, record: &Record, generation: i32, mac: &[u8]) -> bool {
-        if self.key.as_ref().is_none_or(|(of, _)| *of != generation) {
-            let key =
-                u32::try_from(generation).ok().and_then(|generation| self.keys.server.chain_key(generation));
-            self.key = key.map(|key| (generation, key));
+    /// The key of the rows of a generation, which may have been added meanwhile.
+    fn chain_key(&mut self, generation: i32) -> Result<Option<ChainKey>, Error> {
+        let Ok(generation) = u32::try_from(generation) else { return Ok(None) };
+        if self.keys.chain_key(generation).is_none() {
+            self.keys = keys::server()?;
         }
-        let Some((_, key)) = &self.key else { return false };
+        Ok(self.keys.chain_key(generation))
+    }
+
+    fn is_as_written(
+        &mut self,
+        id: i64,
+        record: &Record,
+        generation: i32,
+        mac: &[u8],
+    ) -> Result<bool, Error> {
+        if self.key.as_ref().is_none_or(|(of, _)| *of != generation) {
+            self.key = self.chain_key(generation)?.map(|key| (generation, key));
+        }
+        let Some((_, key)) = &self.key else { return Ok(false) };
         let follows = |before: &Hash| record.mac(key, id, before) == *mac;
-        match &self.before {
+        Ok(match &self.before {
             Before::Beginning => self.databases.iter().any(|database| follows(&key.beginning(database))),
             Before::Mac(before) => follows(before),
             Before::Unknown => mac.len() == size_of::<Hash>(),
-        }
+        })
     }
 
     /// Compares the note of the end with the last row. It has to be of the generation in use: who has an older keyring could
@@ -160,7 +178,7 @@ impl Verifier {
     fn compare_end(&mut self, end: &End) -> Result<(), Error> {
         // Whether another was put to use as the end was read, or after it.
         let newest = keys::newest()?;
-        let generations = self.keys.generation()..=newest.generation();
+        let generations = self.generation..=newest.generation();
         let Some(link) = generations.rev().find_map(|generation| end.proven(&newest.server, generation))
         else {
             let is_empty = end.id == 0 && self.last == 0;
