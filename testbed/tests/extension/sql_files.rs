@@ -2,6 +2,7 @@
 
 use crate::common::{cluster, count, message};
 use testbed::cluster::Cluster;
+use testbed::installation::output;
 
 #[tokio::test]
 async fn may_be_applied_again_and_to_a_second_database() {
@@ -184,6 +185,25 @@ async fn a_role_that_others_made_is_refused() {
         admin.batch_execute("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer").await.unwrap();
         cluster.apply_sql("postgres").unwrap();
     }
+}
+
+/// The mark goes with the roles, to another server.
+#[tokio::test]
+async fn roles_that_a_dump_brings_are_known() {
+    let (from, into) = (Cluster::start(&[]).await.unwrap(), Cluster::start(&[]).await.unwrap());
+    from.apply_sql("postgres").unwrap();
+    let mut dump = from.command("pg_dumpall");
+    dump.args(["--roles-only", "--no-role-passwords", "--dbname", &from.url("postgres", "postgres")]);
+    let roles = output(&mut dump).unwrap();
+    let roles: String = roles.split_inclusive('\n').filter(|line| !line.contains("ROLE postgres")).collect();
+    let restored = into.connect("postgres").await.unwrap();
+    restored.batch_execute(&without_commands_of_psql(&roles)).await.unwrap();
+    into.apply_sql("postgres").unwrap();
+}
+
+/// Newer versions of pg_dumpall put what they write between two commands that only psql knows.
+fn without_commands_of_psql(dump: &str) -> String {
+    dump.split_inclusive('\n').filter(|line| !line.starts_with('\\')).collect()
 }
 
 #[tokio::test]
