@@ -14,7 +14,8 @@
 -- What they may do in a database is in 02_rights.sql. (PostgreSQL reserves role names that start with "pg_".)
 -- pgmask_forwarder comes without a password: give it one (\password pgmask_forwarder), or another way
 -- in (pg_hba.conf).
-SET search_path = pg_catalog, pg_temp;
+BEGIN; -- all of it, or nothing: a client may go on after an error
+SET LOCAL search_path = pg_catalog, pg_temp;
 
 DO $$
 DECLARE
@@ -100,4 +101,4 @@ $$;
 -- that somebody forgets, it is ended.
 ALTER ROLE pgmask_forwarder SET idle_in_transaction_session_timeout = '60s';
 
-RESET search_path;
+COMMIT;

@@ -1,7 +1,8 @@
 -- The table that logins are written to. Apply it to each database that takes in logins; applying it
 -- again changes nothing. A table that is already there may have more columns, keys, constraints,
 -- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
-SET search_path = pg_catalog, pg_temp;
+BEGIN; -- all of it, or nothing: a client may go on after an error
+SET LOCAL search_path = pg_catalog, pg_temp;
 
 CREATE EXTENSION IF NOT EXISTS pg_mask SCHEMA public;
 
@@ -62,4 +63,4 @@ COMMENT ON VIEW public.quarantined_logins IS
 DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
-RESET search_path;
+COMMIT;

@@ -1,10 +1,12 @@
 -- What the roles of 00_roles.sql may do in a database. Apply it to each database that takes in logins, as
 -- a superuser, after 01; applying it again changes nothing.
-SET search_path = pg_catalog, pg_temp;
+BEGIN; -- all of it, or nothing: a client may go on after an error
+SET LOCAL search_path = pg_catalog, pg_temp;
 
 DO $$
 DECLARE
     unmarked name;
+    other regrole;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_mask') THEN
         RAISE EXCEPTION 'this database has no extension pg_mask'
@@ -21,6 +23,15 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'this server has no role % that sql/00_roles.sql made', unmarked
             USING HINT = 'Apply sql/00_roles.sql first.';
+    END IF;
+    -- As 01_user_logins.sql looks at it, whose error may have been overlooked.
+    SELECT c.relowner INTO other
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner
+    WHERE c.oid = pg_catalog.to_regclass('public.user_logins') AND NOT r.rolsuper AND c.relowner <> current_user::pg_catalog.regrole
+      AND c.relowner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database());
+    IF FOUND THEN
+        RAISE EXCEPTION 'public.user_logins belongs to %, who would get all logins', other
+            USING HINT = 'Apply sql/01_user_logins.sql first, which says what to do.';
     END IF;
 END
 $$;
@@ -81,4 +92,4 @@ $$;
 GRANT SELECT ON public.user_logins TO pgmask_analyst;
 GRANT INSERT ON public.user_logins TO pgmask_writer;
 
-RESET search_path;
+COMMIT;

@@ -4,7 +4,8 @@
 --
 -- A column has one meaning in all of them: what is a column of user_logins keeps its name (create_date is "day"),
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
-SET search_path = pg_catalog, pg_temp;
+BEGIN; -- all of it, or nothing: a client may go on after an error
+SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- What default privileges would give others in it is taken back: it is for what superusers call.
 DO $$
@@ -25,7 +26,8 @@ END
 $$;
 
 -- A schema or a view that another role made under one of these names would stay that role's to change.
-DO $$
+CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     taken record;
 BEGIN
@@ -51,6 +53,7 @@ BEGIN
     END IF;
 END
 $$;
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
 
 -- Pairs of a stored token and a user are grouped first: in parallel, without sorting the rows, and in the order of an
 -- index where 01_user_logins.sql made one. What is left, pairs, is lifted then, and its users are counted. ORDER BY asks
@@ -215,4 +218,8 @@ GRANT SELECT ON logins.shared_ips, logins.shared_devices, logins.users_with_many
     logins.logins_by_day, logins.version_adoption, logins.duplicate_events, logins.new_devices_by_day
     TO pgmask_analyst;
 
-RESET search_path;
+-- What was made while this file was applied would have been taken for its own.
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DROP FUNCTION pg_temp.refuse_what_others_made();
+
+COMMIT;

@@ -2,9 +2,11 @@
 -- Ingestion fills the column from the next batch on; in rows that are there already it stays NULL, since a token does
 -- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applying it again
 -- changes nothing. Where the table is replicated, add the column at the subscribers first.
-SET search_path = pg_catalog, pg_temp;
+BEGIN; -- all of it, or nothing: a client may go on after an error
+SET LOCAL search_path = pg_catalog, pg_temp;
 
-DO $$
+CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     taken record;
 BEGIN
@@ -31,12 +33,12 @@ BEGIN
     END IF;
 END
 $$;
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
 
 -- The table is locked for a moment. Where a query runs for long, this would wait for it, and ingestion would wait for
 -- this: so it gives up after five seconds, and the file is applied again later.
-SET lock_timeout = '5s';
+SET LOCAL lock_timeout = '5s';
 ALTER TABLE public.user_logins ADD COLUMN IF NOT EXISTS masked_ip_network varchar(256);
-RESET lock_timeout;
 
 -- Optional, as in 01: with this index the view reads pairs of network and user in order.
 --
@@ -82,4 +84,8 @@ COMMENT ON COLUMN logins.shared_networks.last_seen IS 'last day with such a logi
 
 GRANT SELECT ON logins.shared_networks TO pgmask_analyst;
 
-RESET search_path;
+-- What was made while this file was applied would have been taken for its own.
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DROP FUNCTION pg_temp.refuse_what_others_made();
+
+COMMIT;

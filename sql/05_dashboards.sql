@@ -7,10 +7,12 @@
 -- pgmask_refresher, which no role may be a member of and which has the rights of pgmask_analyst. So a refresh, which
 -- runs code of the login table's owner, has no right worth taking, whoever calls it. Where user_logins has row level
 -- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
-SET search_path = pg_catalog, pg_temp;
+BEGIN; -- all of it, or nothing: a client may go on after an error
+SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- Functions are called below, so all of it has to be a superuser's: the owner of the schema could exchange them.
-DO $$
+CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     taken record;
 BEGIN
@@ -37,32 +39,7 @@ BEGIN
     END IF;
 END
 $$;
-
--- When they were filled last: what they show is no older than that, and no newer. A trigger would run with the rights of
--- the superuser who writes it, so nobody gets a right to it by default privileges, which reach it as it is made.
-DO $$
-DECLARE
-    other text;
-BEGIN
-    CREATE TABLE IF NOT EXISTS logins.dashboard_refresh (
-        refreshed_at timestamptz NOT NULL,
-        took interval NOT NULL
-    );
-    FOR other IN
-        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
-        FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
-        WHERE c.oid = 'logins.dashboard_refresh'::pg_catalog.regclass AND a.grantee <> c.relowner
-    LOOP
-        EXECUTE pg_catalog.format('REVOKE ALL ON logins.dashboard_refresh FROM %s', other);
-    END LOOP;
-    SELECT pg_catalog.min(t.tgname::text) INTO other
-    FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = 'logins.dashboard_refresh'::pg_catalog.regclass;
-    IF other IS NOT NULL THEN
-        RAISE EXCEPTION 'logins.dashboard_refresh has a trigger, %', other
-            USING HINT = 'It would run with your rights. Look at it, drop it, and apply this file again.';
-    END IF;
-END
-$$;
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
 
 -- A stored result for each view that has few columns and no user, and a view over it: a token that was stored before a
 -- rotation is lifted as it is read. The unique index is what REFRESH … CONCURRENTLY needs, and the other what "the most
@@ -123,16 +100,38 @@ BEGIN
 END
 $$;
 
+-- When they were filled last: what they show is no older than that. It is stored in the same way, and not in a table: that
+-- would be written by a superuser, with triggers of whoever got the right to make them.
+DO $$
+BEGIN
+    IF pg_catalog.to_regclass('logins.stored_when') IS NULL THEN
+        CREATE MATERIALIZED VIEW logins.stored_when AS
+            SELECT pg_catalog.now() AS refreshed_at, pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp() AS took WITH NO DATA;
+        CREATE UNIQUE INDEX stored_when_key ON logins.stored_when (refreshed_at);
+        ALTER MATERIALIZED VIEW logins.stored_when OWNER TO pgmask_refresher;
+    END IF;
+END
+$$;
+CREATE OR REPLACE VIEW logins.dashboard_refresh WITH (security_invoker = true) AS
+    SELECT refreshed_at, took FROM logins.stored_when;
+
 -- All of them in one transaction. Who reads meanwhile sees what was stored before.
 CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     stored record;
-    began timestamptz := pg_catalog.clock_timestamp();
-    took interval;
     thing text;
 BEGIN
-    -- Code that ran as that role without the library, whatever had it run, may have left something.
+    FOR stored IN
+        SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
+        FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'
+          AND c.relowner = 'pgmask_refresher'::pg_catalog.regrole
+        ORDER BY c.relname = 'stored_when', c.relname
+    LOOP
+        EXECUTE pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s', stored.how, stored.name);
+    END LOOP;
+    -- Code that ran as that role, now or before, may have left something.
     SELECT pg_catalog.pg_describe_object(left_behind.classid, left_behind.objid, 0) INTO thing
     FROM (
         SELECT d.classid, d.objid FROM pg_catalog.pg_shdepend AS d
@@ -149,32 +148,24 @@ BEGIN
         RAISE EXCEPTION 'pgmask_refresher owns %, which sql/05_dashboards.sql did not make', thing
             USING HINT = 'Code of the login table may have made it, to be run by whoever reads a dashboard. Look at that code, and drop it.';
     END IF;
-    FOR stored IN
-        SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
-        FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'
-          AND c.relowner = 'pgmask_refresher'::pg_catalog.regrole
-        ORDER BY c.relname
-    LOOP
-        EXECUTE pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s', stored.how, stored.name);
-    END LOOP;
-    took := pg_catalog.clock_timestamp() - began;
-    DELETE FROM logins.dashboard_refresh;
-    INSERT INTO logins.dashboard_refresh (refreshed_at, took) VALUES (began, took);
-    RETURN took;
+    RETURN pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp();
 END
 $$;
 REVOKE ALL ON FUNCTION logins.refresh_dashboards() FROM PUBLIC;
 
-COMMENT ON TABLE logins.dashboard_refresh IS 'when the stored results of logins.dashboard_… were read from user_logins';
+COMMENT ON VIEW logins.dashboard_refresh IS 'when the stored results of logins.dashboard_… were read from user_logins';
 COMMENT ON COLUMN logins.dashboard_refresh.refreshed_at IS 'they hold what was committed by then, and perhaps some that was committed while they were filled';
 COMMENT ON COLUMN logins.dashboard_refresh.took IS 'how long that took';
+COMMENT ON MATERIALIZED VIEW logins.stored_when IS 'what logins.dashboard_refresh reads';
 COMMENT ON FUNCTION logins.refresh_dashboards() IS 'fills what logins.dashboard_… reads anew, without a lock that readers wait for; returns how long it took';
 
 GRANT USAGE ON SCHEMA logins TO pgmask_operator, pgmask_refresher;
 GRANT EXECUTE ON FUNCTION logins.refresh_dashboards() TO pgmask_operator;
-GRANT SELECT ON logins.dashboard_refresh TO pgmask_analyst;
+GRANT SELECT ON logins.stored_when, logins.dashboard_refresh TO pgmask_analyst;
+
+-- What was made while this file was applied would have been taken for its own.
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DROP FUNCTION pg_temp.refuse_what_others_made();
 
 SELECT logins.refresh_dashboards();
-
-RESET search_path;
+COMMIT;

@@ -104,7 +104,7 @@ async fn a_login_table_that_another_role_makes_meanwhile_is_refused() {
         makes.split_inclusive(";\n").filter(|sql| !sql.contains("COMMENT ON COLUMN")).collect();
     let error = refused(&makes).await;
     assert!(error.contains(expected), "{error}");
-    admin.batch_execute("DROP OWNED BY racer; DROP ROLE racer").await.unwrap();
+    admin.batch_execute("ROLLBACK; DROP OWNED BY racer; DROP ROLE racer").await.unwrap();
     cluster.apply_sql("files_race").unwrap();
 }
 
@@ -184,6 +184,60 @@ async fn a_role_that_others_made_is_refused() {
         assert!(refused.contains(expected), "{made}: {refused}");
         admin.batch_execute("DROP OWNED BY pgmask_recoverer; DROP ROLE pgmask_recoverer").await.unwrap();
         cluster.apply_sql("postgres").unwrap();
+    }
+}
+
+/// A client may go on after an error, as psql does unless it is told not to: then nothing of a file may count that refuses,
+/// nor of those after it that build on it.
+#[tokio::test]
+async fn nothing_counts_of_a_file_that_refuses() {
+    const FILES: [&str; 6] = [
+        "00_roles.sql",
+        "01_user_logins.sql",
+        "02_rights.sql",
+        "03_analyst_views.sql",
+        "04_networks.sql",
+        "05_dashboards.sql",
+    ];
+    let rights = "SELECT count(*) FROM pg_proc AS p, aclexplode(p.proacl) AS a
+        WHERE p.pronamespace = to_regnamespace('pgmask') AND a.grantee::regrole::text LIKE 'pgmask\\_%'";
+    let reads = "SELECT count(*) FROM pg_class AS c, aclexplode(c.relacl) AS a
+        WHERE c.oid = to_regclass('public.user_logins') AND a.grantee::regrole::text LIKE 'pgmask\\_%'";
+    let superuser = "SELECT count(*) FROM pg_roles WHERE rolname = 'eve' AND rolsuper";
+    for (name, made) in [
+        ("role", "CREATE ROLE pgmask_recoverer ROLE eve"),
+        (
+            "table",
+            "GRANT CREATE ON SCHEMA public TO eve; SET ROLE eve; CREATE TABLE user_logins (user_id text); RESET ROLE",
+        ),
+        (
+            "schema",
+            "ALTER DATABASE stops_schema OWNER TO eve; SET ROLE eve; CREATE SCHEMA logins;
+             CREATE FUNCTION logins.refresh_dashboards() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+                 ALTER ROLE eve SUPERUSER; RETURN ''; END $$;
+             CREATE VIEW logins.shared_ips AS SELECT 1; RESET ROLE",
+        ),
+    ] {
+        let cluster = Cluster::start(&[]).await.unwrap();
+        let database = format!("stops_{name}");
+        let admin = cluster.connect("postgres").await.unwrap();
+        admin.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+        let admin = cluster.connect(&database).await.unwrap();
+        admin.batch_execute("CREATE ROLE eve").await.unwrap();
+        admin.batch_execute(made).await.unwrap();
+        for file in FILES {
+            let mut psql = cluster.command("psql");
+            psql.args(["--no-psqlrc", "--quiet", "--dbname", &cluster.url("postgres", &database)]);
+            psql.stdin(std::fs::File::open(testbed::root().join("sql").join(file)).unwrap());
+            output(&mut psql).unwrap(); // psql's status says nothing of it
+        }
+        assert_eq!(count(&admin, superuser).await, 0, "{name}");
+        assert_eq!(count(&admin, reads).await, if name == "schema" { 2 } else { 0 }, "{name}");
+        if name == "role" {
+            assert_eq!(count(&admin, rights).await, 0);
+        }
+        let left = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('logins') AND relowner = 'postgres'::regrole";
+        assert_eq!(count(&admin, left).await, 0, "{name}");
     }
 }
 
