@@ -64,7 +64,7 @@ GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
 GRANT EXECUTE ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) TO pgmask_recoverer;
 GRANT EXECUTE ON PROCEDURE pgmask.recover_pii(text, text, text), pgmask.forget(text, text) TO pgmask_recoverer;
 GRANT EXECUTE ON FUNCTION
-    pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint), pgmask.audit_recover(text, text), pgmask.recovered(text),
+    pgmask.audit_asked(text), pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint), pgmask.audit_recover(text, text), pgmask.recovered(text),
     pgmask.audit_forget(text, text), pgmask.forgotten(text)
     TO pgmask_recoverer; -- the steps of the three, which act as their caller
 GRANT SELECT (id, message_id, sent_at, receive_count, reason, quarantined_at) ON pgmask.quarantine TO pgmask_recoverer;

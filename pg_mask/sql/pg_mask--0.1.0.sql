@@ -108,10 +108,13 @@ SELECT pg_catalog.pg_extension_config_dump('pgmask.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('pgmask.audit_end', '');
 
 -- Opening a quarantined message. The procedure acts as its caller, so that the audit names who really asked,
--- and has no settings of its own, so that it may commit: every name in it is qualified.
+-- and has no settings of its own, so that it may commit: every name in it is qualified. It commits first what the
+-- arguments of the call have begun: who asks next would have to wait for that, too.
 CREATE PROCEDURE pgmask.unseal_quarantine(id bigint, reason text, INOUT body text DEFAULT NULL)
     LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pgmask.audit_asked('unseal_quarantine');
+    COMMIT;
     PERFORM pgmask.audit_unseal(id, reason);
     COMMIT;
     body := pgmask.unsealed(id);
@@ -130,10 +133,12 @@ CREATE TABLE pgmask.vault (
 SELECT pg_catalog.pg_extension_config_dump('pgmask.vault', '');
 
 -- These act as their caller, so that the audit names who really asked, and have no settings of their own, so
--- that they may commit: every name in them is qualified.
+-- that they may commit: every name in them is qualified. They commit first what the arguments of the call have begun.
 CREATE PROCEDURE pgmask.recover_pii(token text, reason text, INOUT value text DEFAULT NULL)
     LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pgmask.audit_asked('recover_pii');
+    COMMIT;
     PERFORM pgmask.audit_recover(token, reason);
     COMMIT;
     value := pgmask.recovered(token);
@@ -143,6 +148,8 @@ $$;
 CREATE PROCEDURE pgmask.forget(token text, reason text)
     LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pgmask.audit_asked('forget');
+    COMMIT;
     PERFORM pgmask.audit_forget(token, reason);
     COMMIT;
     PERFORM pgmask.forgotten(token);
@@ -654,6 +661,15 @@ IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'app_version_text_wrapper';
 
+-- pg_mask/src/audit.rs
+CREATE FUNCTION pgmask."audit_asked"(
+    "procedure" text
+) RETURNS void
+STRICT VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'audit_asked_wrapper';
+
 -- pg_mask/src/audit/verify.rs
 CREATE FUNCTION pgmask."verify_audit"(
     "logged_id" bigint DEFAULT NULL,
@@ -1107,6 +1123,7 @@ COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
 COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.audit_asked(text) IS 'refuses what is not the call of that procedure alone';
 COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.verify_audit(bigint, text) IS

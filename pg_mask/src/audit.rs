@@ -16,9 +16,9 @@ mod verify;
 
 use crate::client_statement::Hidden;
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, OrRaise};
 use crate::text::{self, OwnedText, Text};
-use crate::{cursors, memory, plan, run_as};
+use crate::{memory, plan, run_as};
 pub(crate) use chain::prove_end_anew;
 use chain::{Link, Record};
 use pg_mask_core::token::Token;
@@ -26,6 +26,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::ffi::CStr;
+
+const UNSEAL_QUARANTINE: &str = "unseal_quarantine";
+const RECOVER_PII: &str = "recover_pii";
+const FORGET: &str = "forget";
 
 /// What a procedure shows or does: an entry of `pgmask.audit.action`, and its own name.
 #[derive(Clone, Copy, PartialEq)]
@@ -45,9 +49,9 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::UnsealQuarantine { .. } => "unseal_quarantine",
-            Self::RecoverPii { .. } => "recover_pii",
-            Self::Forget { .. } => "forget",
+            Self::UnsealQuarantine { .. } => UNSEAL_QUARANTINE,
+            Self::RecoverPii { .. } => RECOVER_PII,
+            Self::Forget { .. } => FORGET,
         }
     }
 
@@ -103,6 +107,15 @@ pub(crate) fn prepare() {
     TICKET.set(None);
 }
 
+/// Before the first step: whether the procedure may commit what its caller has begun.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn audit_asked(procedure: Text<'_>) {
+    let is_given = |name: &&str| name.as_bytes() == procedure.as_server_bytes();
+    let name = [UNSEAL_QUARANTINE, RECOVER_PII].into_iter().find(is_given).unwrap_or(FORGET);
+    is_called_directly(name).or_raise();
+}
+
 const MOST_REASON: usize = 4_000;
 
 /// The first step, before anything is done: what is going to be written down.
@@ -116,16 +129,16 @@ pub(crate) struct Entry {
 impl Entry {
     /// Refuses to be but for the procedure's own CALL, and for a reason.
     pub(crate) fn new(action: Action, reason: Option<Text<'_>>) -> Result<Self, Error> {
+        // Code of others that runs as the procedure commits (a deferred constraint's) looks like the procedure itself, whose
+        // transaction has written nothing yet.
         // SAFETY: a look-up.
         let has_written = unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
-        TICKET.set(None);
-        memory::for_a_call()?;
-        is_called_directly(action)?;
-        // Nothing of others may be waiting for the commit, which would hold up whoever asks next, or be running in it: a
-        // deferred constraint, whose transaction has written, or a cursor.
-        if has_written || cursors::is_any_held_at_commit()? {
+        if has_written {
             return Err(Error::NotDirectly(action.as_str()));
         }
+        TICKET.set(None);
+        memory::for_a_call()?;
+        is_called_directly(action.as_str())?;
         let reason = reason.ok_or(Error::NoReason(action.deed()))?;
         if reason.as_server_bytes().len() > MOST_REASON {
             return Err(Error::LongReason { most: MOST_REASON });
@@ -180,7 +193,7 @@ impl Entry {
 /// The second step: if the row of the first is committed, writes the log line and does `work`.
 pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     let ticket = TICKET.take().filter(|ticket| ticket.action == action);
-    is_called_directly(action)?;
+    is_called_directly(action.as_str())?;
     let ticket = ticket.ok_or(Error::NotDirectly(action.as_str()))?;
     // SAFETY: a look-up.
     let is_later = unsafe { pg_sys::GetTopTransactionIdIfAny() } != ticket.transaction;
@@ -205,7 +218,7 @@ fn name_of(role: pg_sys::Oid) -> Result<OwnedText, Error> {
 }
 
 /// Refuses to run but by the procedure, where the client's own statement is its CALL and nothing else is.
-fn is_called_directly(action: Action) -> Result<(), Error> {
+fn is_called_directly(name: &'static str) -> Result<(), Error> {
     // SAFETY: look-ups of the backend's own state. What may commit is a procedure that the client called; a
     // function in the arguments of its CALL may not.
     let is_someone_elses_code = unsafe {
@@ -214,12 +227,10 @@ fn is_called_directly(action: Action) -> Result<(), Error> {
             || pg_sys::IsTransactionBlock()
             || !pg_sys::SPI_inside_nonatomic_context()
     };
-    if !is_someone_elses_code
-        && called_procedure().is_some_and(|procedure| is_ours(procedure, action.as_str()))
-    {
+    if !is_someone_elses_code && called_procedure().is_some_and(|procedure| is_ours(procedure, name)) {
         Ok(())
     } else {
-        Err(Error::NotDirectly(action.as_str()))
+        Err(Error::NotDirectly(name))
     }
 }
 
@@ -260,23 +271,28 @@ fn as_owner<R>(work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     run_as::bound(owner, work)
 }
 
-/// Has this transaction's commit wait until it is on disk, also where the session does not ask for that.
+/// Has this transaction's commit wait until it is on disk, here and on the standbys that commits wait for, whatever the
+/// session asks for; and for nothing else, such as a client that does not read what is said meanwhile.
 pub(crate) fn commit_durably() {
-    // SAFETY: plain calls. The setting holds until the end of the transaction.
+    set_for_the_transaction(c"synchronous_commit", c"on");
+    set_for_the_transaction(c"client_min_messages", c"warning");
+    // SAFETY: a plain call.
+    unsafe { pg_sys::ForceSyncCommit() };
+}
+
+fn set_for_the_transaction(name: &CStr, value: &CStr) {
+    // SAFETY: a plain call with static strings.
     unsafe {
-        if pg_sys::synchronous_commit < pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32 {
-            pg_sys::set_config_option(
-                c"synchronous_commit".as_ptr(),
-                c"on".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_LOCAL,
-                true,
-                0,
-                false,
-            );
-        }
-        pg_sys::ForceSyncCommit();
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
     }
 }
 

@@ -35,19 +35,6 @@ impl OutOfReach {
     }
 }
 
-/// Whether a cursor of this transaction's waits to be run by its commit: one WITH HOLD, or one that a loop has in use.
-pub(crate) fn is_any_held_at_commit() -> Result<bool, Error> {
-    let is_held = |name: OwnedText| {
-        let Ok(name) = CString::new(name.0) else { return false };
-        // SAFETY: a look-up (portal.h).
-        let Some(portal) = (unsafe { pg_sys::GetPortalByName(name.as_ptr()).as_ref() }) else { return false };
-        let is_of_this_transaction = portal.createSubid != 0;
-        is_of_this_transaction
-            && (portal.portalPinned || portal.cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 != 0)
-    };
-    Ok(shown()?.into_iter().any(is_held))
-}
-
 fn shown() -> Result<Vec<OwnedText>, Error> {
     plan::rows(CURSORS, Vec::new, |row| row.get(1))
 }

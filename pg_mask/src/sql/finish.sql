@@ -135,6 +135,7 @@ COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';
 COMMENT ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) IS
     'the body of a quarantined message; who, when and why is kept in pgmask.audit and the server''s log';
+COMMENT ON FUNCTION pgmask.audit_asked(text) IS 'refuses what is not the call of that procedure alone';
 COMMENT ON FUNCTION pgmask.audit_unseal(bigint, text) IS 'the first step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.unsealed(bigint) IS 'the second step of pgmask.unseal_quarantine, and of no use alone';
 COMMENT ON FUNCTION pgmask.verify_audit(bigint, text) IS

@@ -10,10 +10,12 @@ CREATE TABLE pgmask.vault (
 SELECT pg_catalog.pg_extension_config_dump('pgmask.vault', '');
 
 -- These act as their caller, so that the audit names who really asked, and have no settings of their own, so
--- that they may commit: every name in them is qualified.
+-- that they may commit: every name in them is qualified. They commit first what the arguments of the call have begun.
 CREATE PROCEDURE pgmask.recover_pii(token text, reason text, INOUT value text DEFAULT NULL)
     LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pgmask.audit_asked('recover_pii');
+    COMMIT;
     PERFORM pgmask.audit_recover(token, reason);
     COMMIT;
     value := pgmask.recovered(token);
@@ -23,6 +25,8 @@ $$;
 CREATE PROCEDURE pgmask.forget(token text, reason text)
     LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pgmask.audit_asked('forget');
+    COMMIT;
     PERFORM pgmask.audit_forget(token, reason);
     COMMIT;
     PERFORM pgmask.forgotten(token);

@@ -227,6 +227,7 @@ async fn every_right_to_every_object_is_meant() {
         (
             "pgmask_recoverer",
             &[
+                "audit_asked",
                 "audit_forget",
                 "audit_recover",
                 "audit_unseal",

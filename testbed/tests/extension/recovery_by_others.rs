@@ -2,6 +2,7 @@
 
 use super::recovery::{IP, audited, login, recover, server, take_in, token_of};
 use crate::common::{count, message};
+use testbed::guardian::wait_until;
 
 /// Code of others that runs in the session of who may ask gets nothing, and asks for nothing in their name.
 #[tokio::test]
@@ -47,24 +48,30 @@ async fn nobody_asks_in_the_name_of_another() {
     assert_eq!(audited(&admin).await, [format!("recovers recovers recover_pii {} harmless", &token[..6])]);
 }
 
-/// What waits for the commit runs in it as if the procedure itself did: it could write a second row in the recoverer's name,
-/// for a token that they had never asked for, and hold up everybody who asks meanwhile. So nothing may be waiting.
+/// What the arguments of the call have begun is done as the procedure commits, as if the procedure itself did it: it could
+/// write a second row in the recoverer's name, for a token that they had never asked for, and have everybody who asks next
+/// wait for it. So it is committed first, by itself.
 #[tokio::test]
-async fn nothing_of_others_runs_as_the_procedure_commits() {
+async fn what_a_call_has_begun_is_done_before_and_by_itself() {
     let (cluster, admin, recoverer) = server("vault_deferred", &[]).await;
     take_in(&admin, &[login(IP, "d"), login("203.0.113.8", "d")]).await;
     let (asked, other) = (token_of(&admin, IP).await, token_of(&admin, "203.0.113.8").await);
     admin
-        .batch_execute("CREATE ROLE mallory LOGIN; GRANT CREATE, USAGE ON SCHEMA public TO PUBLIC; GRANT USAGE ON SCHEMA pgmask TO mallory")
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; GRANT CREATE, USAGE ON SCHEMA public TO PUBLIC; GRANT USAGE ON SCHEMA pgmask TO mallory;
+             CREATE ROLE asks_next LOGIN IN ROLE pgmask_recoverer",
+        )
         .await
         .unwrap();
     let mallory = cluster.connect_as("mallory", "vault_deferred").await.unwrap();
     mallory
         .batch_execute(&format!(
-            "CREATE SEQUENCE ran; GRANT ALL ON ran TO PUBLIC;
-             CREATE FUNCTION forges(n int) RETURNS int LANGUAGE sql IMMUTABLE AS $$
-                 SELECT CASE WHEN current_setting('trap.is_set', true) IS DISTINCT FROM 'yes' THEN 1
-                     WHEN nextval('public.ran') > 0 AND pgmask.audit_recover('{other}', 'forged') IS NULL THEN 2 ELSE 3 END $$;
+            "CREATE FUNCTION tries() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 BEGIN PERFORM pgmask.audit_recover('{other}', 'forged'); EXCEPTION WHEN OTHERS THEN NULL; END;
+                 PERFORM pg_advisory_xact_lock(7); END $$;
+             CREATE FUNCTION forges(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+                 IF current_setting('trap.is_set', true) IS DISTINCT FROM 'yes' THEN RETURN 1; END IF;
+                 PERFORM public.tries(); RETURN 2 + n; END $$;
              CREATE TABLE trap (n int, EXCLUDE USING btree (forges(n) WITH =) DEFERRABLE INITIALLY DEFERRED);
              CREATE TABLE row (n int); INSERT INTO row VALUES (1); GRANT ALL ON trap, row TO PUBLIC;
              CREATE FUNCTION because(command text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
@@ -73,21 +80,27 @@ async fn nothing_of_others_runs_as_the_procedure_commits() {
         ))
         .await
         .unwrap();
-    for waits in [
+    let next = cluster.connect_as("asks_next", "vault_deferred").await.unwrap();
+    let mut rows = 0;
+    for begun in [
         "INSERT INTO public.trap VALUES (1), (2)",
         "DECLARE held CURSOR WITH HOLD FOR SELECT public.forges(n) FROM public.row",
     ] {
-        let call = format!("CALL pgmask.recover_pii('{asked}', because('{waits}'))");
-        let refused = message(&recoverer.query(&call, &[]).await.unwrap_err());
-        assert!(refused.contains("recover_pii"), "{waits}: {refused}");
-        assert_eq!(count(&admin, "SELECT is_called::int::bigint FROM ran").await, 0, "{waits}");
-        assert_eq!(audited(&admin).await, [""; 0]);
+        admin.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
+        let sql = format!("CALL pgmask.recover_pii('{asked}', because('{begun}'))");
+        let call = recoverer.query_one(&sql, &[]);
+        let meanwhile = async {
+            let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+            wait_until("it waits", || async { count(&admin, waits).await == 1 }).await.unwrap();
+            assert_eq!(recover(&next, &asked, "next").await.unwrap(), IP, "{begun}");
+            admin.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+        };
+        let (row, ()) = tokio::join!(call, meanwhile);
+        assert_eq!(row.unwrap().get::<_, &str>(0), IP);
+        rows += 2;
+        let audited = audited(&admin).await;
+        assert_eq!(audited.len(), rows, "{begun}");
+        assert!(!audited.iter().any(|row| row.contains("forged")), "{begun}: {audited:?}");
+        recoverer.batch_execute("CLOSE ALL").await.unwrap();
     }
-    // What is held already waits for nothing, and what a call is given may be computed.
-    let held = "BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT 1; COMMIT; SET trap.is_set = ''";
-    recoverer.batch_execute(held).await.unwrap();
-    let computed = format!("CALL pgmask.recover_pii(pgmask.mask_pii('{IP}'), 'ticket')");
-    admin.batch_execute(&computed).await.unwrap();
-    assert_eq!(recover(&recoverer, &asked, "ticket").await.unwrap(), IP);
-    assert_eq!(audited(&admin).await.len(), 2);
 }
