@@ -10,10 +10,11 @@ use pgrx::prelude::*;
 /// Rows that are read at a time: each may have a body of a mebibyte.
 const AT_A_TIME: i64 = 16;
 
-/// Rows that were sealed under another key than the one whose id the four bytes $2 are (seal.rs has the
-/// layout). Those that are just being replayed are left to that.
+/// Rows that were sealed under an older key than the one whose id the four bytes $2 are (seal.rs has the
+/// layout). Those that are just being replayed are left to that. Who takes a rotation back, by deleting its row of
+/// key_check, gets nothing sealed under the older key.
 const OLDER: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body FROM pgmask.quarantine
-    WHERE id > $1 AND pg_catalog.substr(sealed_body, 2, 4) <> $2
+    WHERE id > $1 AND pg_catalog.substr(sealed_body, 2, 4) < $2
     ORDER BY id LIMIT $3
     FOR UPDATE SKIP LOCKED";
 

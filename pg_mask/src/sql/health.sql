@@ -19,6 +19,7 @@ DECLARE
     bad bigint;
     looked_at bigint;
     in_use integer;
+    is_taken_back boolean;
     sealing integer;
     waiting integer;
     names text;
@@ -32,11 +33,22 @@ BEGIN
                max(k.number) FILTER (WHERE k.kind = 'seal' AND k.current),
                count(*) FILTER (WHERE k.kind = 'mask' AND k.state = 'waiting')
         INTO bad, in_use, sealing, waiting FROM pgmask.key_status() AS k;
-        state := CASE WHEN bad > 0 OR in_use IS NULL THEN 'failed' ELSE 'ok' END;
+        -- Who may write to key_check can take a rotation back; what was made under the newer key shows it.
+        is_taken_back := EXISTS (SELECT FROM pgmask.audit_end AS e WHERE e.generation > in_use)
+            OR EXISTS (
+                SELECT FROM (SELECT v.sealed_value FROM pgmask.vault AS v LIMIT sampled) AS part
+                WHERE substr(part.sealed_value, 2, 4) > int4send(sealing))
+            OR EXISTS (
+                SELECT FROM (SELECT q.sealed_body FROM pgmask.quarantine AS q ORDER BY q.id DESC LIMIT sampled) AS part
+                WHERE substr(part.sealed_body, 2, 4) > int4send(sealing));
+        state := CASE WHEN bad > 0 OR in_use IS NULL OR is_taken_back THEN 'failed' ELSE 'ok' END;
         value := CASE WHEN bad > 0 THEN format('%s keys are missing or differ', bad)
+            WHEN is_taken_back THEN 'an older key is in use than before'
             ELSE format('generation %s is in use, %s wait', in_use, waiting) END;
-        hint := CASE state WHEN 'failed' THEN
-            'Nothing is masked until the server has the keyring of this database: SELECT * FROM pgmask.key_status() shows what differs.' END;
+        hint := CASE WHEN bad > 0 OR in_use IS NULL THEN
+            'Nothing is masked until the server has the keyring of this database: SELECT * FROM pgmask.key_status() shows what differs.'
+            WHEN is_taken_back THEN
+            'Rows are missing from pgmask.key_check. Rotate at once, so that a newer key is in use, and find out who could delete them.' END;
     EXCEPTION WHEN OTHERS THEN
         state := 'failed';
         value := format('SQLSTATE %s', SQLSTATE);
@@ -129,7 +141,7 @@ BEGIN
             THEN 'warning: it holds tokens of an older generation'
             WHEN EXISTS (
                 SELECT FROM (SELECT v.sealed_value FROM pgmask.vault AS v LIMIT sampled) AS part
-                WHERE substr(part.sealed_value, 2, 4) <> int4send(sealing))
+                WHERE substr(part.sealed_value, 2, 4) < int4send(sealing))
             THEN 'warning: it holds values that were sealed under an older key'
             ELSE 'ok: on' END
     INTO names;

@@ -20,9 +20,9 @@ use pgrx::prelude::*;
 const MOST_DIGITS: i32 = 3;
 
 /// Rows of a part that have an older token or an older seal: for tokens in use, those that were sealed under
-/// another key than the one whose id the four bytes $3 are (seal.rs has the layout).
+/// an older key than the one whose id the four bytes $3 are (seal.rs has the layout).
 const OLDER: &str = "SELECT token, domain, sealed_value, kept_at FROM pgmask.vault
-    WHERE token >= $1 AND token < $2 AND ($3 IS NULL OR substr(sealed_value, 2, 4) <> $3)
+    WHERE token >= $1 AND token < $2 AND ($3 IS NULL OR substr(sealed_value, 2, 4) < $3)
     ORDER BY token FOR UPDATE";
 
 const REMOVE: &str = "DELETE FROM pgmask.vault WHERE token = ANY ($1)";

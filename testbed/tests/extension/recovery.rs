@@ -692,3 +692,34 @@ async fn the_line_in_the_log_is_without_the_statement() {
     assert_eq!(log.matches("the value is in the statement; audit").count(), 2, "{log}");
     assert!(!log.contains(IP), "{log}");
 }
+
+/// Who may write to key_check can have an older key put to use, of which they may have a copy. What was sealed under the
+/// newer one stays so, and monitoring sees it.
+#[tokio::test]
+async fn a_rotation_that_is_taken_back_seals_nothing_anew() {
+    let (_cluster, admin, recoverer) = server("vault_taken_back", &[]).await;
+    admin.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()").await.unwrap();
+    take_in(&admin, &[login(IP, "d")]).await;
+    let token = token_of(&admin, IP).await;
+    assert_eq!(ingest(&admin, &[("q", "no login")]).await, [0, 0, 1]);
+    assert_eq!(recover(&recoverer, &token, "before").await.unwrap(), IP);
+    let keys = "SELECT state || ': ' || value FROM pgmask.health WHERE item = 'keys'";
+    let sealed = "SELECT encode(sealed_value, 'hex') FROM pgmask.vault UNION ALL SELECT encode(sealed_body, 'hex') FROM pgmask.quarantine ORDER BY 1";
+    let before = texts(&admin, sealed).await;
+    assert_eq!(texts(&admin, keys).await, ["ok: generation 2 is in use, 0 wait"]);
+    for taken_back in ["seal_id = 2", "generation = 2"] {
+        admin.batch_execute(&format!("CREATE TABLE kept AS SELECT * FROM pgmask.key_check_own WHERE {taken_back}; DELETE FROM pgmask.key_check_own WHERE {taken_back}")).await.unwrap();
+        assert_eq!(texts(&admin, keys).await, ["failed: an older key is in use than before"], "{taken_back}");
+        for seals in ["CALL pgmask.remask('pgmask.vault')", "SELECT pgmask.reseal_quarantine()"] {
+            admin.batch_execute(seals).await.unwrap();
+            assert_eq!(texts(&admin, sealed).await, before, "{taken_back}: {seals}");
+        }
+        admin.batch_execute("INSERT INTO pgmask.key_check_own TABLE kept; DROP TABLE kept").await.unwrap();
+    }
+    // What the hint says.
+    admin.batch_execute("DELETE FROM pgmask.key_check_own WHERE 2 IN (seal_id, generation)").await.unwrap();
+    admin.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()").await.unwrap();
+    assert_eq!(texts(&admin, keys).await, ["ok: generation 2 is in use, 0 wait"]);
+    assert_eq!(recover(&recoverer, &token, "after").await.unwrap(), IP);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
+}
