@@ -39,7 +39,7 @@ BEGIN
                 SELECT FROM (SELECT v.sealed_value FROM pgmask.vault AS v LIMIT sampled) AS part
                 WHERE substr(part.sealed_value, 2, 4) > int4send(sealing))
             OR EXISTS (
-                SELECT FROM (SELECT q.sealed_body FROM pgmask.quarantine AS q ORDER BY q.id DESC LIMIT sampled) AS part
+                SELECT FROM (SELECT q.sealed_body FROM pgmask.quarantine AS q ORDER BY q.id DESC LIMIT 100) AS part
                 WHERE substr(part.sealed_body, 2, 4) > int4send(sealing));
         state := CASE WHEN bad > 0 OR in_use IS NULL OR is_taken_back THEN 'failed' ELSE 'ok' END;
         value := CASE WHEN bad > 0 THEN format('%s keys are missing or differ', bad)
