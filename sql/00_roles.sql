@@ -14,8 +14,12 @@
 -- What they may do in a database is in 02_rights.sql. (PostgreSQL reserves role names that start with "pg_".)
 -- pgmask_forwarder comes without a password: give it one (\password pgmask_forwarder), or another way
 -- in (pg_hba.conf).
-BEGIN; -- all of it, or nothing: a client may go on after an error
+BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
+-- looked at all of it.
+CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
+INSERT INTO pg_temp.refused VALUES ('00_roles'), ('00_roles');
 
 DO $$
 DECLARE
@@ -101,4 +105,14 @@ $$;
 -- that somebody forgets, it is ended.
 ALTER ROLE pgmask_forwarder SET idle_in_transaction_session_timeout = '60s';
 
+DO $$
+BEGIN
+    -- Each has its mark, and only now.
+    DELETE FROM pg_temp.refused
+    WHERE 9 = (
+        SELECT pg_catalog.count(*)
+        FROM pg_catalog.pg_roles AS r JOIN pg_catalog.pg_db_role_setting AS s ON s.setrole = r.oid AND s.setdatabase = 0
+        WHERE r.rolname LIKE 'pgmask\_%' AND 'backtrace_functions=' || r.rolname = ANY (s.setconfig));
+END
+$$;
 COMMIT;

@@ -1,8 +1,12 @@
 -- The table that logins are written to. Apply it to each database that takes in logins; applying it
 -- again changes nothing. A table that is already there may have more columns, keys, constraints,
 -- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
-BEGIN; -- all of it, or nothing: a client may go on after an error
+BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
+-- looked at all of it.
+CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
+INSERT INTO pg_temp.refused VALUES ('01_user_logins'), ('01_user_logins');
 
 CREATE EXTENSION IF NOT EXISTS pg_mask SCHEMA public;
 
@@ -60,7 +64,10 @@ COMMENT ON VIEW public.quarantined_logins IS
     'messages that are no logins, without their bodies; while this view is there, the extension is not dropped by accident';
 
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DO $$ BEGIN
+    PERFORM pg_temp.refuse_what_others_made();
+    DELETE FROM pg_temp.refused;
+END $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -1,9 +1,14 @@
 -- What the roles of 00_roles.sql may do in a database. Apply it to each database that takes in logins, as
 -- a superuser, after 01; applying it again changes nothing.
-BEGIN; -- all of it, or nothing: a client may go on after an error
+BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
+-- looked at all of it.
+CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
+INSERT INTO pg_temp.refused VALUES ('02_rights'), ('02_rights');
 
-DO $$
+CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     unmarked name;
     other regrole;
@@ -35,6 +40,8 @@ BEGIN
     END IF;
 END
 $$;
+DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+LOCK TABLE public.user_logins IN ACCESS SHARE MODE; -- so that no other gets its name meanwhile
 
 GRANT USAGE ON SCHEMA pgmask TO pgmask_ingester, pgmask_analyst, pgmask_operator, pgmask_recoverer;
 GRANT EXECUTE ON FUNCTION
@@ -91,5 +98,12 @@ $$;
 
 GRANT SELECT ON public.user_logins TO pgmask_analyst;
 GRANT INSERT ON public.user_logins TO pgmask_writer;
+
+-- What was made while this file was applied would have been taken for its own.
+DO $$ BEGIN
+    PERFORM pg_temp.refuse_what_others_made();
+    DELETE FROM pg_temp.refused;
+END $$;
+DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

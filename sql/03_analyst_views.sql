@@ -4,8 +4,12 @@
 --
 -- A column has one meaning in all of them: what is a column of user_logins keeps its name (create_date is "day"),
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
-BEGIN; -- all of it, or nothing: a client may go on after an error
+BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
+-- looked at all of it.
+CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
+INSERT INTO pg_temp.refused VALUES ('03_analyst_views'), ('03_analyst_views');
 
 -- What default privileges would give others in it is taken back: it is for what superusers call.
 DO $$
@@ -219,7 +223,10 @@ GRANT SELECT ON logins.shared_ips, logins.shared_devices, logins.users_with_many
     TO pgmask_analyst;
 
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DO $$ BEGIN
+    PERFORM pg_temp.refuse_what_others_made();
+    DELETE FROM pg_temp.refused;
+END $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

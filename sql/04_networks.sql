@@ -2,8 +2,12 @@
 -- Ingestion fills the column from the next batch on; in rows that are there already it stays NULL, since a token does
 -- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applying it again
 -- changes nothing. Where the table is replicated, add the column at the subscribers first.
-BEGIN; -- all of it, or nothing: a client may go on after an error
+BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
+-- looked at all of it.
+CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
+INSERT INTO pg_temp.refused VALUES ('04_networks'), ('04_networks');
 
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -85,7 +89,10 @@ COMMENT ON COLUMN logins.shared_networks.last_seen IS 'last day with such a logi
 GRANT SELECT ON logins.shared_networks TO pgmask_analyst;
 
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DO $$ BEGIN
+    PERFORM pg_temp.refuse_what_others_made();
+    DELETE FROM pg_temp.refused;
+END $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -7,8 +7,12 @@
 -- pgmask_refresher, which no role may be a member of and which has the rights of pgmask_analyst. So a refresh, which
 -- runs code of the login table's owner, has no right worth taking, whoever calls it. Where user_logins has row level
 -- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
-BEGIN; -- all of it, or nothing: a client may go on after an error
+BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
+-- looked at all of it.
+CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
+INSERT INTO pg_temp.refused VALUES ('05_dashboards'), ('05_dashboards');
 
 -- Functions are called below, so all of it has to be a superuser's: the owner of the schema could exchange them.
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
@@ -164,8 +168,11 @@ GRANT EXECUTE ON FUNCTION logins.refresh_dashboards() TO pgmask_operator;
 GRANT SELECT ON logins.stored_when, logins.dashboard_refresh TO pgmask_analyst;
 
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
+DO $$ BEGIN
+    PERFORM pg_temp.refuse_what_others_made();
+    PERFORM logins.refresh_dashboards();
+    DELETE FROM pg_temp.refused;
+END $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
-SELECT logins.refresh_dashboards();
 COMMIT;

@@ -484,6 +484,9 @@ BEGIN
         -- Who may write to key_check can take a rotation back; what was made under the newer key shows it.
         is_taken_back := EXISTS (SELECT FROM pgmask.audit_end AS e WHERE e.generation > in_use)
             OR EXISTS (
+                SELECT FROM generate_series(in_use + 1, in_use + waiting) AS newer
+                WHERE EXISTS (SELECT FROM pgmask.vault AS v WHERE v.token >= format('m%s_', newer) AND v.token < format('m%s_g', newer)))
+            OR EXISTS (
                 SELECT FROM (SELECT v.sealed_value FROM pgmask.vault AS v LIMIT sampled) AS part
                 WHERE substr(part.sealed_value, 2, 4) > int4send(sealing))
             OR EXISTS (
@@ -496,7 +499,7 @@ BEGIN
         hint := CASE WHEN bad > 0 OR in_use IS NULL THEN
             'Nothing is masked until the server has the keyring of this database: SELECT * FROM pgmask.key_status() shows what differs.'
             WHEN is_taken_back THEN
-            'Rows are missing from pgmask.key_check. Rotate at once, so that a newer key is in use, and find out who could delete them.' END;
+            'Rows are missing from pgmask.key_check. Call pgmask.rotate_seal_key() and pgmask.rotate_key() at once, which put the newer keys to use again, and find out who could delete them.' END;
     EXCEPTION WHEN OTHERS THEN
         state := 'failed';
         value := format('SQLSTATE %s', SQLSTATE);

@@ -107,10 +107,12 @@ pub(crate) fn prepare() {
     TICKET.set(None);
 }
 
-/// Before the first step: whether the procedure may commit what its caller has begun.
+/// Before the first step: whether the procedure may commit what its caller has begun. Code that runs in that commit finds no
+/// ticket of a call before, which may have been cut off.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn audit_asked(procedure: Text<'_>) {
+    TICKET.set(None);
     let is_given = |name: &&str| name.as_bytes() == procedure.as_server_bytes();
     let name = [UNSEAL_QUARANTINE, RECOVER_PII].into_iter().find(is_given).unwrap_or(FORGET);
     is_called_directly(name).or_raise();

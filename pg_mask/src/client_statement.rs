@@ -1,21 +1,42 @@
 //! What the client sent, which may hold a message or a value.
 
 use pgrx::prelude::*;
+use std::ffi::c_char;
+use std::ptr;
 
-/// Hides it from `current_query()`, and from what is logged, while it lives.
-pub(crate) struct Hidden(*const std::ffi::c_char);
+/// Hides it from `current_query()`, from what is logged, and from a command that compares its own text with it, as CREATE
+/// FUNCTION does where a body can't be parsed, while it lives.
+pub(crate) struct Hidden {
+    statement: *const c_char,
+    /// What the client's statement runs as, with the same text.
+    portal: (pg_sys::Portal, *const c_char),
+}
 
 impl Hidden {
     pub(crate) fn new() -> Self {
         // SAFETY: a server process has one thread. The server itself runs without a query string at times
-        // (postgres.c).
-        Self(unsafe { std::ptr::replace(&raw mut pg_sys::debug_query_string, std::ptr::null()) })
+        // (postgres.c), and a portal's text is never NULL (portal.h).
+        unsafe {
+            let portal = pg_sys::ActivePortal;
+            let text = match portal.as_mut() {
+                Some(portal) => std::mem::replace(&mut portal.sourceText, c"".as_ptr()),
+                None => ptr::null(),
+            };
+            let statement = ptr::replace(&raw mut pg_sys::debug_query_string, ptr::null());
+            Self { statement, portal: (portal, text) }
+        }
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        // SAFETY: as above; the text lives as long as the client's statement runs, which is longer.
-        unsafe { pg_sys::debug_query_string = self.0 };
+        // SAFETY: as above; the texts and the portal live as long as the client's statement runs, which is longer.
+        unsafe {
+            pg_sys::debug_query_string = self.statement;
+            let (portal, text) = self.portal;
+            if let Some(portal) = portal.as_mut() {
+                portal.sourceText = text;
+            }
+        }
     }
 }

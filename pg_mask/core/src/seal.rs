@@ -49,6 +49,14 @@ pub fn seal(key: &Key, row: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
     Ok(sealed)
 }
 
+/// The number of the key that something was sealed with, if it is sealed.
+pub fn key_of(sealed: &[u8]) -> Option<u32> {
+    match sealed.first_chunk::<HEADER>() {
+        Some(&[VERSION, ref id @ ..]) => Some(u32::from_be_bytes(*id)),
+        _ => None,
+    }
+}
+
 /// Opens what [`seal`] made for the same row.
 pub fn open(keyring: &Keyring, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (&[VERSION, ref id @ ..], rest) = sealed.split_first_chunk::<HEADER>().ok_or(SealError::Broken)?

@@ -8,8 +8,10 @@ use pgrx::prelude::*;
 
 /// The roles that may write a column named in $2 of the table $1 and that may read one: by themselves or as a
 /// member of another role, directly or by way of a parent, a view or a rule. Where such a column is part of a unique index,
-/// of an exclusion constraint or of a foreign key, whoever writes is told what is there, and need not read it. Not `pgmask_writer`, which nobody
-/// is; not those that may mask without a limit; and not PostgreSQL's own, as their members are found.
+/// of an exclusion constraint or of a foreign key, whoever writes is told what is there, and need not read it. Who may have
+/// code run as rows are written, in this table or in a partition beside it, has them written by whoever writes: by
+/// `pgmask_writer`, which nobody is, and which is left out. So are those that may mask without a limit, and PostgreSQL's own,
+/// as their members are found.
 const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         SELECT $1
         UNION
@@ -19,6 +21,19 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
             SELECT w.ev_class FROM pg_depend AS d JOIN pg_rewrite AS w ON w.oid = d.objid
             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = r.id
         ) AS way (id)
+    ), tree (id) AS (
+        SELECT id FROM relations
+        UNION SELECT i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.id
+    ), code (classid, objid) AS MATERIALIZED (
+        SELECT 'pg_trigger'::regclass, g.oid FROM tree JOIN pg_trigger AS g ON g.tgrelid = tree.id
+        UNION ALL SELECT 'pg_attrdef'::regclass, f.oid FROM tree JOIN pg_attrdef AS f ON f.adrelid = tree.id
+        UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM tree JOIN pg_constraint AS k ON k.conrelid = tree.id
+        UNION ALL SELECT 'pg_policy'::regclass, y.oid FROM tree JOIN pg_policy AS y ON y.polrelid = tree.id
+        UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM tree JOIN pg_index AS i ON i.indrelid = tree.id
+    ), authors (role) AS MATERIALIZED (
+        SELECT p.proowner FROM code AS c
+        JOIN pg_depend AS d ON d.classid = c.classid AND d.objid = c.objid AND d.refclassid = 'pg_proc'::regclass
+        JOIN pg_proc AS p ON p.oid = d.refobjid
     ), columns (relation, number) AS MATERIALIZED (
         SELECT a.attrelid, a.attnum
         FROM relations AS r JOIN pg_class AS c ON c.oid = r.id JOIN pg_attribute AS a ON a.attrelid = r.id
@@ -28,7 +43,8 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
     ), writers (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o
         WHERE EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'INSERT, UPDATE'))
-           OR EXISTS (SELECT FROM relations AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
+           OR EXISTS (SELECT FROM tree AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
+           OR EXISTS (SELECT FROM authors AS a WHERE a.role = o.role)
     ), may_write (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o WHERE o.role >= 16384 AND EXISTS (SELECT FROM writers AS w WHERE pg_has_role(o.role, w.role, 'MEMBER'))
     ), tells (it) AS MATERIALIZED (

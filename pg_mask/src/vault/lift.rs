@@ -11,7 +11,7 @@ use crate::keys;
 use crate::no_prepare;
 use crate::plan;
 use crate::text::{OwnedBytes, OwnedText};
-use pg_mask_core::seal::SealError;
+use pg_mask_core::seal::{SealError, key_of};
 use pg_mask_core::token::Token;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -44,7 +44,8 @@ struct Lifted {
 }
 
 /// Lifts a part of the vault: that of the tokens which begin with the number `part`, written with so many
-/// hexadecimal digits. `left_alone` counts rows that don't open.
+/// hexadecimal digits. `left_alone` counts rows that don't open,
+/// and those that were sealed under a newer key than the one in use.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn remask_vault(
@@ -85,6 +86,11 @@ fn lift(part: i32, digits: i32) -> Result<(i64, i64), Error> {
                 left_alone += 1;
                 continue;
             };
+            // Whoever took a rotation back gets nothing sealed under the older key.
+            if sealed.as_ref().and_then(|sealed| key_of(&sealed.0)) > Some(keys.seal_id()?) {
+                left_alone += 1;
+                continue;
+            }
             let sealed = match sealed.map(|sealed| open(&keys, &databases, name, &token.0, &sealed.0)) {
                 None => None,
                 Some(value) => match value? {

@@ -331,6 +331,58 @@ async fn remask_lifts_no_guesses_for_who_may_write() {
     assert_eq!(super::remask::remask(&admin, "'of_second'").await, [0, 50]);
 }
 
+/// Nor for whose code runs as rows are written, by `pgmask_writer` too: a trigger on one partition put hashes into another,
+/// and so would a function that others use for a trigger, and that its owner may exchange.
+#[tokio::test]
+async fn remask_lifts_no_guesses_for_who_has_code_in_the_table() {
+    let (cluster, admin) = server(&[PRELOADED, "pgmask.guess_limit = 100"]).await;
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    assert_eq!(count(&analyst, &masking(0, 100)).await, 100);
+    let puts = "INSERT INTO public.user_logins (user_id, masked_ip, create_date)
+        SELECT 'guess', encode(sha256(host('10.0.0.0'::inet + n)::bytea), 'hex'), '2025-01-01' FROM generate_series(1, 50) AS n";
+    admin
+        .batch_execute(
+            "ALTER TABLE user_logins RENAME TO before; CREATE TABLE user_logins (LIKE before) PARTITION BY RANGE (create_date);
+             CREATE TABLE past PARTITION OF user_logins FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
+             CREATE TABLE present PARTITION OF user_logins FOR VALUES FROM ('2026-01-01') TO (MAXVALUE);
+             GRANT SELECT ON user_logins TO pgmask_analyst; GRANT INSERT ON user_logins TO pgmask_writer",
+        )
+        .await
+        .unwrap();
+    analyst
+        .batch_execute(&format!(
+            "CREATE FUNCTION public.puts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.user_id = 'go' THEN {puts}; END IF; RETURN NEW; END $$"
+        ))
+        .await
+        .unwrap();
+    let trigger =
+        "CREATE TRIGGER puts BEFORE INSERT ON public.present FOR EACH ROW EXECUTE FUNCTION public.puts()";
+    for (give, take) in [
+        (
+            format!("ALTER TABLE present OWNER TO analyst; SET ROLE analyst; {trigger}; RESET ROLE"),
+            "ALTER TABLE present OWNER TO postgres; DROP TRIGGER puts ON present",
+        ),
+        (
+            format!("GRANT TRIGGER ON present TO analyst; SET ROLE analyst; {trigger}; RESET ROLE"),
+            "REVOKE TRIGGER ON present FROM analyst; DROP TRIGGER puts ON present",
+        ),
+        (trigger.to_owned(), "DROP TRIGGER puts ON present"),
+    ] {
+        admin.batch_execute(&give).await.unwrap();
+        admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"go\"}')").await.unwrap();
+        assert_eq!(
+            count(&admin, "SELECT count(*) FROM user_logins WHERE user_id = 'guess'").await,
+            50,
+            "{give}"
+        );
+        assert_eq!(super::remask::remask(&admin, "'user_logins'").await, [0, 50], "{give}");
+        admin.batch_execute(&format!("TRUNCATE user_logins; {take}")).await.unwrap();
+    }
+    admin.batch_execute(puts).await.unwrap();
+    assert_eq!(super::remask::remask(&admin, "'user_logins'").await, [50, 0]);
+}
+
 /// A role's own limit held in its own sessions alone: an expression of its index that somebody's ANALYZE computed,
 /// or a function of its that somebody else called, had the limit of that session.
 #[tokio::test]

@@ -716,10 +716,18 @@ async fn a_rotation_that_is_taken_back_seals_nothing_anew() {
         }
         admin.batch_execute("INSERT INTO pgmask.key_check_own TABLE kept; DROP TABLE kept").await.unwrap();
     }
-    // What the hint says.
+    // Nor with tokens to be lifted: those are left alone.
     admin.batch_execute("DELETE FROM pgmask.key_check_own WHERE 2 IN (seal_id, generation)").await.unwrap();
-    admin.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()").await.unwrap();
-    assert_eq!(texts(&admin, keys).await, ["ok: generation 2 is in use, 0 wait"]);
+    assert_eq!(texts(&admin, keys).await, ["failed: an older key is in use than before"]);
+    admin.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_key()").await.unwrap();
+    let lifted = admin.query_one("CALL pgmask.remask('pgmask.vault')", &[]).await.unwrap();
+    assert_eq!((lifted.get::<_, i64>(0), lifted.get::<_, i64>(1)), (0, 2));
+    assert_eq!(texts(&admin, sealed).await, before);
+    assert_eq!(texts(&admin, keys).await, ["failed: an older key is in use than before"]);
+    // What the hint says.
+    admin.batch_execute("SELECT pgmask.rotate_seal_key(), pgmask.rotate_key()").await.unwrap();
+    assert_eq!(texts(&admin, keys).await, ["ok: generation 4 is in use, 0 wait"]);
+    admin.batch_execute("CALL pgmask.remask('pgmask.vault')").await.unwrap();
     assert_eq!(recover(&recoverer, &token, "after").await.unwrap(), IP);
     assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
 }

@@ -613,6 +613,36 @@ async fn code_of_the_table_sees_no_message() {
     assert_eq!(count(&client, &format!("{current} -- shown again")).await, 1);
 }
 
+/// Nor can it be found out by a command that compares its own text with it: where a function's body can't be parsed, the error
+/// says where in the client's statement it is.
+#[tokio::test]
+async fn code_of_the_table_guesses_no_message() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "guesses_no_message").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            r#"CREATE TABLE mallory.said (what text);
+             CREATE FUNCTION mallory.tries() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ DECLARE context text; BEGIN
+                 FOR n IN 1..9 LOOP
+                     BEGIN
+                         EXECUTE format('CREATE FUNCTION mallory.x() RETURNS void LANGUAGE plpgsql AS %L', format('{"user_id":"u","ip":"10.0.0.%s"}', n));
+                     EXCEPTION WHEN OTHERS THEN
+                         GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+                         INSERT INTO mallory.said VALUES (context);
+                     END;
+                 END LOOP;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER t BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.tries()"#,
+        )
+        .await
+        .unwrap();
+    admin.batch_execute(r#"SELECT pgmask.ingest_login('{"user_id":"u","ip":"10.0.0.5"}')"#).await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM mallory.said").await, 9);
+    let different = "SELECT count(DISTINCT regexp_replace(what, '10.0.0.[0-9]', '')) FROM mallory.said";
+    assert_eq!(count(&admin, different).await, 1);
+}
+
 /// A batch is refused if the role could do more than insert.
 #[tokio::test]
 async fn the_writer_has_no_right_worth_taking() {
