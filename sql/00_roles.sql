@@ -16,6 +16,7 @@
 -- in (pg_hba.conf).
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
 CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;

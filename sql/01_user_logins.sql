@@ -3,6 +3,7 @@
 -- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
 CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
@@ -64,10 +65,12 @@ COMMENT ON VIEW public.quarantined_logins IS
     'messages that are no logins, without their bodies; while this view is there, the extension is not dropped by accident';
 
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN
+DO $$
+BEGIN
     PERFORM pg_temp.refuse_what_others_made();
     DELETE FROM pg_temp.refused;
-END $$;
+END
+$$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -2,6 +2,7 @@
 -- a superuser, after 01; applying it again changes nothing.
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
 CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
@@ -40,70 +41,70 @@ BEGIN
     END IF;
 END
 $$;
-DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
-LOCK TABLE public.user_logins IN ACCESS SHARE MODE; -- so that no other gets its name meanwhile
-
-GRANT USAGE ON SCHEMA pgmask TO pgmask_ingester, pgmask_analyst, pgmask_operator, pgmask_recoverer;
-GRANT EXECUTE ON FUNCTION
-    pgmask.ingest_login(jsonb, date),
-    pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]),
-    pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]),
-    pgmask.last_quarantined(),
-    pgmask.maintain()
-    TO pgmask_ingester;
-GRANT EXECUTE ON FUNCTION
-    pgmask.mask_pii(text), pgmask.mask_pii(inet), pgmask.mask_pii(uuid),
-    pgmask.mask_pii(text, text), pgmask.mask_pii(inet, text), pgmask.mask_pii(uuid, text),
-    pgmask.mask_network(inet, integer, integer), pgmask.app_version_text(integer),
-    pgmask.current_mask(text, text), pgmask.mask_generation(text)
-    TO pgmask_analyst;
-GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text),
-    pgmask.reseal_quarantine(integer), pgmask.key_status()
-    TO pgmask_operator;
-GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO pgmask_operator;
-GRANT EXECUTE ON FUNCTION
-    pgmask.remask_parts(regclass), pgmask.remask_wait(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
-    pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
-    pgmask.remask_vault(integer, integer)
-    TO pgmask_operator; -- the steps of remask, which acts as its caller
-GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
-GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
-GRANT EXECUTE ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) TO pgmask_recoverer;
-GRANT EXECUTE ON PROCEDURE pgmask.recover_pii(text, text, text), pgmask.forget(text, text) TO pgmask_recoverer;
-GRANT EXECUTE ON FUNCTION
-    pgmask.audit_asked(text), pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint), pgmask.audit_recover(text, text), pgmask.recovered(text),
-    pgmask.audit_forget(text, text), pgmask.forgotten(text)
-    TO pgmask_recoverer; -- the steps of the three, which act as their caller
-GRANT SELECT (id, message_id, sent_at, receive_count, reason, quarantined_at) ON pgmask.quarantine TO pgmask_recoverer;
-
--- The bare names are in the schema that CREATE EXTENSION was given.
+-- The looks and the grants are one statement: whoever goes on after an error has none of them.
 DO $$
-DECLARE
-    home name;
 BEGIN
-    SELECT n.nspname INTO home
-    FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-    WHERE e.extname = 'pg_mask';
-    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO pgmask_ingester, pgmask_analyst', home);
-    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
-        %1$I.ingest_login(jsonb, date)
-        TO pgmask_ingester', home);
-    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
-        %1$I.mask_pii(text), %1$I.mask_pii(inet), %1$I.mask_pii(uuid),
-        %1$I.mask_pii(text, text), %1$I.mask_pii(inet, text), %1$I.mask_pii(uuid, text),
-        %1$I.mask_network(inet, integer, integer), %1$I.app_version_text(integer)
-        TO pgmask_analyst', home);
+    PERFORM pg_temp.refuse_what_others_made();
+    LOCK TABLE public.user_logins IN ACCESS SHARE MODE; -- so that no other gets its name meanwhile
+    PERFORM pg_temp.refuse_what_others_made();
+
+    GRANT USAGE ON SCHEMA pgmask TO pgmask_ingester, pgmask_analyst, pgmask_operator, pgmask_recoverer;
+    GRANT EXECUTE ON FUNCTION
+        pgmask.ingest_login(jsonb, date),
+        pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]),
+        pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]),
+        pgmask.last_quarantined(),
+        pgmask.maintain()
+        TO pgmask_ingester;
+    GRANT EXECUTE ON FUNCTION
+        pgmask.mask_pii(text), pgmask.mask_pii(inet), pgmask.mask_pii(uuid),
+        pgmask.mask_pii(text, text), pgmask.mask_pii(inet, text), pgmask.mask_pii(uuid, text),
+        pgmask.mask_network(inet, integer, integer), pgmask.app_version_text(integer),
+        pgmask.current_mask(text, text), pgmask.mask_generation(text)
+        TO pgmask_analyst;
+    GRANT EXECUTE ON FUNCTION pgmask.maintain(), pgmask.replay_quarantine(text),
+        pgmask.reseal_quarantine(integer), pgmask.key_status()
+        TO pgmask_operator;
+    GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO pgmask_operator;
+    GRANT EXECUTE ON FUNCTION
+        pgmask.remask_parts(regclass), pgmask.remask_wait(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
+        pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
+        pgmask.remask_vault(integer, integer)
+        TO pgmask_operator; -- the steps of remask, which acts as its caller
+    GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
+    GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
+    GRANT EXECUTE ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) TO pgmask_recoverer;
+    GRANT EXECUTE ON PROCEDURE pgmask.recover_pii(text, text, text), pgmask.forget(text, text) TO pgmask_recoverer;
+    GRANT EXECUTE ON FUNCTION
+        pgmask.audit_asked(text), pgmask.audit_unseal(bigint, text), pgmask.unsealed(bigint), pgmask.audit_recover(text, text), pgmask.recovered(text),
+        pgmask.audit_forget(text, text), pgmask.forgotten(text)
+        TO pgmask_recoverer; -- the steps of the three, which act as their caller
+    GRANT SELECT (id, message_id, sent_at, receive_count, reason, quarantined_at) ON pgmask.quarantine TO pgmask_recoverer;
+
+    -- The bare names are in the schema that CREATE EXTENSION was given.
+    DECLARE
+        home name;
+    BEGIN
+        SELECT n.nspname INTO home
+        FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+        WHERE e.extname = 'pg_mask';
+        EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO pgmask_ingester, pgmask_analyst', home);
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
+            %1$I.ingest_login(jsonb, date)
+            TO pgmask_ingester', home);
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION
+            %1$I.mask_pii(text), %1$I.mask_pii(inet), %1$I.mask_pii(uuid),
+            %1$I.mask_pii(text, text), %1$I.mask_pii(inet, text), %1$I.mask_pii(uuid, text),
+            %1$I.mask_network(inet, integer, integer), %1$I.app_version_text(integer)
+            TO pgmask_analyst', home);
+    END;
+
+    GRANT SELECT ON public.user_logins TO pgmask_analyst;
+    GRANT INSERT ON public.user_logins TO pgmask_writer;
+
+    DELETE FROM pg_temp.refused;
 END
 $$;
-
-GRANT SELECT ON public.user_logins TO pgmask_analyst;
-GRANT INSERT ON public.user_logins TO pgmask_writer;
-
--- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN
-    PERFORM pg_temp.refuse_what_others_made();
-    DELETE FROM pg_temp.refused;
-END $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -6,6 +6,7 @@
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
 CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
@@ -217,16 +218,17 @@ BEGIN
 END
 $$;
 
-GRANT USAGE ON SCHEMA logins TO pgmask_analyst;
-GRANT SELECT ON logins.shared_ips, logins.shared_devices, logins.users_with_many_ips, logins.users_with_many_devices,
-    logins.logins_by_day, logins.version_adoption, logins.duplicate_events, logins.new_devices_by_day
-    TO pgmask_analyst;
-
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN
+DO $$
+BEGIN
     PERFORM pg_temp.refuse_what_others_made();
+    GRANT USAGE ON SCHEMA logins TO pgmask_analyst;
+    GRANT SELECT ON logins.shared_ips, logins.shared_devices, logins.users_with_many_ips, logins.users_with_many_devices,
+        logins.logins_by_day, logins.version_adoption, logins.duplicate_events, logins.new_devices_by_day
+        TO pgmask_analyst;
     DELETE FROM pg_temp.refused;
-END $$;
+END
+$$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -4,6 +4,7 @@
 -- changes nothing. Where the table is replicated, add the column at the subscribers first.
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
 CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
@@ -86,13 +87,14 @@ COMMENT ON COLUMN logins.shared_networks.logins IS 'rows of user_logins';
 COMMENT ON COLUMN logins.shared_networks.first_seen IS 'first day with such a login';
 COMMENT ON COLUMN logins.shared_networks.last_seen IS 'last day with such a login';
 
-GRANT SELECT ON logins.shared_networks TO pgmask_analyst;
-
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN
+DO $$
+BEGIN
     PERFORM pg_temp.refuse_what_others_made();
+    GRANT SELECT ON logins.shared_networks TO pgmask_analyst;
     DELETE FROM pg_temp.refused;
-END $$;
+END
+$$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -9,6 +9,7 @@
 -- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
 CREATE TEMPORARY TABLE refused (file text CONSTRAINT what_an_error_above_says UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP;
@@ -125,6 +126,7 @@ CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
 DECLARE
     stored record;
     thing text;
+    cursors CONSTANT text[] := ARRAY(SELECT c.name FROM pg_catalog.pg_cursors AS c);
 BEGIN
     FOR stored IN
         SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
@@ -135,6 +137,11 @@ BEGIN
     LOOP
         EXECUTE pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s', stored.how, stored.name);
     END LOOP;
+    -- Rights are looked at when a cursor is opened: whoever fetches from it would have those of pgmask_refresher.
+    IF EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.name <> ALL (cursors)) THEN
+        RAISE EXCEPTION 'code of the login table leaves a cursor open'
+            USING HINT = 'Close it where it was opened.';
+    END IF;
     -- Code that ran as that role, now or before, may have left something.
     SELECT pg_catalog.pg_describe_object(left_behind.classid, left_behind.objid, 0) INTO thing
     FROM (
@@ -163,16 +170,17 @@ COMMENT ON COLUMN logins.dashboard_refresh.took IS 'how long that took';
 COMMENT ON MATERIALIZED VIEW logins.stored_when IS 'what logins.dashboard_refresh reads';
 COMMENT ON FUNCTION logins.refresh_dashboards() IS 'fills what logins.dashboard_… reads anew, without a lock that readers wait for; returns how long it took';
 
-GRANT USAGE ON SCHEMA logins TO pgmask_operator, pgmask_refresher;
-GRANT EXECUTE ON FUNCTION logins.refresh_dashboards() TO pgmask_operator;
-GRANT SELECT ON logins.stored_when, logins.dashboard_refresh TO pgmask_analyst;
-
 -- What was made while this file was applied would have been taken for its own.
-DO $$ BEGIN
+DO $$
+BEGIN
     PERFORM pg_temp.refuse_what_others_made();
+    GRANT USAGE ON SCHEMA logins TO pgmask_operator, pgmask_refresher;
+    GRANT EXECUTE ON FUNCTION logins.refresh_dashboards() TO pgmask_operator;
+    GRANT SELECT ON logins.stored_when, logins.dashboard_refresh TO pgmask_analyst;
     PERFORM logins.refresh_dashboards();
     DELETE FROM pg_temp.refused;
-END $$;
+END
+$$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
 
 COMMIT;

@@ -123,6 +123,12 @@ pub(crate) enum Error {
     NoPolicy(String),
     #[error("logins could not be inserted into table \"{table}\": SQLSTATE {}", shown_sqlstate(sqlstate))]
     NotInserted { table: String, sqlstate: [u8; 5] },
+    #[error("tokens in table {table} could not be lifted: SQLSTATE {}", shown_sqlstate(sqlstate))]
+    NotLifted { table: String, sqlstate: [u8; 5] },
+    #[error(
+        "a check of table {0} waits in this transaction, under the name of a constraint of the login table"
+    )]
+    SameNameWaits(String),
     #[error("the table was exchanged for another of its name meanwhile")]
     Exchanged,
     #[error("{0}")]
@@ -184,8 +190,8 @@ impl Error {
             | Self::KeyCheckGap { .. }
             | Self::NoSealKey
             | Self::Seal(_)
-            | Self::VaultValue(SealError::UnknownKey(_))
-            | Self::Unseal { error: SealError::UnknownKey(_), .. } => {
+            | Self::VaultValue(SealError::UnknownKey(_) | SealError::NewerKey(_))
+            | Self::Unseal { error: SealError::UnknownKey(_) | SealError::NewerKey(_), .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
             }
             Self::Unseal { .. } | Self::VaultValue(_) | Self::NoDatabaseId | Self::AuditChanged => {
@@ -217,6 +223,7 @@ impl Error {
             | Self::MaskedByRefresh
             | Self::Command { .. }
             | Self::CursorLeft
+            | Self::SameNameWaits(_)
             | Self::WriterLacks { .. }
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
@@ -224,7 +231,9 @@ impl Error {
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NoRole(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            Self::NotInserted { sqlstate, .. } => subtransaction::error_code(sqlstate),
+            Self::NotInserted { sqlstate, .. } | Self::NotLifted { sqlstate, .. } => {
+                subtransaction::error_code(sqlstate)
+            }
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -351,6 +360,12 @@ impl Error {
             Self::NotInserted { .. } => {
                 "What the server says is not shown, as it may hold a value. To see it, insert a row by hand: SET ROLE pgmask_writer."
             }
+            Self::SameNameWaits(_) => {
+                "It would be looked at together with that. Give one of the two another name, or SET CONSTRAINTS ALL IMMEDIATE before."
+            }
+            Self::NotLifted { .. } => {
+                "What the server says is not shown, as it may hold a row. The table's owner, or a superuser, is shown it."
+            }
             Self::BatchShape(_) => {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."
             }
@@ -371,6 +386,9 @@ impl Error {
             | Self::VaultValue(SealError::Memory)
             | Self::Unseal { error: SealError::Memory, .. } => {
                 "Try again, with less at once if it is much, or give the server more memory."
+            }
+            Self::VaultValue(SealError::NewerKey(_)) | Self::Unseal { error: SealError::NewerKey(_), .. } => {
+                "Rows are missing from pgmask.key_check. Call pgmask.rotate_seal_key(), which puts the newer key to use again, and find out who could delete them."
             }
             Self::VaultValue(SealError::UnknownKey(_))
             | Self::Unseal { error: SealError::UnknownKey(_), .. } => {

@@ -157,8 +157,13 @@ impl Keys {
         seal::seal(self.seal_key().ok_or(Error::NoSealKey)?, row, body).map_err(Error::Seal)
     }
 
-    /// Opens what was sealed for the row that `row` identifies, also under an older seal key.
+    /// Opens what was sealed for the row that `row` identifies, also under an older seal key. But not under a newer one than
+    /// that in use: somebody took a rotation back, and what is opened may be sealed anew.
     pub(crate) fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let is_newer = |id: &u32| Some(*id) > self.seal_id && self.server.keyring.seal(*id).is_some();
+        if let Some(newer) = seal::key_of(sealed).filter(is_newer) {
+            return Err(SealError::NewerKey(newer));
+        }
         seal::open(&self.server.keyring, row, sealed)
     }
 

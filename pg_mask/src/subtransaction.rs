@@ -1,8 +1,11 @@
 //! Trying something that the database may refuse, without losing the transaction.
 
+use crate::error::{Error, OrRaise};
+use crate::own_roles::RoleOfCode;
 use crate::unguarded;
 use pgrx::prelude::*;
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 
@@ -12,6 +15,32 @@ pub(crate) struct Failure {
     pub(crate) sqlstate: [u8; 5],
     /// The function of the server that raised it, where that is known.
     raised_in: Option<String>,
+    /// What code of a table left, if that is why.
+    pub(crate) left: Option<Left>,
+}
+
+/// What code of a table may not leave.
+#[derive(Clone, Copy)]
+pub(crate) enum Left {
+    /// Something that the role would own.
+    Behind(RoleOfCode),
+    /// A cursor.
+    Open,
+}
+
+impl From<Left> for Error {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::Behind(role) => Self::LeftBehind(role),
+            Left::Open => Self::CursorLeft,
+        }
+    }
+}
+
+/// Ends the work of an [`attempt`] for that reason, as an error of the server's would.
+pub(crate) fn give_up(left: Left) -> ! {
+    LEFT.set(Some(left));
+    match Err::<Infallible, Error>(left.into()).or_raise() {}
 }
 
 impl Failure {
@@ -70,11 +99,13 @@ pub(crate) fn attempt<T>(
                         code => sqlstate(code as i32),
                     },
                     raised_in: report.function_name().map(str::to_owned),
+                    left: None,
                 }),
-                // Ours: whatever it is, it is not the row's.
-                pg_sys::panic::CaughtError::ErrorReport(_) | pg_sys::panic::CaughtError::RustPanic { .. } => {
-                    None
+                pg_sys::panic::CaughtError::ErrorReport(_) => {
+                    LEFT.take().map(|left| Failure { sqlstate: *b"42501", raised_in: None, left: Some(left) })
                 }
+                // Ours: whatever it is, it is not the row's.
+                pg_sys::panic::CaughtError::RustPanic { .. } => None,
             };
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::FlushErrorState();
@@ -97,6 +128,8 @@ thread_local! {
     /// The last SQLSTATE inside of an [`attempt`] that pgrx has no name for: it hands such an error on as
     /// an internal error. Somebody's own code, that is, as a trigger may raise it.
     static NOTED: Cell<i32> = const { Cell::new(INTERNAL_ERROR) };
+    /// Why an [`attempt`] was [given up](give_up).
+    static LEFT: Cell<Option<Left>> = const { Cell::new(None) };
 }
 
 /// Called by the server whenever it reports something (`error_context_stack` in elog.c).

@@ -24,6 +24,9 @@ pub enum SealError {
     /// The key that sealed it is gone.
     #[error("the keyring has no seal key {0}, which sealed this body")]
     UnknownKey(u32),
+    /// It was sealed when a newer key was in use than now.
+    #[error("the body was sealed with key {0}, and an older one is in use now")]
+    NewerKey(u32),
     /// Not what was sealed, or not where it was sealed, or not with this key.
     #[error("the sealed body was changed, or belongs to another row, or was sealed under another keyring")]
     Broken,

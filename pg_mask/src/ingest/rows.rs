@@ -6,7 +6,7 @@ use crate::clock::Day;
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::settings::InvalidOptional;
-use crate::subtransaction::{Failure, attempt};
+use crate::subtransaction::{Failure, Left, attempt, give_up};
 use crate::text::Text;
 use crate::vault::{Masked, Raw, Vault};
 use crate::{memory, plan, settings, text};
@@ -255,7 +255,13 @@ fn attempt_all<'r, 'a: 'r>(
     target: &Target,
     rows: impl Iterator<Item = &'r Row<'a>>,
 ) -> Result<Result<(), Failure>, Error> {
-    match attempt(|| execute(target, rows), |_| true) {
+    // What code of the table leaves is undone, and may be one row's, too.
+    let insert = || match execute(target, rows) {
+        Err(Error::LeftBehind(role)) => give_up(Left::Behind(role)),
+        Err(Error::CursorLeft) => give_up(Left::Open),
+        done => done,
+    };
+    match attempt(insert, |_| true) {
         Ok(done) => done.map(Ok),
         Err(failure) if failure.is_interrupt() => Err(target.explain(&failure)),
         Err(failure) => Ok(Err(failure)),

@@ -105,13 +105,30 @@ impl Target {
     /// Has every constraint checked with the insert from now on. What of these waits already is checked now.
     pub(super) fn defer_nothing(&self) -> Result<(), Error> {
         let Some(check_now) = &self.check_now else { return Ok(()) };
+        self.no_other_waits()?;
         // Of the table's owner's choice, so no plan of it is kept.
         let set = || self.writer.run(|| plan::write_once(Meant::only(&[]), check_now, Vec::new).map(drop));
         attempt(set, |_| true).map_err(|failure| self.explain(&failure))?
     }
 
+    /// Refuses what waits under a name of the table's constraints in a table beside it: PostgreSQL knows them by their names,
+    /// and up to 17 the caller's own code would run as the writer.
+    fn no_other_waits(&self) -> Result<(), Error> {
+        let read = |row: &plan::Row<'_>| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<OwnedText>(2)?));
+        for (table, name) in plan::catalog(SAME_NAME, || vec![self.oid.into()], read)? {
+            // SAFETY: a look at what the transaction has queued (trigger.h).
+            if unsafe { pg_sys::AfterTriggerPendingOnRel(table) } {
+                return Err(Error::SameNameWaits(String::from_utf8_lossy(&name.0).into_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// Why rows could not be inserted. What the server said may hold values of a row, and is dropped.
     pub(super) fn explain(&self, failure: &Failure) -> Error {
+        if let Some(left) = failure.left {
+            return left.into();
+        }
         let table = self.shown.clone();
         if failure.sqlstate == *b"42501"
             && let Err(error) = self.has_rights()
@@ -177,6 +194,18 @@ const DEFERRABLE: &str =
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
     WHERE t.tgdeferrable AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
         SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
+
+/// Other tables with a constraint that may be deferred, named like one of those.
+const SAME_NAME: &str = "WITH tree AS MATERIALIZED (
+        SELECT $1 AS id UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)
+    )
+    SELECT DISTINCT o.conrelid, o.conrelid::pg_catalog.regclass::pg_catalog.text
+    FROM tree
+    JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) tree.id AND t.tgdeferrable
+    JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
+    JOIN pg_catalog.pg_constraint o ON o.conname OPERATOR(pg_catalog.=) c.conname
+        AND o.connamespace OPERATOR(pg_catalog.=) c.connamespace AND o.condeferrable
+    WHERE o.conrelid OPERATOR(pg_catalog.<>) 0 AND o.conrelid NOT IN (SELECT id FROM tree)";
 
 fn check_now(table: pg_sys::Oid) -> Result<Option<String>, Error> {
     let names = plan::catalog_row(DEFERRABLE, || vec![table.into()], |row| row.get_or_null::<String>(1))?;

@@ -35,6 +35,8 @@ pub(super) struct Part {
     pub(super) columns: Vec<Column>,
     /// How many blocks it has now.
     pub(super) blocks: i64,
+    /// Whether the caller has the rights of its owner.
+    pub(super) is_callers: bool,
     /// Whether the caller may have hashes without a key lifted.
     pub(super) lifts_generation_0: bool,
     /// The table to update where new tokens may move a row to another partition.
@@ -196,6 +198,7 @@ impl Part {
                 on_behalf: on_behalf(oid, class.relowner, can_be_owners, is_login_table)?,
                 columns,
                 blocks: blocks.into(),
+                is_callers: owns,
                 lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
                 root,
                 oid,

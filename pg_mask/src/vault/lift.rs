@@ -11,7 +11,7 @@ use crate::keys;
 use crate::no_prepare;
 use crate::plan;
 use crate::text::{OwnedBytes, OwnedText};
-use pg_mask_core::seal::{SealError, key_of};
+use pg_mask_core::seal::SealError;
 use pg_mask_core::token::Token;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -86,16 +86,11 @@ fn lift(part: i32, digits: i32) -> Result<(i64, i64), Error> {
                 left_alone += 1;
                 continue;
             };
-            // Whoever took a rotation back gets nothing sealed under the older key.
-            if sealed.as_ref().and_then(|sealed| key_of(&sealed.0)) > Some(keys.seal_id()?) {
-                left_alone += 1;
-                continue;
-            }
             let sealed = match sealed.map(|sealed| open(&keys, &databases, name, &token.0, &sealed.0)) {
                 None => None,
                 Some(value) => match value? {
                     Ok(value) => Some(seal(&keys, here, name, &lifted, &value)?),
-                    Err(SealError::Broken) => {
+                    Err(SealError::Broken | SealError::NewerKey(_)) => {
                         left_alone += 1;
                         continue;
                     }

@@ -205,6 +205,42 @@ async fn a_refresh_leaves_no_code_for_readers() {
     fresh.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
 }
 
+/// Rights are looked at when a cursor is opened, so whoever called could fetch from it what only pgmask_refresher may have.
+#[tokio::test]
+async fn a_refresh_leaves_no_cursor_open() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("left_open").await.unwrap();
+    cluster.apply_file("left_open", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN IN ROLE pgmask_operator; CREATE SCHEMA AUTHORIZATION mallory; GRANT ALL ON SCHEMA mallory TO PUBLIC;
+             ALTER TABLE user_logins OWNER TO mallory; INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x')",
+        )
+        .await
+        .unwrap();
+    let mallory = cluster.connect_as("mallory", "left_open").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.opens() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'left'; BEGIN
+                 IF current_user = 'pgmask_refresher' AND NOT EXISTS (SELECT FROM pg_cursors WHERE name = 'left') THEN
+                     OPEN c FOR SELECT pgmask.mask_generation('x'); END IF;
+                 RETURN true; END $$;
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY opens ON user_logins USING (mallory.opens())",
+        )
+        .await
+        .unwrap();
+    let refused = message(&mallory.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+    assert!(refused.contains("code of the login table leaves a cursor open"), "{refused}");
+    // The caller's own is no reason.
+    mallory.batch_execute("ALTER POLICY opens ON user_logins USING (true)").await.unwrap();
+    mallory
+        .batch_execute(
+            "BEGIN; DECLARE own CURSOR FOR SELECT 1; SELECT logins.refresh_dashboards(); FETCH own; COMMIT",
+        )
+        .await
+        .unwrap();
+}
+
 /// ANALYZE, autovacuum's too, calls functions of a column's type, as who owns what is analysed, in a session that need not
 /// have the library.
 #[tokio::test]

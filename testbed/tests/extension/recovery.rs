@@ -716,7 +716,16 @@ async fn a_rotation_that_is_taken_back_seals_nothing_anew() {
         }
         admin.batch_execute("INSERT INTO pgmask.key_check_own TABLE kept; DROP TABLE kept").await.unwrap();
     }
-    // Nor with tokens to be lifted: those are left alone.
+    // Nor is anything opened, to be sealed anew, nor with tokens to be lifted: those are left alone.
+    admin.batch_execute("DELETE FROM pgmask.key_check_own WHERE seal_id = 2").await.unwrap();
+    for opens in [
+        format!("CALL pgmask.recover_pii('{token}', 'x')"),
+        "CALL pgmask.unseal_quarantine(1, 'x')".to_owned(),
+        "SELECT pgmask.replay_quarantine()".to_owned(),
+    ] {
+        let error = message(&admin.batch_execute(&opens).await.unwrap_err());
+        assert!(error.contains("an older one is in use now"), "{opens}: {error}");
+    }
     admin.batch_execute("DELETE FROM pgmask.key_check_own WHERE 2 IN (seal_id, generation)").await.unwrap();
     assert_eq!(texts(&admin, keys).await, ["failed: an older key is in use than before"]);
     admin.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_key()").await.unwrap();

@@ -399,3 +399,33 @@ async fn a_hash_beside_an_older_token_is_left_alone() {
     let generations = "SELECT pgmask.mask_generation(masked_ip) || ' ' || pgmask.mask_generation(masked_device_id) FROM guesses";
     assert_eq!(texts(&guesser, generations).await, ["0 2"]);
 }
+
+/// Who may only have tokens lifted is not shown the rows that the server's own errors hold.
+#[tokio::test]
+async fn an_error_shows_no_row_to_an_operator() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("shows_no_row").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE lifts LOGIN IN ROLE pgmask_operator;
+             SELECT pgmask.ingest_login('{\"user_id\": \"somebody\", \"ip\": \"203.0.113.7\"}');
+             ALTER TABLE user_logins ADD CHECK (masked_ip LIKE 'm1%'); SELECT pgmask.rotate_key()",
+        )
+        .await
+        .unwrap();
+    let operator = cluster.connect_as("lifts", "shows_no_row").await.unwrap();
+    let call = "CALL pgmask.remask('user_logins')";
+    let error = operator.batch_execute(call).await.unwrap_err();
+    assert!(
+        message(&error)
+            .starts_with("23514 tokens in table public.user_logins could not be lifted: SQLSTATE 23514"),
+        "{error:?}"
+    );
+    for shown in ["somebody", "m1_", "m2_"] {
+        assert!(!format!("{error:?}").contains(shown), "{error:?}");
+    }
+    let error = format!("{:?}", admin.batch_execute(call).await.unwrap_err());
+    assert!(error.contains("m2_"), "a superuser is: {error}");
+    admin.batch_execute("ALTER TABLE user_logins DROP CONSTRAINT user_logins_masked_ip_check").await.unwrap();
+    operator.batch_execute(call).await.unwrap();
+}

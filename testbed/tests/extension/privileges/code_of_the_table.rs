@@ -2,7 +2,7 @@
 //! and whoever calls.
 
 use super::{INGEST, is_refused, member};
-use crate::common::{cluster, count, message, texts};
+use crate::common::{cluster, count, ingest, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 use tokio_postgres::Client;
@@ -428,6 +428,75 @@ async fn code_of_the_table_leaves_nothing_behind() {
         .await,
         0
     );
+}
+
+/// PostgreSQL knows constraints by their names: what waited for the caller's own table, under the name of one of the login
+/// table's, ran as the writer.
+#[tokio::test]
+async fn what_waits_under_the_same_name_does_not_run_as_the_writer() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "same_name").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE users (user_id varchar(128) PRIMARY KEY); INSERT INTO users VALUES ('1'); GRANT pgmask_ingester TO mallory;
+             ALTER TABLE user_logins ADD CONSTRAINT of_user FOREIGN KEY (user_id) REFERENCES users DEFERRABLE INITIALLY DEFERRED",
+        )
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE public.mine (n int); GRANT ALL ON public.mine TO PUBLIC;
+             CREATE FUNCTION mallory.puts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO public.user_logins (user_id, masked_ip) VALUES ('1', 'mine'); RETURN NULL; END $$;
+             GRANT USAGE ON SCHEMA mallory TO PUBLIC;
+             CREATE CONSTRAINT TRIGGER of_user AFTER INSERT ON public.mine DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mallory.puts();
+             BEGIN; INSERT INTO public.mine VALUES (1)",
+        )
+        .await
+        .unwrap();
+    let error = message(&mallory.batch_execute(INGEST).await.unwrap_err());
+    assert!(
+        error.starts_with("42501 a check of table mine waits")
+            || error.starts_with("42501 a check of table public.mine waits"),
+        "{error}"
+    );
+    mallory.batch_execute("ROLLBACK").await.unwrap();
+    // Nobody else is stopped by it, nor is who lets nothing wait.
+    mallory.batch_execute(INGEST).await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins WHERE masked_ip = 'mine'").await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
+}
+
+/// One message whose row has code of the table leave something does not stop its neighbours.
+#[tokio::test]
+async fn a_row_whose_code_leaves_something_is_quarantined_alone() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("leaves_for_one").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION leaves() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE found CURSOR FOR SELECT 1; BEGIN
+                 IF NEW.user_id = 'cursor' THEN OPEN found; END IF;
+                 IF NEW.user_id = 'object' THEN PERFORM lo_create(0); END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER leaves BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION leaves()",
+        )
+        .await
+        .unwrap();
+    let bodies = ["a", "cursor", "b", "object", "c"].map(|user| format!("{{\"user_id\": \"{user}\"}}"));
+    let messages: Vec<_> = bodies.iter().enumerate().map(|(n, body)| (format!("m{n}"), body)).collect();
+    assert_eq!(ingest(&admin, &messages).await, [3, 0, 2]);
+    let reasons = texts(&admin, "SELECT reason FROM pgmask.quarantine").await;
+    assert_eq!(reasons, ["rejected:42501", "rejected:42501"]);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pg_largeobject_metadata").await, 0);
+    // They pass once the cause is gone, and by themselves are told why not.
+    let alone = "SELECT pgmask.ingest_login('{\"user_id\": \"cursor\"}')";
+    let error = message(&admin.batch_execute(alone).await.unwrap_err());
+    assert!(error.starts_with("42501 code of the table leaves a cursor open"), "{error}");
+    admin
+        .batch_execute("DROP TRIGGER leaves ON user_logins; SELECT pgmask.replay_quarantine()")
+        .await
+        .unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 5);
 }
 
 /// Every role may change itself, and every function fetch from a cursor of its session whose name it knows: code of the
