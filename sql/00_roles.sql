@@ -14,7 +14,7 @@
 -- What they may do in a database is in 02_rights.sql. (PostgreSQL reserves role names that start with "pg_".)
 -- pgmask_forwarder comes without a password: give it one (\password pgmask_forwarder), or another way
 -- in (pg_hba.conf).
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

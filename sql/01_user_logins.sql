@@ -1,7 +1,7 @@
 -- The table that logins are written to. Apply it to each database that takes in logins; applying it
 -- again changes nothing. A table that is already there may have more columns, keys, constraints,
 -- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

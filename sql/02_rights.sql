@@ -1,6 +1,6 @@
 -- What the roles of 00_roles.sql may do in a database. Apply it to each database that takes in logins, as
 -- a superuser, after 01; applying it again changes nothing.
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

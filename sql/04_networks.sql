@@ -2,7 +2,7 @@
 -- Ingestion fills the column from the next batch on; in rows that are there already it stays NULL, since a token does
 -- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applying it again
 -- changes nothing. Where the table is replicated, add the column at the subscribers first.
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

@@ -7,7 +7,7 @@
 -- pgmask_refresher, which no role may be a member of and which has the rights of pgmask_analyst. So a refresh, which
 -- runs code of the login table's owner, has no right worth taking, whoever calls it. Where user_logins has row level
 -- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

@@ -92,8 +92,6 @@ impl Action {
 struct Ticket {
     action: Action,
     link: Link,
-    /// The transaction that wrote the row.
-    transaction: pg_sys::TransactionId,
     /// For the server's log.
     line: String,
 }
@@ -185,9 +183,7 @@ impl Entry {
         commit_durably();
         // What anchors the chain comes last, where no reason can forge it.
         line.push_str(&format!("; audit {}, MAC {}", link.id, hex::encode(link.mac)));
-        // SAFETY: a look-up; the transaction has written a row.
-        let transaction = unsafe { pg_sys::GetTopTransactionId() };
-        TICKET.set(Some(Ticket { action, link, transaction, line }));
+        TICKET.set(Some(Ticket { action, link, line }));
         Ok(())
     }
 }
@@ -197,8 +193,9 @@ pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>
     let ticket = TICKET.take().filter(|ticket| ticket.action == action);
     is_called_directly(action.as_str())?;
     let ticket = ticket.ok_or(Error::NotDirectly(action.as_str()))?;
+    // The transaction after the one that wrote the row, which has written nothing yet.
     // SAFETY: a look-up.
-    let is_later = unsafe { pg_sys::GetTopTransactionIdIfAny() } != ticket.transaction;
+    let is_later = unsafe { pg_sys::GetTopTransactionIdIfAny() } == pg_sys::InvalidTransactionId;
     as_owner(|| {
         // A row that another transaction sees is committed.
         if !(is_later && chain::holds(ticket.link)?) {
@@ -277,7 +274,7 @@ fn as_owner<R>(work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
 /// session asks for; and for nothing else, such as a client that does not read what is said meanwhile.
 pub(crate) fn commit_durably() {
     set_for_the_transaction(c"synchronous_commit", c"on");
-    set_for_the_transaction(c"client_min_messages", c"warning");
+    set_for_the_transaction(c"client_min_messages", c"error");
     // SAFETY: a plain call.
     unsafe { pg_sys::ForceSyncCommit() };
 }

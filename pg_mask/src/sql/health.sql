@@ -51,7 +51,7 @@ BEGIN
         hint := CASE WHEN bad > 0 OR in_use IS NULL THEN
             'Nothing is masked until the server has the keyring of this database: SELECT * FROM pgmask.key_status() shows what differs.'
             WHEN is_taken_back THEN
-            'Rows are missing from pgmask.key_check. Call pgmask.rotate_seal_key() and pgmask.rotate_key() at once, which put the newer keys to use again, and find out who could delete them.' END;
+            'Rows are missing from pgmask.key_check. Compare pgmask.audit with the server''s log; call pgmask.rotate_seal_key() and pgmask.rotate_key() at once, which put the newer keys to use again, and find out who could delete them.' END;
     EXCEPTION WHEN OTHERS THEN
         state := 'failed';
         value := format('SQLSTATE %s', SQLSTATE);
