@@ -67,16 +67,26 @@ pub(crate) fn run<'a, R>(
 /// seconds where a look at catalogs takes milliseconds.
 fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
     memory::for_a_call().or_raise();
-    struct PutBack(Settings);
-    impl Drop for PutBack {
-        fn drop(&mut self) {
-            self.0.put_in_force();
-        }
-    }
-    let before = PutBack(Settings::now());
-    let client_min_messages = before.0.client_min_messages.max(pg_sys::NOTICE as i32);
-    Settings { debug_print: [false; 3], jit: false, client_min_messages }.put_in_force();
+    let _quiet = Quiet::new(PgLogLevel::NOTICE);
     own_names::with_own_names(|| Spi::connect_mut(work))
+}
+
+/// While it lives, nothing of a statement is shown to the client, nor is anything compiled; and no message below a level.
+pub(crate) struct Quiet(Settings);
+
+impl Quiet {
+    pub(crate) fn new(level: PgLogLevel) -> Self {
+        let before = Settings::now();
+        let client_min_messages = before.client_min_messages.max(level as i32);
+        Settings { debug_print: [false; 3], jit: false, client_min_messages }.put_in_force();
+        Self(before)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.0.put_in_force();
+    }
 }
 
 /// Plain settings of the backend that have statements shown to the client, or compiled.

@@ -7,6 +7,7 @@ use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::own_roles::RoleOfCode;
+use crate::plan::Quiet;
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
 use commands::Watched;
@@ -64,10 +65,11 @@ impl Powerless {
     ///
     /// Nor does code of the table see what the client sent, which may be a message, or reach its cursors, or run commands
     /// that would outlast the statement. If it has made something all the same, such as a view, that is an error: the role
-    /// would own it.
+    /// would own it. What such code says short of an error is not for the client, who need not be allowed to see the rows.
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let cursors = OutOfReach::new()?;
         let _hidden = Hidden::new();
+        let _quiet = Quiet::new(PgLogLevel::ERROR);
         let _watched = Watched::new(self.role);
         let done = run_as::bound(self.role, work)?;
         cursors.none_was_left()?;

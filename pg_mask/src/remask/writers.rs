@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 /// member of another role, directly or by way of a parent, a view or a rule. Where such a column is part of a unique index,
 /// of an exclusion constraint or of a foreign key, whoever writes is told what is there, and need not read it. Who may have
 /// code run as rows are written, in this table or in a partition beside it, has them written by whoever writes: by
-/// `pgmask_writer`, which nobody is, and which is left out. So are those that may mask without a limit, and PostgreSQL's own,
+/// `pgmask_writer`, which nobody is, and which is left out. An owner may have whatever was revoked. So are those that may mask without a limit, and PostgreSQL's own,
 /// as their members are found.
 const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         SELECT $1
@@ -34,6 +34,8 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         SELECT p.proowner FROM code AS c
         JOIN pg_depend AS d ON d.classid = c.classid AND d.objid = c.objid AND d.refclassid = 'pg_proc'::regclass
         JOIN pg_proc AS p ON p.oid = d.refobjid
+    ), owners (role) AS MATERIALIZED (
+        SELECT c.relowner FROM tree JOIN pg_class AS c ON c.oid = tree.id
     ), columns (relation, number) AS MATERIALIZED (
         SELECT a.attrelid, a.attnum
         FROM relations AS r JOIN pg_class AS c ON c.oid = r.id JOIN pg_attribute AS a ON a.attrelid = r.id
@@ -45,6 +47,7 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         WHERE EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'INSERT, UPDATE'))
            OR EXISTS (SELECT FROM tree AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
            OR EXISTS (SELECT FROM authors AS a WHERE a.role = o.role)
+           OR EXISTS (SELECT FROM owners AS w WHERE w.role = o.role)
     ), may_write (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o WHERE o.role >= 16384 AND EXISTS (SELECT FROM writers AS w WHERE pg_has_role(o.role, w.role, 'MEMBER'))
     ), tells (it) AS MATERIALIZED (
@@ -55,7 +58,8 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
     ), readers (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o
         WHERE EXISTS (SELECT FROM may_write)
-          AND EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'SELECT'))
+          AND (EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'SELECT'))
+               OR EXISTS (SELECT FROM owners AS w WHERE w.role = o.role))
     )
     SELECT m.role FROM may_write AS m
     WHERE ((SELECT it FROM tells) OR EXISTS (SELECT FROM readers AS h WHERE pg_has_role(m.role, h.role, 'MEMBER')))

@@ -90,7 +90,7 @@ unsafe extern "C-unwind" fn command(
         let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
         unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
         if marks != 0 {
-            look_at((*statement).utilityStmt, role);
+            look_at((*statement).utilityStmt, role, marks);
         }
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
     }
@@ -98,19 +98,20 @@ unsafe extern "C-unwind" fn command(
 
 /// Refuses a command that the role may not run, where PostgreSQL has marked why it is not the session's.
 #[pg_guard]
-unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node, role: pg_sys::Oid) {
+unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node, role: pg_sys::Oid, marks: i32) {
     // SAFETY: as above.
-    unsafe { may_run(command, role) }.or_raise();
+    unsafe { may_run(command, role, marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0) }.or_raise();
 }
 
 /// # Safety
 /// `command` is the node of a command.
-unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid) -> Result<(), Error> {
+unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: bool) -> Result<(), Error> {
     // SAFETY: by the caller; names of commands are constants.
     unsafe {
         let kind = (*command).type_;
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
         let is_refused = match ROLE.get() {
+            _ if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == role => may_make || !is_allowed(kind),
             Some(_) if may_make || may_add_a_partition(kind) => true,
             _ => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command),
@@ -171,6 +172,27 @@ unsafe fn is_of_refresh(command: *mut pg_sys::Node) -> bool {
             _ => false,
         }
     }
+}
+
+/// Whether it makes a type, or another thing that statements find by its name. In a security-restricted operation code of
+/// others could make it in the temporary schema of whoever's session that is, where types are looked for first: `text` in
+/// the session's next statement would be theirs. (Newer minor versions of PostgreSQL refuse it.)
+fn makes_a_name(command: NodeTag) -> bool {
+    matches!(
+        command,
+        NodeTag::T_CreateDomainStmt
+            | NodeTag::T_CreateEnumStmt
+            | NodeTag::T_CreateRangeStmt
+            | NodeTag::T_CompositeTypeStmt
+            | NodeTag::T_DefineStmt
+            | NodeTag::T_CreateFunctionStmt
+            | NodeTag::T_CreateConversionStmt
+            | NodeTag::T_CreateOpClassStmt
+            | NodeTag::T_CreateOpFamilyStmt
+            | NodeTag::T_CreateStatsStmt
+            | NodeTag::T_RenameStmt
+            | NodeTag::T_AlterObjectSchemaStmt
+    )
 }
 
 /// Whether it may have rows go to a table that was not there when the partitions were looked at. A lock keeps others from

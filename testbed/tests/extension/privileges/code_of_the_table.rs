@@ -430,6 +430,54 @@ async fn code_of_the_table_leaves_nothing_behind() {
     );
 }
 
+/// Types are looked for in the temporary schema first: a domain `text` that code of the table made there, in the session of who
+/// ingested or had tokens lifted, ran its check with that one's rights, with the next `::text`.
+#[tokio::test]
+async fn code_of_the_table_makes_no_type_in_the_session() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "makes_types").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.made (what text);
+             CREATE FUNCTION mallory.makes() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ DECLARE command text; BEGIN
+                 FOREACH command IN ARRAY ARRAY['CREATE DOMAIN pg_temp.text AS pg_catalog.text', 'CREATE TYPE pg_temp.text AS ENUM ()',
+                     'CREATE TYPE pg_temp.text AS RANGE (subtype = int)', 'CREATE TYPE pg_temp.text', 'CREATE TYPE pg_temp.text AS (n int)',
+                     'CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''SELECT 1''', 'CREATE TABLE pg_temp.text (n int)'] LOOP
+                     BEGIN
+                         EXECUTE command;
+                         INSERT INTO mallory.made VALUES (command);
+                     EXCEPTION WHEN OTHERS THEN NULL; END;
+                 END LOOP;
+                 PERFORM nextval('mallory.ran'); RAISE NOTICE 'shown: %', NEW; RAISE WARNING 'shown: %', NEW; RETURN NEW; END $$;
+             CREATE TRIGGER t BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.makes()",
+        )
+        .await
+        .unwrap();
+    for (times_run, runs) in
+        [(1, INGEST), (2, "SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"203.0.113.7\"}')")]
+    {
+        admin.batch_execute(runs).await.unwrap();
+        assert_eq!(times(&admin).await, times_run);
+    }
+    admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
+    assert_eq!(times(&admin).await, 3);
+    assert_eq!(texts(&admin, "SELECT what FROM mallory.made").await, [""; 0]);
+    // Nor does what it says reach the client, who need not be allowed to see a row.
+    let mut psql = cluster.command("psql");
+    psql.args([
+        "--no-psqlrc",
+        "--command",
+        "SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')",
+        &cluster.url("pgmask_forwarder", "makes_types"),
+    ]);
+    let said = psql.output().unwrap();
+    assert!(said.status.success());
+    assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+    assert_eq!(times(&admin).await, 4);
+}
+
 /// PostgreSQL knows constraints by their names: what waited for the caller's own table, under the name of one of the login
 /// table's, ran as the writer.
 #[tokio::test]
