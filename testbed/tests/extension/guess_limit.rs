@@ -370,7 +370,7 @@ async fn remask_lifts_no_guesses_for_who_has_code_in_the_table() {
         (trigger.to_owned(), "DROP TRIGGER puts ON present"),
         // An owner gives back what was revoked, once tokens are lifted.
         (
-            format!("ALTER TABLE present OWNER TO analyst; SET ROLE analyst; {trigger}; REVOKE ALL ON present FROM analyst; GRANT SELECT ON present TO analyst; RESET ROLE;
+            format!("ALTER TABLE present OWNER TO analyst; SET ROLE analyst; {trigger}; REVOKE ALL ON present FROM analyst; GRANT SELECT, UPDATE (user_id) ON present TO analyst; RESET ROLE;
                  ALTER FUNCTION puts() OWNER TO postgres"),
             "ALTER TABLE present OWNER TO postgres; DROP TRIGGER puts ON present",
         ),
