@@ -101,6 +101,12 @@ pub(crate) fn count(hash: &Hash) -> Result<(), Error> {
     })
 }
 
+/// Who is calling, whatever runs on whose behalf now: the authenticated user, the session's user and the role of SET ROLE.
+pub(crate) fn callers() -> [pg_sys::Oid; 3] {
+    let [authenticated, session, outer, _] = Caller::now().roles;
+    [authenticated, session, outer]
+}
+
 /// Counts a value that is recovered (`pgmask.recover_limit`), or says that the budget is used up. Only
 /// superusers are exempt.
 pub(crate) fn count_recovery() -> Result<(), Error> {

@@ -20,11 +20,13 @@ use crate::text::{OwnedText, Text};
 use crate::{keys, no_prepare, plan};
 use part::Part;
 use pg_mask_core::hmac_key::Hash;
+use pg_mask_core::mask::Masker;
 use pg_mask_core::token::Token;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use statements::Statements;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// Lifts the tokens in `count` blocks of a table, from block `first` on, but for rows that other
 /// transactions have locked. `next` is the block to go on with, NULL at the end of the table; `left_alone`
@@ -109,7 +111,8 @@ struct Hashes<'a> {
     part: &'a Part,
     /// In which they count, once there is one.
     budgets: Option<BudgetsOf>,
-    counted: HashSet<Hash>,
+    /// By what they are lifted with, too: in another domain a hash is another value.
+    counted: HashSet<(*const Masker, Hash)>,
     left_alone: i64,
     limited_by: Option<pg_sys::Oid>,
 }
@@ -119,8 +122,9 @@ impl<'a> Hashes<'a> {
         Self { part, budgets: None, counted: HashSet::new(), left_alone: 0, limited_by: None }
     }
 
-    /// Counts a hash, and each but once.
-    fn may_be_lifted(&mut self, hash: &Hash) -> Result<bool, Error> {
+    /// Counts a hash that `masker` is to lift, and each but once.
+    fn may_be_lifted(&mut self, masker: &Rc<Masker>, hash: &Hash) -> Result<bool, Error> {
+        let value = (Rc::as_ptr(masker), *hash);
         if !self.part.lifts_generation_0 {
             return Ok(false);
         }
@@ -128,7 +132,7 @@ impl<'a> Hashes<'a> {
             Some(budgets) => budgets,
             None => self.budgets.insert(self.part.budgets()?),
         };
-        if budgets.are_none() || self.counted.contains(hash) {
+        if budgets.are_none() || self.counted.contains(&value) {
             return Ok(true);
         }
         if self.limited_by.is_none() {
@@ -138,7 +142,7 @@ impl<'a> Hashes<'a> {
             self.left_alone += 1;
             return Ok(false);
         }
-        Ok(self.counted.insert(*hash))
+        Ok(self.counted.insert(value))
     }
 }
 
@@ -160,7 +164,11 @@ fn lift_rows<'a>(
             let token =
                 value.as_deref().and_then(|value| Token::parse_older(value, column.masker.generation()));
             let token = match token {
-                Some(token) if token.generation == 0 && !hashes.may_be_lifted(&token.hash)? => None,
+                Some(token)
+                    if token.generation == 0 && !hashes.may_be_lifted(&column.masker, &token.hash)? =>
+                {
+                    None
+                }
                 token => token,
             };
             let lifted = token.and_then(|token| column.masker.lift(&token));

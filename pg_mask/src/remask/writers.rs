@@ -3,7 +3,7 @@
 //! in can't be told from one that an older pipeline left.
 
 use crate::error::Error;
-use crate::{plan, run_as};
+use crate::{guesses, plan, run_as};
 use pgrx::prelude::*;
 
 /// The roles that may write a column named in $2 of the table $1 and that may read one: by themselves or as a
@@ -30,26 +30,33 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM tree JOIN pg_constraint AS k ON k.conrelid = tree.id
         UNION ALL SELECT 'pg_policy'::regclass, y.oid FROM tree JOIN pg_policy AS y ON y.polrelid = tree.id
         UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM tree JOIN pg_index AS i ON i.indrelid = tree.id
+        UNION ALL SELECT 'pg_class'::regclass, tree.id FROM tree -- the key of its partitions
+        UNION ALL SELECT 'pg_rewrite'::regclass, w.oid FROM tree JOIN pg_rewrite AS w ON w.ev_class = tree.id
+        UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM tree JOIN pg_attribute AS a ON a.attrelid = tree.id JOIN pg_constraint AS k ON k.contypid = a.atttypid
     ), authors (role) AS MATERIALIZED (
         SELECT p.proowner FROM code AS c
         JOIN pg_depend AS d ON d.classid = c.classid AND d.objid = c.objid AND d.refclassid = 'pg_proc'::regclass
         JOIN pg_proc AS p ON p.oid = d.refobjid
+        UNION SELECT y.typowner FROM tree JOIN pg_attribute AS a ON a.attrelid = tree.id JOIN pg_type AS y ON y.oid = a.atttypid
+        WHERE y.oid >= 16384
     ), owners (role) AS MATERIALIZED (
         SELECT c.relowner FROM tree JOIN pg_class AS c ON c.oid = tree.id
     ), columns (relation, number) AS MATERIALIZED (
         SELECT a.attrelid, a.attnum
         FROM relations AS r JOIN pg_class AS c ON c.oid = r.id JOIN pg_attribute AS a ON a.attrelid = r.id
-        WHERE a.attnum > 0 AND NOT a.attisdropped AND (c.relkind NOT IN ('r', 'p') OR a.attname = ANY ($2))
+        WHERE a.attnum > 0 AND NOT a.attisdropped AND (c.relkind NOT IN ('r', 'p') OR c.relhasrules OR a.attname = ANY ($2))
     ), others (role) AS MATERIALIZED (
         SELECT r.oid FROM pg_roles AS r WHERE NOT r.rolsuper AND r.rolname <> 'pgmask_writer'
     ), writers (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o
         WHERE EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'INSERT, UPDATE'))
            OR EXISTS (SELECT FROM tree AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
+           OR EXISTS (SELECT FROM relations AS r JOIN pg_class AS c ON c.oid = r.id WHERE c.relhasrules AND has_table_privilege(o.role, r.id, 'DELETE'))
            OR EXISTS (SELECT FROM authors AS a WHERE a.role = o.role)
            OR EXISTS (SELECT FROM owners AS w WHERE w.role = o.role)
     ), may_write (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o WHERE o.role >= 16384 AND EXISTS (SELECT FROM writers AS w WHERE pg_has_role(o.role, w.role, 'MEMBER'))
+        UNION SELECT o.role FROM others AS o WHERE o.role >= 16384 AND o.role = ANY ($3)
     ), tells (it) AS MATERIALIZED (
         SELECT EXISTS (SELECT FROM columns AS c JOIN pg_index AS i ON i.indrelid = c.relation
                        WHERE (i.indisunique OR i.indisexclusion) AND (c.number = ANY (i.indkey::int2[]) OR i.indexprs IS NOT NULL))
@@ -63,18 +70,18 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
     )
     SELECT m.role FROM may_write AS m
     WHERE ((SELECT it FROM tells) OR EXISTS (SELECT FROM readers AS h WHERE pg_has_role(m.role, h.role, 'MEMBER')))
-      AND NOT EXISTS (SELECT FROM pg_roles AS s WHERE (s.rolsuper OR s.rolname = 'pgmask_unlimited')
-                      AND pg_has_role(m.role, s.oid, 'MEMBER'))
     ORDER BY m.role";
 
-/// Finds them for the table `oid`, which `owner` owns, and its columns.
+/// Finds them for the table `oid`, which `owner` owns, and its columns. Who calls is one of them: not all ways to have
+/// something written can be told.
 pub(super) fn find(
     oid: pg_sys::Oid,
     owner: pg_sys::Oid,
     columns: Vec<String>,
 ) -> Result<Vec<pg_sys::Oid>, Error> {
+    let callers = Vec::from(guesses::callers());
     // As the owner for the pinned search path: what is asked for, each role may know.
     run_as::restricted(owner, || {
-        plan::catalog(WRITERS, || vec![oid.into(), columns.into()], |row| row.get(1))
+        plan::catalog(WRITERS, || vec![oid.into(), columns.into(), callers.into()], |row| row.get(1))
     })
 }

@@ -389,6 +389,84 @@ async fn remask_lifts_no_guesses_for_who_has_code_in_the_table() {
     assert_eq!(super::remask::remask(&admin, "'user_logins'").await, [50, 0]);
 }
 
+/// Nor by what else its functions and rules are called for: a domain's check, the key of partitions, a rule, and rows that
+/// others delete. What of it can't be told, counts at least for who calls.
+#[tokio::test]
+async fn remask_lifts_no_guesses_however_they_were_put_in() {
+    const HASHES: &str =
+        "SELECT encode(sha256(host('10.0.0.0'::inet + n)::bytea), 'hex') FROM generate_series(1, 50) AS n";
+    let (cluster, admin) = server(&[PRELOADED, "pgmask.guess_limit = 100"]).await;
+    admin
+        .batch_execute(&format!(
+            "CREATE ROLE calls_and_reads LOGIN IN ROLE pgmask_analyst, pgmask_operator; CREATE ROLE ops LOGIN IN ROLE pgmask_operator;
+             CREATE TABLE hashes AS {HASHES}; DROP SCHEMA logins CASCADE; ALTER TABLE user_logins RENAME TO before"
+        ))
+        .await
+        .unwrap();
+    let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
+    let both = cluster.connect_as("calls_and_reads", "guesses").await.unwrap();
+    for session in [&analyst, &both] {
+        assert_eq!(count(session, &masking(0, 100)).await, 100);
+    }
+    analyst
+        .batch_execute(
+            "CREATE FUNCTION public.checks(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+             CREATE FUNCTION public.part_of(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+             CREATE DOMAIN public.checked AS varchar(32) CHECK (public.checks(VALUE))",
+        )
+        .await
+        .unwrap();
+    let like_it = "CREATE TABLE user_logins (LIKE before)";
+    for (name, made) in [
+        ("a domain", format!("{like_it}; ALTER TABLE user_logins ALTER locale TYPE checked")),
+        (
+            "the key of partitions",
+            format!("{like_it} PARTITION BY LIST (part_of(user_id::text)); CREATE TABLE one PARTITION OF user_logins DEFAULT"),
+        ),
+        ("a rule", format!("{like_it}; CREATE RULE calls AS ON INSERT TO user_logins DO ALSO SELECT checks('')")),
+        (
+            "a rule of another table",
+            format!("{like_it}; CREATE TABLE beside (h text); GRANT INSERT ON beside TO analyst;
+                 CREATE RULE puts AS ON INSERT TO beside DO INSTEAD INSERT INTO user_logins (masked_ip) VALUES (NEW.h)"),
+        ),
+        (
+            "rows that are deleted",
+            format!("{like_it}; CREATE TABLE beside (h text); GRANT DELETE ON beside TO analyst;
+                 CREATE RULE puts AS ON DELETE TO beside DO ALSO INSERT INTO user_logins (masked_ip) VALUES (OLD.h)"),
+        ),
+    ] {
+        admin.batch_execute(&made).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        admin
+            .batch_execute("GRANT SELECT ON user_logins TO pgmask_analyst; GRANT INSERT ON user_logins TO pgmask_writer; INSERT INTO user_logins (masked_ip) TABLE hashes")
+            .await
+            .unwrap();
+        assert_eq!(super::remask::remask(&admin, "'user_logins'").await, [0, 50], "{name}");
+        admin.batch_execute("DROP TABLE IF EXISTS beside; DROP TABLE user_logins").await.unwrap();
+    }
+    // Who calls, and may read what comes of it. An operator who may not has all of it lifted.
+    admin
+        .batch_execute(&format!("{like_it}; GRANT SELECT ON user_logins TO pgmask_analyst; GRANT INSERT ON user_logins TO pgmask_writer; INSERT INTO user_logins (masked_ip) TABLE hashes"))
+        .await
+        .unwrap();
+    assert_eq!(super::remask::remask(&both, "'user_logins'").await, [0, 50]);
+    let ops = cluster.connect_as("ops", "guesses").await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [50, 0]);
+    // Under two domains a hash is two values, and a member in name alone is not exempt.
+    admin
+        .batch_execute("ALTER TABLE user_logins ADD masked_ip_network varchar(256); TRUNCATE user_logins; GRANT INSERT ON user_logins TO second;
+             INSERT INTO user_logins (masked_ip, masked_ip_network) SELECT h, h FROM hashes AS t(h)")
+        .await
+        .unwrap();
+    if count(&admin, "SELECT current_setting('server_version_num')::bigint").await >= 160_000 {
+        admin.batch_execute("GRANT pgmask_unlimited TO second WITH INHERIT FALSE, SET FALSE").await.unwrap();
+    }
+    let second = cluster.connect_as("second", "guesses").await.unwrap();
+    assert_eq!(count(&second, &masking(1000, 30)).await, 30);
+    super::remask::remask(&admin, "'user_logins'").await;
+    let lifted = "SELECT (count(*) FILTER (WHERE masked_ip LIKE 'm1%')) + (count(*) FILTER (WHERE masked_ip_network LIKE 'm1%')) FROM user_logins";
+    assert_eq!(count(&admin, lifted).await, 70);
+}
+
 /// A role's own limit held in its own sessions alone: an expression of its index that somebody's ANALYZE computed,
 /// or a function of its that somebody else called, had the limit of that session.
 #[tokio::test]
