@@ -18,7 +18,7 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         SELECT way.id FROM relations AS r CROSS JOIN LATERAL (
             SELECT i.inhparent FROM pg_inherits AS i WHERE i.inhrelid = r.id
             UNION ALL
-            SELECT w.ev_class FROM pg_depend AS d JOIN pg_rewrite AS w ON w.oid = d.objid
+            SELECT w.ev_class FROM pg_depend AS d JOIN pg_rewrite AS w ON w.oid = d.objid JOIN pg_class AS c ON c.oid = w.ev_class AND c.relkind <> 'm'
             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = r.id
         ) AS way (id)
     ), tree (id) AS (
@@ -40,7 +40,7 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         UNION SELECT y.typowner FROM tree JOIN pg_attribute AS a ON a.attrelid = tree.id JOIN pg_type AS y ON y.oid = a.atttypid
         WHERE y.oid >= 16384
     ), owners (role) AS MATERIALIZED (
-        SELECT c.relowner FROM tree JOIN pg_class AS c ON c.oid = tree.id
+        SELECT c.relowner FROM tree JOIN pg_class AS c ON c.oid = tree.id AND c.relkind IN ('r', 'p')
     ), columns (relation, number) AS MATERIALIZED (
         SELECT a.attrelid, a.attnum
         FROM relations AS r JOIN pg_class AS c ON c.oid = r.id JOIN pg_attribute AS a ON a.attrelid = r.id

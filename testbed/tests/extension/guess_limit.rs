@@ -322,6 +322,10 @@ async fn remask_lifts_no_guesses_for_who_may_write() {
     assert_eq!(super::remask::remask(&admin, "'user_logins'").await, [500, 0]);
     admin.batch_execute(&put.replace("50", "500")).await.unwrap();
     assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [500, 0]);
+    // Who owns stored results of it does not write it.
+    cluster.apply_file("guesses", "05_dashboards.sql").unwrap();
+    admin.batch_execute(&put.replace("10.0.0.0", "10.2.0.0").replace("50", "500")).await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [500, 0]);
     // Any other table is its owner's to write.
     admin
         .batch_execute("CREATE TABLE of_second (masked_ip text); ALTER TABLE of_second OWNER TO second")
