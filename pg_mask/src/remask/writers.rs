@@ -66,7 +66,10 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
         SELECT o.role FROM others AS o
         WHERE EXISTS (SELECT FROM may_write)
           AND (EXISTS (SELECT FROM columns AS c WHERE has_column_privilege(o.role, c.relation, c.number, 'SELECT'))
-               OR EXISTS (SELECT FROM owners AS w WHERE w.role = o.role))
+               OR EXISTS (SELECT FROM owners AS w WHERE w.role = o.role)
+               -- Code of theirs is shown the row as it was and as it is.
+               OR EXISTS (SELECT FROM tree AS t WHERE has_table_privilege(o.role, t.id, 'TRIGGER'))
+               OR EXISTS (SELECT FROM authors AS a WHERE a.role = o.role))
     )
     SELECT m.role FROM may_write AS m
     WHERE ((SELECT it FROM tells) OR EXISTS (SELECT FROM readers AS h WHERE pg_has_role(m.role, h.role, 'MEMBER')))
