@@ -90,7 +90,7 @@ impl Drop for Quiet {
 }
 
 /// Plain settings of the backend that have statements shown to the client, or compiled.
-struct Settings {
+pub(crate) struct Settings {
     /// Of the tree as parsed and as rewritten, and of the plan.
     debug_print: [bool; 3],
     jit: bool,
@@ -98,7 +98,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         // SAFETY: reads of the backend's own state (guc.h, jit.h).
         unsafe {
             Self {
@@ -113,7 +113,7 @@ impl Settings {
         }
     }
 
-    fn put_in_force(&self) {
+    pub(crate) fn put_in_force(&self) {
         // SAFETY: writes of the same.
         unsafe {
             [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan] =

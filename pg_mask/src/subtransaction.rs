@@ -2,6 +2,7 @@
 
 use crate::error::{Error, OrRaise};
 use crate::own_roles::RoleOfCode;
+use crate::plan::Settings;
 use crate::unguarded;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -68,6 +69,7 @@ pub(crate) fn attempt<T>(
     // SAFETY: as PL/pgSQL does for a block with an EXCEPTION clause (pl_exec.c, exec_stmt_block):
     // memory context, resource owner and error context are put back on every way out.
     unsafe {
+        let settings = Settings::now();
         let context = pg_sys::CurrentMemoryContext;
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -110,6 +112,8 @@ pub(crate) fn attempt<T>(
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::FlushErrorState();
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            // Code that had set one of them itself has it put back to what it found, which was not the client's.
+            settings.put_in_force();
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
             // Only now: an error must not leave the subtransaction open.

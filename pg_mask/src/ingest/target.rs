@@ -195,16 +195,21 @@ const DEFERRABLE: &str =
     WHERE t.tgdeferrable AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
         SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
 
-/// Other tables with a constraint that may be deferred, named like one of those.
-const SAME_NAME: &str = "WITH tree AS MATERIALIZED (
+/// Other tables with a constraint that may be deferred, named like one of those, and their partitions.
+const SAME_NAME: &str = "WITH RECURSIVE tree AS MATERIALIZED (
         SELECT $1 AS id UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)
+    ), found (id, conrelid) AS (
+        SELECT o.oid, o.conrelid
+        FROM tree
+        JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) tree.id AND t.tgdeferrable
+        JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
+        JOIN pg_catalog.pg_constraint o ON o.conname OPERATOR(pg_catalog.=) c.conname
+            AND o.connamespace OPERATOR(pg_catalog.=) c.connamespace AND o.condeferrable
+        UNION -- those of partitions, whatever their names
+        SELECT p.oid, p.conrelid FROM found JOIN pg_catalog.pg_constraint p ON p.conparentid OPERATOR(pg_catalog.=) found.id
     )
     SELECT DISTINCT o.conrelid, o.conrelid::pg_catalog.regclass::pg_catalog.text
-    FROM tree
-    JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) tree.id AND t.tgdeferrable
-    JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
-    JOIN pg_catalog.pg_constraint o ON o.conname OPERATOR(pg_catalog.=) c.conname
-        AND o.connamespace OPERATOR(pg_catalog.=) c.connamespace AND o.condeferrable
+    FROM found AS o
     WHERE o.conrelid OPERATOR(pg_catalog.<>) 0 AND o.conrelid NOT IN (SELECT id FROM tree)";
 
 fn check_now(table: pg_sys::Oid) -> Result<Option<String>, Error> {
