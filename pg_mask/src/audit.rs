@@ -17,6 +17,7 @@ mod verify;
 use crate::client_statement::Hidden;
 use crate::clock;
 use crate::error::{Error, OrRaise};
+use crate::own_names::set_for_the_transaction;
 use crate::text::{self, OwnedText, Text};
 use crate::{memory, plan, run_as};
 pub(crate) use chain::prove_end_anew;
@@ -277,22 +278,6 @@ pub(crate) fn commit_durably() {
     set_for_the_transaction(c"client_min_messages", c"error");
     // SAFETY: a plain call.
     unsafe { pg_sys::ForceSyncCommit() };
-}
-
-fn set_for_the_transaction(name: &CStr, value: &CStr) {
-    // SAFETY: a plain call with static strings.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
 }
 
 /// A letter or a digit; but for the letters that are there to show nothing.

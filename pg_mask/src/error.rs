@@ -2,7 +2,7 @@
 //! No text here ever holds a value, a message or a key.
 
 use crate::own_roles::RoleOfCode;
-use crate::subtransaction;
+use crate::sqlstate;
 use pg_mask_core::key_file::KeyFileError;
 use pg_mask_core::keyring::{KeyringError, Which};
 use pg_mask_core::login::Refusal;
@@ -232,7 +232,7 @@ impl Error {
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NoRole(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             Self::NotInserted { sqlstate, .. } | Self::NotLifted { sqlstate, .. } => {
-                subtransaction::error_code(sqlstate)
+                sqlstate::error_code(sqlstate)
             }
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,

@@ -31,6 +31,15 @@ pub(crate) fn pin() {
 
 /// Sets a setting until those that hold around it are put back.
 pub(crate) fn set(name: &CStr, value: &CStr) {
+    set_as(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
+}
+
+/// Sets a setting until the transaction ends.
+pub(crate) fn set_for_the_transaction(name: &CStr, value: &CStr) {
+    set_as(name, value, pg_sys::GucAction::GUC_ACTION_LOCAL);
+}
+
+fn set_as(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
     // SAFETY: a plain call with static strings.
     unsafe {
         pg_sys::set_config_option(
@@ -38,7 +47,7 @@ pub(crate) fn set(name: &CStr, value: &CStr) {
             value.as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
+            action,
             true,
             0,
             false,

@@ -5,6 +5,7 @@ use crate::error::{Error, OrRaise};
 use crate::memory;
 use crate::named_tables::Meant;
 use crate::own_names;
+use crate::quiet::Quiet;
 use crate::snapshot::Snapshot;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
@@ -69,59 +70,6 @@ fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
     memory::for_a_call().or_raise();
     let _quiet = Quiet::new(PgLogLevel::NOTICE);
     own_names::with_own_names(|| Spi::connect_mut(work))
-}
-
-/// While it lives, nothing of a statement is shown to the client, nor is anything compiled; and no message below a level.
-pub(crate) struct Quiet(Settings);
-
-impl Quiet {
-    pub(crate) fn new(level: PgLogLevel) -> Self {
-        let before = Settings::now();
-        let client_min_messages = before.client_min_messages.max(level as i32);
-        Settings { debug_print: [false; 3], jit: false, client_min_messages }.put_in_force();
-        Self(before)
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        self.0.put_in_force();
-    }
-}
-
-/// Plain settings of the backend that have statements shown to the client, or compiled.
-pub(crate) struct Settings {
-    /// Of the tree as parsed and as rewritten, and of the plan.
-    debug_print: [bool; 3],
-    jit: bool,
-    client_min_messages: i32,
-}
-
-impl Settings {
-    pub(crate) fn now() -> Self {
-        // SAFETY: reads of the backend's own state (guc.h, jit.h).
-        unsafe {
-            Self {
-                debug_print: [
-                    pg_sys::Debug_print_parse,
-                    pg_sys::Debug_print_rewritten,
-                    pg_sys::Debug_print_plan,
-                ],
-                jit: pg_sys::jit_enabled,
-                client_min_messages: pg_sys::client_min_messages,
-            }
-        }
-    }
-
-    pub(crate) fn put_in_force(&self) {
-        // SAFETY: writes of the same.
-        unsafe {
-            [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan] =
-                self.debug_print;
-            pg_sys::jit_enabled = self.jit;
-            pg_sys::client_min_messages = self.client_min_messages;
-        }
-    }
 }
 
 /// A row that a statement gave.

@@ -7,7 +7,7 @@ use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::own_roles::RoleOfCode;
-use crate::plan::Quiet;
+use crate::quiet::Quiet;
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
 use commands::Watched;

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, OrRaise};
 use crate::own_roles::RoleOfCode;
-use crate::plan::Settings;
+use crate::quiet::Settings;
+use crate::sqlstate::unpacked;
 use crate::unguarded;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -97,8 +98,8 @@ pub(crate) fn attempt<T>(
             let failure = match &error {
                 pg_sys::panic::CaughtError::PostgresError(report) => Some(Failure {
                     sqlstate: match report.sql_error_code() {
-                        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => sqlstate(NOTED.get()),
-                        code => sqlstate(code as i32),
+                        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => unpacked(NOTED.get()),
+                        code => unpacked(code as i32),
                     },
                     raised_in: report.function_name().map(str::to_owned),
                     left: None,
@@ -142,24 +143,5 @@ extern "C-unwind" fn note_sqlstate(_: *mut c_void) {
     let code = unsafe { unguarded::geterrcode() };
     if matches!(PgSqlErrorCode::from(code), PgSqlErrorCode::ERRCODE_INTERNAL_ERROR) {
         NOTED.set(code);
-    }
-}
-
-/// The five characters of an SQLSTATE, which PostgreSQL packs six bits each (`MAKE_SQLSTATE`).
-fn sqlstate(packed: i32) -> [u8; 5] {
-    [0, 6, 12, 18, 24].map(|shift| ((packed >> shift) & 0x3f) as u8 + b'0')
-}
-
-/// The error code of an SQLSTATE. One that PostgreSQL has no name for becomes that of a trigger's exception.
-pub(crate) fn error_code(sqlstate: &[u8; 5]) -> PgSqlErrorCode {
-    let packed = sqlstate
-        .iter()
-        .rev()
-        .fold(0, |packed, letter| packed << 6 | (i32::from(*letter) - i32::from(b'0')) & 0x3f);
-    match PgSqlErrorCode::from(packed) {
-        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR if sqlstate != b"XX000" => {
-            PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION
-        }
-        code => code,
     }
 }
