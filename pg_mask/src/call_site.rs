@@ -8,6 +8,7 @@ use crate::keys::{self, Keys};
 use crate::memory;
 use crate::snapshot::{self, Identity};
 use crate::text::{KeptText, NewText, Text, server_is_utf8_or_unknown};
+use crate::unguarded;
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::mask::Masker;
 use pgrx::PgMemoryContexts;
@@ -18,6 +19,8 @@ use std::rc::Rc;
 const LONGEST_REMEMBERED: usize = 256;
 
 pub(crate) struct CallSite {
+    /// Who calls.
+    caller: pg_sys::Oid,
     /// What the keys were looked up for.
     snapshot: Option<Identity>,
     keys: Keys,
@@ -68,7 +71,12 @@ impl Value {
 }
 
 impl CallSite {
-    fn new(snapshot: Option<Identity>, flinfo: *mut pg_sys::FmgrInfo, arguments: i16) -> Result<Self, Error> {
+    fn new(
+        caller: pg_sys::Oid,
+        snapshot: Option<Identity>,
+        flinfo: *mut pg_sys::FmgrInfo,
+        arguments: i16,
+    ) -> Result<Self, Error> {
         let keys = keys::current()?;
         // SAFETY: a look at the expression that the call stands in, where that is known.
         let shared = unsafe {
@@ -78,6 +86,7 @@ impl CallSite {
             }
         };
         Ok(Self {
+            caller,
             snapshot,
             masker: keys.pii.clone(),
             domain: None,
@@ -163,11 +172,12 @@ impl CallSite {
     }
 }
 
-/// This call's [`CallSite`], with keys that were looked up for the snapshot that the query reads with:
-/// PL/pgSQL keeps a call site over many statements, and a procedure over many transactions.
+/// This call's [`CallSite`], with keys that were looked up for the snapshot that the query reads with, by a role that may
+/// call: PL/pgSQL keeps a call site over many statements, and a procedure over many transactions, whoever calls these.
 #[inline]
 pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut CallSite, Error> {
     let snapshot = snapshot::active();
+    let caller = current_role();
     // SAFETY: PostgreSQL gives every call a flinfo whose fn_extra is ours alone, NULL at first; what
     // is put there is dropped with the memory context it names, and no earlier. Nothing else of
     // this call holds a reference to it.
@@ -177,11 +187,13 @@ pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut 
         if let Some(site) = site.as_mut()
             && snapshot.is_some()
             && site.snapshot == snapshot
+            && site.caller == caller
         {
             return Ok(site);
         }
         memory::with_room(|| {
-            let mut fresh = CallSite::new(snapshot, flinfo, (*fcinfo).nargs)?;
+            may_call((*flinfo).fn_oid, caller);
+            let mut fresh = CallSite::new(caller, snapshot, flinfo, (*fcinfo).nargs)?;
             if let Some(site) = site.as_mut() {
                 fresh.shared = Shared::No; // or there would be a copy for each snapshot
                 *site = fresh;
@@ -202,4 +214,33 @@ pub(crate) fn call_site_of<'a>(
     let site = call_site(fcinfo)?;
     site.switch_to(domain)?;
     Ok(site)
+}
+
+/// The role that rights are checked for.
+#[inline]
+fn current_role() -> pg_sys::Oid {
+    let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+    // SAFETY: a plain read of the backend's own state.
+    unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
+    role
+}
+
+/// Raises PostgreSQL's own error where `caller` may not call the function. PostgreSQL looks at that as well, but only when an
+/// expression is made ready, which PL/pgSQL does once in a transaction.
+fn may_call(function: pg_sys::Oid, caller: pg_sys::Oid) {
+    if function == pg_sys::InvalidOid {
+        return; // called by a name in C, not by a statement
+    }
+    let right = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
+    // SAFETY: look-ups, and the error that PostgreSQL raises in its own check (execExpr.c).
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let found = pg_sys::pg_proc_aclcheck(function, caller, right);
+        #[cfg(not(feature = "pg15"))]
+        let found = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, caller, right);
+        if found != pg_sys::AclResult::ACLCHECK_OK {
+            let name = pg_sys::get_func_name(function);
+            pg_sys::aclcheck_error(found, pg_sys::ObjectType::OBJECT_FUNCTION, name);
+        }
+    }
 }

@@ -117,6 +117,12 @@ pub(crate) enum Error {
     CursorLeft,
     #[error("code of the table runs {command}, which role {role} may not")]
     Command { command: String, role: String },
+    #[error("code of a table calls what runs code of tables itself")]
+    CalledByCode,
+    #[error("code of the table calls {0}(), which reaches what belongs to the session")]
+    Function(String),
+    #[error("code of a table writes into table {0}, which pg_mask is filling")]
+    WritesBeside(String),
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
     WriterLacks { table: String, right: String },
     #[error("table \"{0}\" has row level security and no policy by which role pgmask_writer may insert")]
@@ -222,6 +228,9 @@ impl Error {
             | Self::MaskedByMaintenance
             | Self::MaskedByRefresh
             | Self::Command { .. }
+            | Self::CalledByCode
+            | Self::Function(_)
+            | Self::WritesBeside(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
             | Self::WriterLacks { .. }
@@ -349,6 +358,11 @@ impl Error {
             Self::LeftBehind(_) | Self::Command { .. } => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."
             }
+            Self::CalledByCode => "Call it in a statement of its own, before this one or after it.",
+            Self::Function(_) => {
+                "Use what ends with the transaction: pg_advisory_xact_lock, or a column of type bytea."
+            }
+            Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {
                 "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."
             }

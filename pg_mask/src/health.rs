@@ -4,7 +4,7 @@
 //! reader; and reading a table runs functions in its indexes. So it is read on behalf of its owner.
 
 use crate::error::{Error, OrRaise};
-use crate::ingest::target::look_up;
+use crate::named_tables::look_up;
 use crate::on_behalf::OnBehalf;
 use crate::own_roles::RoleOfCode;
 use crate::{named_tables, older_tokens, plan, settings};

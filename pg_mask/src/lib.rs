@@ -98,7 +98,7 @@ pub extern "C-unwind" fn _PG_init() {
     snapshot::watch();
     no_prepare::watch();
     named_tables::watch();
-    role_of_code::commands::watch();
+    role_of_code::watch();
     memory::when_low(keys::forget);
     prepare_thread_locals();
 }

@@ -168,3 +168,10 @@ pub(crate) unsafe fn qualified_name(class: &pg_sys::FormData_pg_class) -> String
         CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }
+
+/// The table of that qualified name.
+pub(crate) fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
+    let name = name.to_str().ok()?;
+    // SAFETY: to_regclass takes a text and gives a regclass or NULL.
+    unsafe { pgrx::direct_function_call(pg_sys::to_regclass, &[name.into_datum()]) }
+}

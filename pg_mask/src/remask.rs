@@ -15,6 +15,7 @@ use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
 use crate::guesses::BudgetsOf;
 use crate::named_tables::Meant;
+use crate::role_of_code::{commands::check_constraints, writes};
 use crate::subtransaction::attempt;
 use crate::text::{OwnedText, Text};
 use crate::{keys, no_prepare, plan};
@@ -186,14 +187,16 @@ fn lift_rows<'a>(
     }
     let arrays = std::iter::once(rows).chain(columns).map(ArrayBuilder::finish);
     let arguments = || range().into_iter().chain(arrays).collect();
-    let written = plan::write_once(part.meant_to_write(), &statements.write, arguments)?;
+    let write = || plan::write_once(part.meant_to_write(), &statements.write, arguments);
+    let written = writes::own(write)?;
     // Deferred by a trigger that just ran, and not to be left for the commit, where the caller is the user.
     check_now()?;
     Ok(written as i64)
 }
 
 fn check_now() -> Result<(), Error> {
-    plan::write_once(Meant::only(&[]), statements::CHECK_NOW, Vec::new).map(drop)
+    let check = || plan::write_once(Meant::only(&[]), statements::CHECK_NOW, Vec::new);
+    check_constraints(check).map(drop)
 }
 
 fn blocks_left(

@@ -1,7 +1,11 @@
 //! The roles that code of tables (triggers, defaults, policies) runs as. They must have no right that is worth taking:
-//! each batch makes sure of that. [`commands`] says what else such code may run.
+//! each batch makes sure of that. [`commands`] says what else such code may run, [`functions`] what it may not call, and [`writes`] into
+//! which tables it may not write.
 
 pub(crate) mod commands;
+mod functions;
+mod watched;
+pub(crate) mod writes;
 
 use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
@@ -10,9 +14,16 @@ use crate::own_roles::RoleOfCode;
 use crate::quiet::Quiet;
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
-use commands::Watched;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
+use watched::Watched;
+
+/// Looks from now on at what such code does. For `_PG_init`.
+pub(crate) fn watch() {
+    commands::watch();
+    functions::watch();
+    writes::watch();
+}
 
 /// A role, found fit for what it is there for.
 #[derive(Clone, Copy)]
@@ -43,6 +54,7 @@ const MIGHTY: &str = "WITH RECURSIVE reached(role) AS (
 
 impl Powerless {
     pub(crate) fn find(which: RoleOfCode) -> Result<Self, Error> {
+        watched::refuse_code()?;
         let (role, attribute) = look_up(which)?;
         let refuse = |could: String| Err(Error::MightyRole(which, could));
         if let Some(attribute) = attribute {
@@ -70,7 +82,7 @@ impl Powerless {
         let cursors = OutOfReach::new()?;
         let _hidden = Hidden::new();
         let _quiet = Quiet::new(PgLogLevel::ERROR);
-        let _watched = Watched::new(self.role);
+        let _watched = Watched::begin(self.role);
         let done = run_as::bound(self.role, work)?;
         cursors.none_was_left()?;
         if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(done) }

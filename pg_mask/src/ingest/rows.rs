@@ -5,6 +5,7 @@ use crate::arrays::ArrayBuilder;
 use crate::clock::Day;
 use crate::error::Error;
 use crate::keys::Keys;
+use crate::role_of_code::writes;
 use crate::settings::InvalidOptional;
 use crate::subtransaction::{Failure, Left, attempt, give_up};
 use crate::text::Text;
@@ -322,5 +323,6 @@ fn execute<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>)
     let columns = [user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date];
     let columns = columns.into_iter().chain(target.columns.has_network.then_some(masked_ip_network));
     let arguments = || columns.map(ArrayBuilder::finish).collect();
-    target.writer.run(|| plan::insert_into(target.oid, &target.insert, arguments))
+    let insert = || plan::insert_into(target.oid, &target.insert, arguments);
+    target.writer.run(|| writes::own(insert))
 }

@@ -2,9 +2,10 @@
 
 use super::columns::Columns;
 use crate::error::Error;
-use crate::named_tables::Meant;
+use crate::named_tables::{Meant, look_up};
 use crate::own_roles::RoleOfCode;
 use crate::role_of_code::Powerless;
+use crate::role_of_code::commands::check_constraints;
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::{plan, settings};
@@ -107,8 +108,9 @@ impl Target {
         let Some(check_now) = &self.check_now else { return Ok(()) };
         self.no_other_waits()?;
         // Of the table's owner's choice, so no plan of it is kept.
-        let set = || self.writer.run(|| plan::write_once(Meant::only(&[]), check_now, Vec::new).map(drop));
-        attempt(set, |_| true).map_err(|failure| self.explain(&failure))?
+        let set = || plan::write_once(Meant::only(&[]), check_now, Vec::new).map(drop);
+        attempt(|| self.writer.run(|| check_constraints(set)), |_| true)
+            .map_err(|failure| self.explain(&failure))?
     }
 
     /// Refuses what waits under a name of the table's constraints in a table beside it: PostgreSQL knows them by their names,
@@ -313,11 +315,4 @@ fn look_up_and_lock(name: &CStr) -> Option<pg_sys::Oid> {
         // SAFETY: as above.
         unsafe { pg_sys::UnlockRelationOid(oid, pg_sys::RowExclusiveLock as i32) };
     }
-}
-
-/// The table of that qualified name.
-pub(crate) fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
-    let name = name.to_str().ok()?;
-    // SAFETY: to_regclass takes a text and gives a regclass or NULL.
-    unsafe { pgrx::direct_function_call(pg_sys::to_regclass, &[name.into_datum()]) }
 }

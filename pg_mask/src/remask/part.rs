@@ -4,9 +4,9 @@
 use super::{owners_code, writers};
 use crate::error::Error;
 use crate::guesses::{self, BudgetsOf};
-use crate::ingest::{columns, target};
+use crate::ingest::columns;
 use crate::keys::Keys;
-use crate::named_tables::{Meant, qualified_name};
+use crate::named_tables::{Meant, look_up, qualified_name};
 use crate::on_behalf::OnBehalf;
 use crate::own_roles::RoleOfCode;
 use crate::text::Text;
@@ -229,7 +229,7 @@ fn on_behalf(
 }
 
 fn is_of_login_table(oid: pg_sys::Oid) -> Result<bool, Error> {
-    let Some(login_table) = target::look_up(&settings::login_table()) else { return Ok(false) };
+    let Some(login_table) = look_up(&settings::login_table()) else { return Ok(false) };
     plan::catalog_row(IS_OF_LOGIN_TABLE, || vec![oid.into(), login_table.into()], |row| row.get(1))
 }
 

@@ -5,6 +5,7 @@
 //!
 //! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
+use super::watched::role_of_code;
 use crate::error::{Error, OrRaise};
 use crate::{own_roles, unguarded};
 use pg_sys::NodeTag;
@@ -13,8 +14,22 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 
 thread_local! {
-    /// The role that code runs as now.
-    static ROLE: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+    /// Whether the next SET CONSTRAINTS is a statement of pg_mask's own.
+    static OWN_CHECK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, a SET CONSTRAINTS of pg_mask's own. Code of a table may not have such checks made: they may be another
+/// table's, and would run as the role that is there for this one's code.
+pub(crate) fn check_constraints<R>(work: impl FnOnce() -> R) -> R {
+    struct Ended;
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            OWN_CHECK.set(false); // still there if the statement did not come that far
+        }
+    }
+    let _ended = Ended;
+    OWN_CHECK.set(true);
+    work()
 }
 
 /// `ProcessUtility_hook`'s (utility.h).
@@ -58,21 +73,6 @@ pub(crate) fn watch() {
     }
 }
 
-/// While it lives, commands are looked at: those that `role` runs, and those that change tables, whoever's they are.
-pub(crate) struct Watched(Option<pg_sys::Oid>);
-
-impl Watched {
-    pub(crate) fn new(role: pg_sys::Oid) -> Self {
-        Self(ROLE.replace(Some(role)))
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        ROLE.set(self.0);
-    }
-}
-
 /// It has no guard and keeps nothing, so that PostgreSQL's errors may pass through it as they are.
 #[allow(clippy::too_many_arguments)] // PostgreSQL's signature
 unsafe extern "C-unwind" fn command(
@@ -110,10 +110,11 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
     unsafe {
         let kind = (*command).type_;
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
-        let is_refused = match ROLE.get() {
+        let is_refused = match role_of_code() {
+            _ if kind == NodeTag::T_ConstraintsSetStmt && OWN_CHECK.take() => false,
             _ if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == role => may_make || !is_allowed(kind),
-            Some(_) if may_make || may_add_a_partition(kind) => true,
+            Some(_) if may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt => true,
             _ => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command),
         };
         if !is_refused {
@@ -213,7 +214,6 @@ fn is_allowed(command: NodeTag) -> bool {
         command,
         NodeTag::T_VariableSetStmt
             | NodeTag::T_VariableShowStmt
-            | NodeTag::T_ConstraintsSetStmt
             | NodeTag::T_LockStmt
             | NodeTag::T_CopyStmt
             | NodeTag::T_TruncateStmt

@@ -1,7 +1,7 @@
 //! A call that comes again and again keeps its last token. What it has given out stays as it was, whatever code of
 //! the caller's runs before that is used: an analyst crashed the server, for a new budget of guesses, and read its memory.
 
-use crate::common::{count, texts};
+use crate::common::{count, message, texts};
 use testbed::cluster::Cluster;
 
 /// The CHECK of a domain runs before PL/pgSQL has copied the value, and calls the same expression again, with another
@@ -99,4 +99,30 @@ async fn what_was_given_out_is_never_written_again() {
         assert!(ran >= tried.len() as i64, "{role}: it ran {ran} times");
     }
     assert!(!cluster.log().contains("was terminated by signal"));
+}
+
+/// PL/pgSQL looks once in a transaction at whether a function may be called, whoever runs the statement then: who may not
+/// mask did, after a function of somebody's had who may.
+#[tokio::test]
+async fn who_may_call_is_looked_at_for_each_caller() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("each_caller").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE analyst LOGIN; CREATE ROLE plain LOGIN; GRANT pgmask_analyst TO analyst; GRANT USAGE ON SCHEMA pgmask TO plain;
+             CREATE TABLE got (what text); GRANT INSERT ON got TO plain;
+             CREATE FUNCTION masks(value text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE token text; BEGIN
+                 IF value <> '' THEN token := pgmask.mask_pii(value); END IF; RETURN token; END $$;
+             CREATE FUNCTION as_analyst(value text) RETURNS text LANGUAGE sql SECURITY DEFINER AS $$ SELECT public.masks(value) $$;
+             ALTER FUNCTION as_analyst OWNER TO analyst",
+        )
+        .await
+        .unwrap();
+    let plain = cluster.connect_as("plain", "each_caller").await.unwrap();
+    for first in ["x", ""] {
+        let calls = format!("BEGIN; SELECT as_analyst('{first}'); INSERT INTO got SELECT masks('y')");
+        let refused = message(&plain.batch_execute(&calls).await.unwrap_err());
+        assert_eq!(refused.trim_end(), "42501 permission denied for function mask_pii");
+        plain.batch_execute("ROLLBACK; SELECT as_analyst('x')").await.unwrap();
+    }
 }

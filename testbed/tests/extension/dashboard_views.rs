@@ -239,6 +239,43 @@ async fn a_refresh_leaves_no_cursor_open() {
     assert!(refused.contains("a cursor is open in this session"), "{refused}");
 }
 
+/// Code of the login table's owner runs as the role that the new content belongs to, and put rows of its own into it; nor does
+/// it reach what the session of whoever refreshes holds.
+#[tokio::test]
+async fn a_refresh_stores_what_its_query_gives() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("stores_more").await.unwrap();
+    cluster.apply_file("stores_more", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; CREATE SCHEMA AUTHORIZATION mallory; GRANT USAGE ON SCHEMA mallory TO PUBLIC;
+             CREATE TABLE mallory.worked (what text); GRANT INSERT ON mallory.worked TO PUBLIC; CREATE SEQUENCE mallory.ran; GRANT ALL ON mallory.ran TO PUBLIC;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x');
+             CREATE FUNCTION mallory.adds() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE step text; BEGIN
+                 IF current_user = 'pgmask_refresher' THEN
+                     FOR step IN SELECT CASE WHEN c.relname LIKE 'pg_temp%' THEN format('INSERT INTO %s DEFAULT VALUES', c.oid::regclass)
+                                 ELSE 'SELECT pg_advisory_lock(1)' END
+                         FROM pg_class AS c WHERE c.relname ~ '^pg_temp_' OR c.relname = 'pg_class' LOOP
+                         BEGIN
+                             PERFORM nextval('mallory.ran');
+                             EXECUTE step; INSERT INTO mallory.worked VALUES (step);
+                         EXCEPTION WHEN OTHERS THEN
+                             IF SQLSTATE <> '42501' THEN INSERT INTO mallory.worked VALUES (step || SQLERRM); END IF; END;
+                     END LOOP;
+                 END IF;
+                 RETURN true; END $$;
+             ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory; ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY adds ON user_logins USING (mallory.adds()); RESET ROLE",
+        )
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    }
+    assert!(count(&admin, "SELECT last_value FROM mallory.ran").await > 20, "it ran");
+    assert_eq!(texts(&admin, "SELECT DISTINCT what FROM mallory.worked").await, [""; 0]);
+}
+
 /// ANALYZE, autovacuum's too, calls functions of a column's type, as who owns what is analysed, in a session that need not
 /// have the library.
 #[tokio::test]

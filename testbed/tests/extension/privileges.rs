@@ -1,6 +1,7 @@
 //! Each role tries each thing that it must not.
 
 mod code_of_the_table;
+mod code_of_the_table_and_its_session;
 mod rights_of_the_owner;
 
 use crate::common::{cluster, count, message};

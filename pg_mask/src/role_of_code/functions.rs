@@ -1,0 +1,68 @@
+//! Which functions code of a table may not call: those that reach what belongs to the session, which is whoever's who inserts
+//! or refreshes. A large object that the client has open can be read and written by its number, and session locks be given up
+//! or be left behind.
+
+use super::watched::role_of_code;
+use crate::error::{Error, OrRaise};
+use crate::{own_roles, unguarded};
+use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, Type as Access};
+use pgrx::prelude::*;
+use std::ffi::{CStr, c_int, c_void};
+
+/// Their object ids (pg_proc.dat), in order.
+const OF_THE_SESSION: [u32; 33] = [
+    715, // lo_create
+    764, 765, 767, // lo_import, lo_export
+    952, 953, 954, 955, 956, 957, 958,
+    964,  // lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink
+    1004, // lo_truncate
+    2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890, 2891,
+    2892, // pg_advisory_…, but for …_xact_…
+    3170, 3171, 3172, // lo_lseek64, lo_tell64, lo_truncate64
+    3457, 3458, 3459, 3460, // lo_from_bytea, lo_get, lo_put
+];
+
+/// The hook of a library that was loaded before.
+static mut BEFORE: pg_sys::object_access_hook_type = None;
+
+/// Looks at each call from now on, once for a statement. For `_PG_init`.
+pub(super) fn watch() {
+    // SAFETY: libraries are loaded one after the other; the function has the signature asked for.
+    unsafe {
+        BEFORE = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(access);
+    }
+}
+
+/// It has no guard and keeps nothing, so that errors of other libraries' hooks may pass through it as they are.
+unsafe extern "C-unwind" fn access(
+    access: Access,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    // SAFETY: as PostgreSQL itself would call it.
+    unsafe {
+        if access == OAT_FUNCTION_EXECUTE && OF_THE_SESSION.contains(&object.to_u32()) {
+            look_at(object);
+        }
+        if let Some(before) = BEFORE {
+            before(access, class, object, part, argument);
+        }
+    }
+}
+
+/// Refuses one of them to code of a table, whoever owns that code, and to code in a refresh.
+#[pg_guard]
+unsafe extern "C-unwind" fn look_at(function: pg_sys::Oid) {
+    let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+    // SAFETY: a plain read of the backend's own state.
+    unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
+    if marks == 0 || (role_of_code().is_none() && !own_roles::is_refresher(role)) {
+        return;
+    }
+    // SAFETY: a look-up; it is there, and its name is copied.
+    let name = unsafe { CStr::from_ptr(pg_sys::get_func_name(function)).to_string_lossy().into_owned() };
+    Err::<(), _>(Error::Function(name)).or_raise();
+}

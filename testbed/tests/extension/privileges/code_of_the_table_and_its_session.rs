@@ -1,0 +1,173 @@
+//! Code of a table has the session of somebody else for a moment: it has pg_mask do nothing there, and reaches nothing of
+//! what the session holds.
+
+use super::code_of_the_table::{mallory, times};
+use super::is_refused;
+use crate::common::{cluster, count, ingest, message, texts};
+use testbed::cluster::Cluster;
+
+/// An operator's trigger replayed what was just being replayed, and had it stored twice; and a cancel that came while a
+/// nested batch ran was taken for an error of that batch.
+#[tokio::test]
+async fn code_of_the_table_has_no_batch_taken_in() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "nested_calls").await;
+    admin
+        .batch_execute(
+            "GRANT TRIGGER ON user_logins TO mallory; GRANT pgmask_operator, pgmask_ingester TO mallory",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("ALTER TABLE user_logins ADD CONSTRAINT none CHECK (false)").await.unwrap();
+    let messages = [("a", "{\"user_id\": \"u\"}"), ("b", "{\"user_id\": \"v\"}")];
+    assert_eq!(ingest(&admin, &messages).await, [0, 0, 2]);
+    admin.batch_execute("ALTER TABLE user_logins DROP CONSTRAINT none").await.unwrap();
+    for call in [
+        "SELECT * FROM pgmask.replay_quarantine()",
+        "SELECT pgmask.ingest_login('{\"user_id\": \"nested\"}')",
+        "SELECT * FROM pgmask.ingest_login_batch('{c}', '{\"{\\\"user_id\\\":1}\"}', '{NULL}', '{1}')",
+        "SELECT * FROM pgmask.ingest_login_batch('{}', '{}', '{}', '{}')",
+    ] {
+        let made = format!(
+            "CREATE TABLE mallory.said (what text);
+             CREATE FUNCTION mallory.nests() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $f$ DECLARE done record; BEGIN
+                 PERFORM nextval('mallory.ran');
+                 IF pg_trigger_depth() = 1 THEN
+                     BEGIN EXECUTE $c${call}$c$ INTO done; EXCEPTION WHEN OTHERS THEN
+                         INSERT INTO mallory.said VALUES (SQLSTATE || ' ' || SQLERRM); END;
+                 END IF;
+                 RETURN NEW; END $f$;
+             CREATE TRIGGER nests BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.nests()"
+        );
+        mallory.batch_execute(&made).await.unwrap();
+        admin.batch_execute("BEGIN; SELECT pgmask.replay_quarantine()").await.unwrap();
+        assert_eq!(texts(&admin, "SELECT user_id FROM user_logins ORDER BY 1").await, ["u", "v"], "{call}");
+        let refused = "42501 code of a table calls what runs code of tables itself";
+        assert_eq!(texts(&admin, "SELECT what FROM mallory.said").await, [refused; 2], "{call}");
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        mallory.batch_execute("DROP FUNCTION mallory.nests CASCADE; DROP TABLE mallory.said").await.unwrap();
+    }
+    assert_eq!(times(&admin).await, 8);
+    admin.batch_execute("SELECT pgmask.replay_quarantine()").await.unwrap();
+}
+
+/// What waits for the commit is whoever's who began the transaction.
+#[tokio::test]
+async fn code_of_the_table_has_no_constraints_checked() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "checks_early").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    for definer in ["", "SECURITY DEFINER"] {
+        let made = format!(
+            "CREATE OR REPLACE FUNCTION mallory.checks() RETURNS trigger LANGUAGE plpgsql {definer} AS $$ BEGIN
+                 PERFORM nextval('mallory.ran'); SET CONSTRAINTS ALL IMMEDIATE; RETURN NEW; END $$;
+             CREATE OR REPLACE TRIGGER checks BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.checks()"
+        );
+        mallory.batch_execute(&made).await.unwrap();
+        is_refused(&admin, "SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await;
+    }
+    // Nor while tokens are lifted, where pg_mask has them checked itself.
+    mallory.batch_execute("ALTER TABLE user_logins DISABLE TRIGGER checks").await.unwrap_err();
+    admin.batch_execute("ALTER TABLE user_logins DISABLE TRIGGER checks").await.unwrap();
+    admin
+        .batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"203.0.113.7\"}')")
+        .await
+        .unwrap();
+    admin
+        .batch_execute("ALTER TABLE user_logins ENABLE TRIGGER checks; SELECT pgmask.rotate_key()")
+        .await
+        .unwrap();
+    is_refused(&admin, "CALL pgmask.remask('user_logins')").await;
+    admin.batch_execute("DROP TRIGGER checks ON user_logins").await.unwrap();
+    admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
+    assert_eq!(times(&admin).await, 3);
+}
+
+/// A large object that the client has open can be read by a number, and session locks are the session's.
+#[tokio::test]
+async fn code_of_the_table_reaches_no_large_object_and_no_lock_of_the_session() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "its_locks").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            "GRANT USAGE ON SCHEMA mallory TO PUBLIC; CREATE TABLE mallory.worked (what text); GRANT INSERT ON mallory.worked TO PUBLIC;
+             CREATE FUNCTION mallory.reaches() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE call text; got text; BEGIN
+                 PERFORM nextval('mallory.ran');
+                 FOREACH call IN ARRAY ARRAY['loread(0, 100)', 'lo_lseek(0, 0, 0)', 'lowrite(0, ''x'')', 'lo_close(0)', 'lo_tell64(0)',
+                     'lo_truncate(0, 0)', 'lo_create(0)', 'pg_advisory_unlock(7)', 'pg_advisory_unlock_all()', 'pg_advisory_lock(8)',
+                     'pg_try_advisory_lock_shared(8, 8)'] LOOP
+                     BEGIN
+                         EXECUTE 'SELECT ' || call INTO got;
+                         INSERT INTO mallory.worked VALUES (call || ': ' || coalesce(got, ''));
+                     EXCEPTION WHEN OTHERS THEN NULL; END;
+                 END LOOP;
+                 PERFORM pg_advisory_xact_lock(9);
+                 RETURN NEW; END $$;
+             CREATE TRIGGER reaches BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.reaches()",
+        )
+        .await
+        .unwrap();
+    for definer in ["SECURITY INVOKER", "SECURITY DEFINER"] {
+        mallory.batch_execute(&format!("ALTER FUNCTION mallory.reaches {definer}")).await.unwrap();
+        admin
+            .batch_execute(&format!(
+                "SELECT pg_advisory_lock(7); BEGIN;
+                 SELECT lo_open(lo_from_bytea(0, 'of the client'), 393216);
+                 SELECT pgmask.ingest_login('{{\"user_id\": \"{definer}\"}}')"
+            ))
+            .await
+            .unwrap();
+        assert_eq!(texts(&admin, "SELECT convert_from(loread(0, 100), 'UTF8')").await, ["of the client"]);
+        let locks = "SELECT string_agg(objid::text, ' ' ORDER BY objid) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+        assert_eq!(texts(&admin, locks).await, ["7 9"]);
+        admin.batch_execute("COMMIT; SELECT pg_advisory_unlock(7)").await.unwrap();
+    }
+    assert_eq!(times(&admin).await, 2);
+    assert_eq!(texts(&admin, "SELECT what FROM mallory.worked").await, [""; 0]);
+}
+
+/// Code of the login table that calls a function of somebody else's ran it with the right to insert logins: hashes of guesses
+/// came in, for whoever lifts tokens next.
+#[tokio::test]
+async fn what_code_of_the_table_calls_inserts_no_logins() {
+    let admin = cluster().await.database("inserts_beside").await.unwrap();
+    for (n, table) in ["public.user_logins", "public.rows_of_2026", "public.shown"].iter().enumerate() {
+        admin
+            .batch_execute(&format!(
+                "DROP TABLE user_logins CASCADE;
+                 CREATE TABLE user_logins (user_id text, device_type text, masked_ip text, masked_device_id text, locale text, app_version int,
+                     create_date date) PARTITION BY RANGE (create_date);
+                 CREATE TABLE rows_of_2026 PARTITION OF user_logins DEFAULT;
+                 CREATE VIEW shown AS SELECT * FROM user_logins;
+                 GRANT INSERT ON user_logins, rows_of_2026, shown TO pgmask_writer;
+                 CREATE OR REPLACE FUNCTION of_an_analyst() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                     INSERT INTO {table} (user_id, masked_ip, create_date) VALUES ('guess', repeat('0', 64), '2026-11-27'); END $$;
+                 CREATE OR REPLACE FUNCTION calls() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     IF NEW.user_id = 'calls' THEN PERFORM public.of_an_analyst(); END IF; RETURN NEW; END $$;
+                 CREATE TRIGGER calls BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION calls()"
+            ))
+            .await
+            .unwrap();
+        let [passes, calls] =
+            ["passes", "calls"].map(|user| format!("{{\"user_id\":\"{user}\",\"ip\":\"203.0.113.7\"}}"));
+        let messages = [(format!("a{n}"), passes), (format!("b{n}"), calls)];
+        let messages: Vec<_> = messages.iter().map(|(id, body)| (id.as_str(), body.as_str())).collect();
+        assert_eq!(ingest(&admin, &messages).await, [1, 0, 1], "{table}");
+        assert_eq!(texts(&admin, "SELECT user_id FROM user_logins").await, ["passes"], "{table}");
+        // Nor while tokens are lifted.
+        admin.batch_execute("UPDATE user_logins SET masked_ip = repeat('1', 64)").await.unwrap();
+        let trigger = "CREATE OR REPLACE FUNCTION calls() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM public.of_an_analyst(); RETURN NEW; END $$";
+        admin.batch_execute(trigger).await.unwrap();
+        let refused = message(&admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap_err());
+        assert!(refused.starts_with("42501 "), "{refused}");
+        admin.batch_execute("DROP TRIGGER calls ON user_logins").await.unwrap();
+        admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
+        assert_eq!(
+            count(&admin, "SELECT count(*) FROM user_logins WHERE masked_ip LIKE 'm1%'").await,
+            1,
+            "{table}"
+        );
+    }
+}
