@@ -20,7 +20,7 @@
 //! - [`no_prepare`]: which transactions can't be prepared; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`own_names`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
-//!   ways, made safe to use; [`unguarded`]: its functions, made cheap to call
+//!   ways, made safe to use; [`short_errors`]: calls that run code of others; [`unguarded`]: its functions, made cheap to call
 
 // SQL functions take their arguments by value: that is how pgrx hands them over.
 #![allow(clippy::needless_pass_by_value)]
@@ -58,6 +58,7 @@ mod role_of_code;
 mod rotation;
 mod run_as;
 mod settings;
+mod short_errors;
 mod snapshot;
 mod sqlstate;
 mod subtransaction;

@@ -6,6 +6,7 @@ use crate::memory;
 use crate::named_tables::Meant;
 use crate::own_names;
 use crate::quiet::Quiet;
+use crate::short_errors;
 use crate::snapshot::Snapshot;
 use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::PgOid;
@@ -111,9 +112,9 @@ pub(crate) fn rows_once<'a, T>(
     meant: Meant,
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
-    mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+    read: impl FnMut(&Row<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
-    once(meant, sql, arguments, |rows| rows.map(|row| read(&Row(row))).collect())
+    once(meant, sql, arguments, |_| answered(read))
 }
 
 /// How many rows a statement wrote, otherwise like [`rows_once`].
@@ -122,22 +123,40 @@ pub(crate) fn write_once<'a>(
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
 ) -> Result<usize, Error> {
-    once(meant, sql, arguments, |rows| Ok(rows.len()))
+    once(meant, sql, arguments, Ok)
 }
 
+/// `read` is given how many rows the statement was about.
 fn once<'a, R>(
     meant: Meant,
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
-    read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, Error>,
+    read: impl FnOnce(usize) -> Result<R, Error>,
 ) -> Result<R, Error> {
-    connect(|client| {
-        let arguments = arguments();
+    let sql = CString::new(sql).map_err(|_| Error::Unreadable)?;
+    connect(|_| {
+        let (mut types, mut values) = of_arguments(&arguments())?;
         let in_force = meant.put_in_force();
-        let result = execute(client, sql, &arguments);
+        // SAFETY: SPI is connected; types and values belong together. A standby takes nothing that may write.
+        let done = unsafe {
+            let is_read_only = pg_sys::RecoveryInProgress();
+            short_errors::execute_with_args(&sql, &mut types, &mut values, is_read_only)
+        };
         drop(in_force);
-        read(result.map_err(|_| Error::Unreadable)?)
+        // SAFETY: a read of what SPI has set.
+        if done < 0 { Err(Error::Unreadable) } else { read(unsafe { pg_sys::SPI_processed } as usize) }
     })
+}
+
+/// The rows of the statement that SPI has just executed.
+fn answered<T>(mut read: impl FnMut(&Row<'_>) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    // SAFETY: they are there until SPI is disconnected.
+    unsafe {
+        let rows = pg_sys::SPI_tuptable.as_ref().ok_or(Error::Unreadable)?;
+        let tuples = std::slice::from_raw_parts(rows.vals, rows.numvals as usize);
+        let row_of = |tuple: &pg_sys::HeapTuple| SpiHeapTupleData::new(rows.tupdesc, *tuple).ok().flatten();
+        tuples.iter().map(|tuple| read(&Row(row_of(tuple).ok_or(Error::Unreadable)?))).collect()
+    }
 }
 
 /// Executes a statement as one that may write, but for a standby: there, pgrx can't give the transaction the id
@@ -169,8 +188,7 @@ pub(crate) fn insert_into<'a>(
         // SAFETY: SPI is connected; types and values belong together.
         unsafe {
             let plan = kept(sql, types)?;
-            let done = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), std::ptr::null(), false, 0);
-            if done < 0 {
+            if short_errors::execute_plan(plan, &mut values) < 0 {
                 return Err(Error::Unreadable);
             }
             if inserts_into(plan) == Some(table) { Ok(()) } else { Err(Error::Exchanged) }
@@ -183,7 +201,7 @@ pub(crate) fn insert_into<'a>(
 pub(crate) fn catalog<'a, T>(
     sql: &str,
     arguments: impl FnOnce() -> Vec<DatumWithOid<'a>>,
-    mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+    read: impl FnMut(&Row<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
     let sql = CString::new(sql).map_err(|_| Error::Unreadable)?;
     connect(|_| {
@@ -204,12 +222,7 @@ pub(crate) fn catalog<'a, T>(
                     0,
                 )
             });
-            let rows = pg_sys::SPI_tuptable.as_ref().filter(|_| done == pg_sys::SPI_OK_SELECT as i32);
-            let rows = rows.ok_or(Error::Unreadable)?;
-            let tuples = std::slice::from_raw_parts(rows.vals, rows.numvals as usize);
-            let row_of =
-                |tuple: &pg_sys::HeapTuple| SpiHeapTupleData::new(rows.tupdesc, *tuple).ok().flatten();
-            tuples.iter().map(|tuple| read(&Row(row_of(tuple).ok_or(Error::Unreadable)?))).collect()
+            if done == pg_sys::SPI_OK_SELECT as i32 { answered(read) } else { Err(Error::Unreadable) }
         }
     })
 }

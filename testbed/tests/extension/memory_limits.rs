@@ -201,3 +201,61 @@ async fn a_session_without_memory_is_the_only_one_that_suffers() {
     }
     assert!(refused_by_us > 0, "it was PostgreSQL's own memory each time");
 }
+
+/// The texts of an error of the table's code were copied once more on their way, and where there was no memory for that, the
+/// server ended.
+#[tokio::test]
+async fn an_error_of_any_size_ends_no_server() {
+    let cluster = Cluster::start_with_memory(500, &["shared_buffers = 16MB"]).await.unwrap();
+    let admin = cluster.database("long_errors").await.unwrap();
+    admin
+        .batch_execute(
+            "INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', repeat('0', 64)); CREATE TABLE how (part text, size int);
+             GRANT SELECT ON how TO pgmask_writer;
+             CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE how record; BEGIN
+                 SELECT * INTO how FROM public.how;
+                 CASE how.part
+                     WHEN 'message' THEN RAISE EXCEPTION '%', repeat('x', how.size);
+                     WHEN 'detail' THEN RAISE EXCEPTION 'x' USING DETAIL = repeat('x', how.size);
+                     WHEN 'all' THEN RAISE EXCEPTION '%', repeat('x', how.size / 3) USING DETAIL = repeat('x', how.size / 3), HINT = repeat('x', how.size / 3);
+                     WHEN 'context' THEN EXECUTE 'SELECT 1 / 0 /*' || repeat('x', how.size) || '*/';
+                 END CASE; END $$;
+             CREATE TRIGGER fails BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION fails()",
+        )
+        .await
+        .unwrap();
+    let started = "SELECT pg_postmaster_start_time()::text || ' ' || pg_backend_pid()";
+    let before = texts(&admin, started).await;
+    let mut without_memory = 0;
+    for part in ["message", "detail", "all", "context"] {
+        for mebibytes in [60, 100, 140] {
+            let how = format!("DELETE FROM how; INSERT INTO how VALUES ('{part}', {mebibytes} << 20)");
+            admin.batch_execute(&how).await.unwrap();
+            let client = cluster.connect("long_errors").await.unwrap();
+            for statement in
+                ["SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')", "CALL pgmask.remask('user_logins')"]
+            {
+                let error = client.batch_execute(statement).await.unwrap_err();
+                let Some(db) = error.as_db_error() else {
+                    panic!("{part} {mebibytes}: {statement}: {error}")
+                };
+                let [of_the_code, memory] = ["P0001", "53200"].map(|code| db.code().code() == code);
+                assert!(
+                    of_the_code || memory || db.code().code() == "22012",
+                    "{part} {mebibytes}: {}",
+                    db.code().code()
+                );
+                assert!(
+                    db.message().len() <= 8 << 10 && db.detail().is_none_or(|text| text.len() <= 8 << 10)
+                );
+                without_memory += i32::from(memory);
+            }
+            assert_eq!(
+                texts(&admin, started).await,
+                before,
+                "the server started anew after {part} of {mebibytes} MiB"
+            );
+        }
+    }
+    assert!((1..20).contains(&without_memory), "{without_memory}");
+}
