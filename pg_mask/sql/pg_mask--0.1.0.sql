@@ -70,7 +70,7 @@ CREATE TABLE pgmask.database_id (
 INSERT INTO pgmask.database_id DEFAULT VALUES;
 
 CREATE VIEW pgmask.quarantine_summary AS
-    SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
+    SELECT reason, (quarantined_at AT TIME ZONE INTERVAL '0')::date AS day, count(*) AS messages
     FROM pgmask.quarantine
     GROUP BY 1, 2
     ORDER BY 3 DESC, 1, 2;
@@ -201,7 +201,7 @@ CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigi
     -- After one second of this time (deadlock_timeout) an autovacuum makes way.
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
-    today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
+    today CONSTANT date := (now() AT TIME ZONE INTERVAL '0')::date;
     oldest CONSTANT date := today - pgmask.ledger_days();
     -- A snapshot that is older than the lock does not show what the slot holds.
     may_truncate CONSTANT boolean := current_setting('transaction_isolation') LIKE 'read %';
@@ -547,10 +547,10 @@ BEGIN
 
     item := 'ledger';
     SELECT count(*) INTO bad FROM pgmask.ledger_slot AS s
-    WHERE s.look_when_old < (now() AT TIME ZONE 'UTC')::date - pgmask.ledger_days() - 3;
+    WHERE s.look_when_old < (now() AT TIME ZONE INTERVAL '0')::date - pgmask.ledger_days() - 3;
     state := CASE WHEN bad > 0 THEN 'warning' ELSE 'ok' END;
     value := CASE WHEN bad > 0 THEN format('%s of its 33 slots are to be emptied', bad) ELSE format('kept for %s days', pgmask.ledger_days()) END
-        || coalesce((SELECT format(', maintained at %s UTC', to_char(max(s.maintained_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
+        || coalesce((SELECT format(', maintained at %s UTC', to_char(max(s.maintained_at) AT TIME ZONE INTERVAL '0', 'YYYY-MM-DD HH24:MI'))
             FROM pgmask.ledger_slot AS s HAVING max(s.maintained_at) IS NOT NULL), ', never maintained');
     hint := CASE state WHEN 'warning' THEN 'Call pgmask.maintain() daily, and see that no long transaction keeps it from the ledger.' END;
     RETURN NEXT;

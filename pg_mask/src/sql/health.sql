@@ -99,10 +99,10 @@ BEGIN
 
     item := 'ledger';
     SELECT count(*) INTO bad FROM pgmask.ledger_slot AS s
-    WHERE s.look_when_old < (now() AT TIME ZONE 'UTC')::date - pgmask.ledger_days() - 3;
+    WHERE s.look_when_old < (now() AT TIME ZONE INTERVAL '0')::date - pgmask.ledger_days() - 3;
     state := CASE WHEN bad > 0 THEN 'warning' ELSE 'ok' END;
     value := CASE WHEN bad > 0 THEN format('%s of its 33 slots are to be emptied', bad) ELSE format('kept for %s days', pgmask.ledger_days()) END
-        || coalesce((SELECT format(', maintained at %s UTC', to_char(max(s.maintained_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
+        || coalesce((SELECT format(', maintained at %s UTC', to_char(max(s.maintained_at) AT TIME ZONE INTERVAL '0', 'YYYY-MM-DD HH24:MI'))
             FROM pgmask.ledger_slot AS s HAVING max(s.maintained_at) IS NOT NULL), ', never maintained');
     hint := CASE state WHEN 'warning' THEN 'Call pgmask.maintain() daily, and see that no long transaction keeps it from the ledger.' END;
     RETURN NEXT;

@@ -43,7 +43,7 @@ CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigi
     -- After one second of this time (deadlock_timeout) an autovacuum makes way.
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
-    today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
+    today CONSTANT date := (now() AT TIME ZONE INTERVAL '0')::date;
     oldest CONSTANT date := today - pgmask.ledger_days();
     -- A snapshot that is older than the lock does not show what the slot holds.
     may_truncate CONSTANT boolean := current_setting('transaction_isolation') LIKE 'read %';

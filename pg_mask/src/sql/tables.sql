@@ -18,7 +18,7 @@ CREATE TABLE pgmask.database_id (
 INSERT INTO pgmask.database_id DEFAULT VALUES;
 
 CREATE VIEW pgmask.quarantine_summary AS
-    SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
+    SELECT reason, (quarantined_at AT TIME ZONE INTERVAL '0')::date AS day, count(*) AS messages
     FROM pgmask.quarantine
     GROUP BY 1, 2
     ORDER BY 3 DESC, 1, 2;

@@ -231,6 +231,23 @@ async fn clocks_jump() {
     assert_eq!(maintain(&client).await, (1, 0));
 }
 
+/// From PostgreSQL 18 on, the names of time zones are looked up in the session's own first: a session whose UTC was a week
+/// ahead had messages forgotten that long before their time.
+#[tokio::test]
+async fn no_time_zone_of_a_session_makes_messages_old() {
+    let client = cluster().await.database("odd_time_zone").await.unwrap();
+    let now = "SELECT inserted FROM pgmask.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\": 1}\", bad}', ARRAY[now(), now()], '{1, 1}')";
+    let days = "SELECT day::text FROM pgmask.quarantine_summary";
+    client.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
+    assert_eq!(count(&client, now).await, 1);
+    let before = texts(&client, days).await;
+    client.batch_execute("SET pgmask.ledger_days = 5; SET TimeZone = 'UTC-167'").await.unwrap();
+    assert_eq!(maintain(&client).await, (0, 0));
+    assert_eq!(count(&client, now).await, 0);
+    assert_eq!(texts(&client, days).await, before);
+    assert_eq!(maintain(&client).await, (0, 0));
+}
+
 /// A message goes into a slot that is all old, and that `maintain()` is about to truncate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_is_looked_at_again_once_it_is_locked() {
