@@ -22,6 +22,7 @@ mod receivers;
 mod remask;
 mod report;
 mod scale;
+mod sdk_alone;
 mod spread;
 mod start;
 mod views;

@@ -2,6 +2,7 @@
 
 use super::process::{used, used_by_server};
 use super::report::{Bound, Report, Table};
+use super::sdk_alone::{Ready, receive_and_delete};
 use super::{SETTINGS, load};
 use crate::cluster::Cluster;
 use crate::emulator::Emulator;
@@ -10,8 +11,6 @@ use crate::queue::Queue;
 use crate::{Result, cache, forwarder, root};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -35,18 +34,21 @@ enum Carries {
     Forwarder,
     /// The SDK alone, with no database.
     Ceiling,
+    /// The SDK alone, while PostgreSQL takes in as many messages that it has already.
+    Floor,
     Tuned,
     Node,
     Typical,
 }
 
-use Carries::{Ceiling, Forwarder, Node, Tuned, Typical};
+use Carries::{Ceiling, Floor, Forwarder, Node, Tuned, Typical};
 
 impl Carries {
     fn name(self) -> &'static str {
         match self {
             Forwarder => "forwarder",
             Ceiling => "receive and delete alone",
+            Floor => "receive and delete alone, beside the same ingestion",
             Tuned => "tuned predecessor, two processes",
             Node => "sqs-consumer, Node.js",
             Typical => "typical predecessor",
@@ -88,7 +90,8 @@ async fn compare(
         Ok(rounds) => rounds.parse()?,
         Err(_) => ROUNDS,
     };
-    let mut all = vec![Forwarder, Ceiling, Tuned, Typical];
+    let mut all = vec![Forwarder, Ceiling, Floor, Tuned, Typical];
+    let ready = Ready::make(&cluster, amounts.forwarder).await?;
     if node_modules().exists() {
         all.push(Node);
     } else {
@@ -98,21 +101,23 @@ async fn compare(
     for round in 0..rounds {
         for (carries, runs) in all.iter().zip(&mut runs) {
             let messages = match carries {
-                Forwarder | Ceiling => amounts.forwarder,
+                Forwarder | Ceiling | Floor => amounts.forwarder,
                 Tuned => amounts.tuned,
                 Node => amounts.node,
                 Typical => amounts.typical,
             };
             let name = format!("queue-{}-{round}", *carries as u8);
             let servers = || [emulator.pid(), cluster.pid()].map(used_by_server);
-            if *carries == Ceiling {
+            if let Ceiling | Floor = carries {
+                let beside = (*carries == Floor).then_some(&ready);
                 let mut best: Option<Run> = None;
                 for tasks in TASKS {
                     let queue = filled(emulator, &format!("{name}-{tasks}"), messages).await?;
                     let before = servers();
-                    let mut run = receive_and_delete(&queue, tasks, messages).await?;
+                    let mut run = receive_and_delete(&queue, tasks, messages, beside).await?;
                     run.servers = differences(before, servers(), messages);
                     best = best.into_iter().chain([run]).max_by(|a, b| a.rate.total_cmp(&b.rate));
+                    client.batch_execute("TRUNCATE user_logins, pgmask.ledger").await?;
                 }
                 runs.extend(best);
                 continue;
@@ -142,21 +147,23 @@ async fn compare(
     let mut memory = Table::new(format!("e2e: the carrying processes' memory at most, on {name}"), "MiB");
     for (carries, runs) in all.iter().zip(&runs) {
         let of = |what: fn(&Run) -> f64| runs.iter().map(what).collect::<Vec<f64>>();
-        let note =
-            if *carries == Ceiling { "the same SDK; the better of 16 and 64 tasks at once" } else { "" };
+        let is_sdk = matches!(carries, Ceiling | Floor);
+        let note = if is_sdk { "the same SDK; the better of 16 and 64 tasks at once" } else { "" };
         rates.figure(carries.name(), &of(|run| run.rate), note);
         cpu.figure(carries.name(), &of(|run| run.cpu), note);
-        if *carries != Ceiling {
+        if !is_sdk {
             memory.figure(carries.name(), &of(|run| run.memory), "");
         }
     }
-    let beside_the_sdk: Vec<f64> = runs[0].iter().zip(&runs[1]).map(|(all, sdk)| all.cpu - sdk.cpu).collect();
-    cpu.figure(BESIDE_THE_SDK, &beside_the_sdk, "the difference of the two, round by round");
-    for (carries, runs) in all.iter().zip(&runs).take(2) {
+    for (name, sdk) in [(BESIDE_THE_SDK, &runs[1]), (BESIDE_BOTH, &runs[2])] {
+        let difference: Vec<f64> = runs[0].iter().zip(sdk).map(|(all, sdk)| all.cpu - sdk.cpu).collect();
+        cpu.figure(name, &difference, "the difference of the two, round by round");
+    }
+    for (carries, runs) in all.iter().zip(&runs).take(3) {
         let of = |server: usize| runs.iter().map(|run| run.servers[server]).collect::<Vec<f64>>();
         cpu.figure(format!("{name}, for {}", carries.name()), &of(0), "the same cores");
-        if *carries == Forwarder {
-            cpu.figure("PostgreSQL, for forwarder", &of(1), "the same cores");
+        if *carries != Ceiling {
+            cpu.figure(format!("PostgreSQL, for {}", carries.name()), &of(1), "the same cores");
         }
     }
     if let Some(absolute) = goals.absolute {
@@ -165,6 +172,8 @@ async fn compare(
         memory.absolute(Forwarder.name(), Bound::AtMost(35.0));
     }
     rates.goal(Forwarder.name(), Ceiling.name(), Bound::AtLeast(goals.of_ceiling));
+    rates.ratio(Floor.name(), Ceiling.name());
+    rates.ratio(Forwarder.name(), Floor.name());
     for (carries, least) in goals.others {
         rates.goal(Forwarder.name(), carries.name(), Bound::AtLeast(*least));
     }
@@ -178,6 +187,7 @@ async fn compare(
 }
 
 const BESIDE_THE_SDK: &str = "forwarder, beside the SDK's part";
+const BESIDE_BOTH: &str = "forwarder, beside the SDK's part while PostgreSQL works";
 
 /// Fails unless each message has become one row.
 pub(super) async fn has_rows(client: &Client, messages: u64) -> Result<()> {
@@ -213,7 +223,7 @@ pub(super) struct Run {
     /// What they had at most, in MiB.
     pub(super) memory: f64,
     /// CPU of the queue's server and of PostgreSQL, for a message, in µs.
-    servers: [f64; 2],
+    pub(super) servers: [f64; 2],
 }
 
 /// Runs programs until the queue is empty.
@@ -256,57 +266,6 @@ impl Drop for Carrier {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The most that the SDK and the queue give: until all messages are deleted.
-async fn receive_and_delete(queue: &Queue, tasks: usize, messages: u64) -> Result<Run> {
-    let (start, (before, _)) = (Instant::now(), used(std::process::id()));
-    let left = Arc::new(AtomicI64::new(messages.cast_signed()));
-    let mut running = JoinSet::new();
-    for _ in 0..tasks {
-        let (queue, left) = (queue.clone(), left.clone());
-        running.spawn(async move {
-            while left.load(Relaxed) > 0 {
-                let answer = queue
-                    .client
-                    .receive_message()
-                    .queue_url(&queue.url)
-                    .max_number_of_messages(10)
-                    .wait_time_seconds(1)
-                    .message_system_attribute_names("SentTimestamp".into())
-                    .message_system_attribute_names("ApproximateReceiveCount".into())
-                    .send()
-                    .await?;
-                let messages = answer.messages.unwrap_or_default();
-                if messages.is_empty() {
-                    continue;
-                }
-                let entry = |(place, message): (usize, aws_sdk_sqs::types::Message)| {
-                    aws_sdk_sqs::types::DeleteMessageBatchRequestEntry::builder()
-                        .id(place.to_string())
-                        .receipt_handle(message.receipt_handle.unwrap_or_default())
-                        .build()
-                };
-                let entries = messages
-                    .into_iter()
-                    .enumerate()
-                    .map(entry)
-                    .collect::<std::result::Result<Vec<_>, _>>()?;
-                let delete = queue.client.delete_message_batch().queue_url(&queue.url);
-                let deleted = delete.set_entries(Some(entries)).send().await?.successful.len();
-                left.fetch_sub(deleted as i64, Relaxed);
-            }
-            Result::Ok(())
-        });
-    }
-    // Those that wait for more when all is done are not waited for: dropped, they end.
-    while left.load(Relaxed) > 0 {
-        let Some(done) = running.join_next().await else { break };
-        done??;
-    }
-    let rate = messages as f64 / start.elapsed().as_secs_f64();
-    let (after, _) = used(std::process::id());
-    Ok(Run { rate, cpu: (after - before) * 1e6 / messages as f64, memory: 0.0, servers: [0.0; 2] })
 }
 
 /// A predecessor as its authors describe it.
