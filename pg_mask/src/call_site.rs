@@ -3,12 +3,11 @@
 //! comparison. `WHERE masked_ip = mask_pii('…')` over a whole table hashes once.
 
 use crate::error::Error;
-use crate::guesses;
+use crate::guesses::{self, Caller};
 use crate::keys::{self, Keys};
 use crate::memory;
 use crate::snapshot::{self, Identity};
 use crate::text::{KeptText, NewText, Text, server_is_utf8_or_unknown};
-use crate::unguarded;
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::mask::Masker;
 use pgrx::PgMemoryContexts;
@@ -19,8 +18,8 @@ use std::rc::Rc;
 const LONGEST_REMEMBERED: usize = 256;
 
 pub(crate) struct CallSite {
-    /// Who calls.
-    caller: pg_sys::Oid,
+    /// Who calls: for another the last value counts anew.
+    caller: Caller,
     /// What the keys were looked up for.
     snapshot: Option<Identity>,
     keys: Keys,
@@ -72,7 +71,7 @@ impl Value {
 
 impl CallSite {
     fn new(
-        caller: pg_sys::Oid,
+        caller: Caller,
         snapshot: Option<Identity>,
         flinfo: *mut pg_sys::FmgrInfo,
         arguments: i16,
@@ -177,7 +176,7 @@ impl CallSite {
 #[inline]
 pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut CallSite, Error> {
     let snapshot = snapshot::active();
-    let caller = current_role();
+    let caller = Caller::now();
     // SAFETY: PostgreSQL gives every call a flinfo whose fn_extra is ours alone, NULL at first; what
     // is put there is dropped with the memory context it names, and no earlier. Nothing else of
     // this call holds a reference to it.
@@ -192,7 +191,7 @@ pub(crate) fn call_site<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Result<&'a mut 
             return Ok(site);
         }
         memory::with_room(|| {
-            may_call((*flinfo).fn_oid, caller);
+            may_call((*flinfo).fn_oid, caller.current());
             let mut fresh = CallSite::new(caller, snapshot, flinfo, (*fcinfo).nargs)?;
             if let Some(site) = site.as_mut() {
                 fresh.shared = Shared::No; // or there would be a copy for each snapshot
@@ -214,15 +213,6 @@ pub(crate) fn call_site_of<'a>(
     let site = call_site(fcinfo)?;
     site.switch_to(domain)?;
     Ok(site)
-}
-
-/// The role that rights are checked for.
-#[inline]
-fn current_role() -> pg_sys::Oid {
-    let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
-    // SAFETY: a plain read of the backend's own state.
-    unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    role
 }
 
 /// Raises PostgreSQL's own error where `caller` may not call the function. PostgreSQL looks at that as well, but only when an

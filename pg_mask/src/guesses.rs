@@ -22,12 +22,12 @@ use budgets::{Budget, Budgets, MOST_ROLES, Taken, What};
 use pg_mask_core::hmac_key::Hash;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use roles::{Caller, Counted};
+use roles::Counted;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 
 pub(crate) use budgets::map_at_start;
-pub(crate) use roles::is_unlimited;
+pub(crate) use roles::{Caller, is_unlimited};
 
 /// What a session draws at a time is this part of the limit,
 const PART: u32 = 100;

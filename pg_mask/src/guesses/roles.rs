@@ -13,7 +13,7 @@ const UNLIMITED: &CStr = c"pgmask_unlimited";
 
 /// Who masks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// The authenticated user, the session's user, the role of SET ROLE, and the current one.
     pub(super) roles: [pg_sys::Oid; 4],
     /// Why the current one may be another: PostgreSQL's `SECURITY_*` (miscadmin.h).
@@ -24,7 +24,7 @@ impl Caller {
     pub(super) const NONE: Self = Self { roles: [pg_sys::InvalidOid; 4], marks: 0 };
 
     #[inline]
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let (mut current, mut marks) = (pg_sys::InvalidOid, 0);
         // SAFETY: these read static variables.
         unsafe {
@@ -43,6 +43,11 @@ impl Caller {
 
     pub(super) fn authenticated(&self) -> pg_sys::Oid {
         self.roles[0]
+    }
+
+    /// The role that rights are checked for.
+    pub(crate) fn current(&self) -> pg_sys::Oid {
+        self.roles[3]
     }
 
     fn is_marked(&self, mark: u32) -> bool {

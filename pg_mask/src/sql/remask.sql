@@ -161,7 +161,7 @@ BEGIN
     END LOOP;
     -- A hash that such a role has put in is a guess of its own.
     IF limited_by IS NOT NULL THEN
-        RAISE WARNING 'hashes without a key were left alone: role % may write them into % and learn which tokens are there, and has had as many as pgmask.guess_limit allows in this hour', limited_by::pg_catalog.regrole, relation
+        RAISE WARNING 'hashes without a key were left alone: role % may write into %, and has had as many as pgmask.guess_limit allows in this hour', limited_by::pg_catalog.regrole, relation
             USING HINT = 'Call remask again in another hour. Or, if all of these hashes come from an older pipeline: GRANT pgmask_unlimited to the role, call remask, and REVOKE it.';
     END IF;
 END

@@ -126,3 +126,35 @@ async fn who_may_call_is_looked_at_for_each_caller() {
         plain.batch_execute("ROLLBACK; SELECT as_analyst('x')").await.unwrap();
     }
 }
+
+/// Nor does a value that counted for one role of the session count for another that it switches to.
+#[tokio::test]
+async fn the_last_value_counts_for_each_role_of_the_session() {
+    let cluster =
+        Cluster::start(&["shared_preload_libraries = 'pg_mask'", "pgmask.guess_limit = 50"]).await.unwrap();
+    let admin = cluster.database("each_role").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE a; CREATE ROLE b; CREATE ROLE either LOGIN; GRANT a, b TO either; GRANT pgmask_unlimited TO either; CREATE ROLE exempt;
+             GRANT pgmask_analyst, pgmask_unlimited TO exempt;
+             CREATE FUNCTION masks(value text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN pgmask.mask_pii(value); END $$;
+             ALTER FUNCTION masks OWNER TO exempt",
+        )
+        .await
+        .unwrap();
+    let either = cluster.connect_as("either", "each_role").await.unwrap();
+    let mut masked = 0;
+    for n in 0..60 {
+        either.batch_execute("BEGIN; SET LOCAL ROLE a").await.unwrap();
+        let mask = format!("SELECT masks('{n}')");
+        if either.batch_execute(&mask).await.is_ok() {
+            either.batch_execute("SET LOCAL ROLE b").await.unwrap();
+            masked += i32::from(either.batch_execute(&mask).await.is_ok());
+        }
+        either.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(masked, 50);
+    // Those of b are used up as well.
+    either.batch_execute("SET ROLE b").await.unwrap();
+    either.batch_execute("SELECT masks('another')").await.unwrap_err();
+}
