@@ -127,25 +127,16 @@ DECLARE
     stored record;
     thing text;
 BEGIN
-    -- Code of the login table could close a cursor of the caller's, and open another of its name.
-    IF EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.name <> '') THEN
-        RAISE EXCEPTION 'a cursor is open in this session'
-            USING HINT = 'Close it before, or call this in another session.';
-    END IF;
     FOR stored IN
-        SELECT c.oid::pg_catalog.regclass AS name, CASE WHEN c.relispopulated THEN 'CONCURRENTLY' ELSE '' END AS how
+        SELECT c.oid, c.relispopulated
         FROM pg_catalog.pg_class AS c
         WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'
           AND c.relowner = 'pgmask_refresher'::pg_catalog.regrole
         ORDER BY c.relname = 'stored_when', c.relname
     LOOP
-        EXECUTE pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s', stored.how, stored.name);
+        -- Code of the login table reaches nothing of this session meanwhile, and leaves no cursor in it.
+        PERFORM pgmask.refresh_stored(stored.oid, stored.relispopulated);
     END LOOP;
-    -- Rights are looked at when a cursor is opened: whoever fetches from it would have those of pgmask_refresher.
-    IF EXISTS (SELECT FROM pg_catalog.pg_cursors AS c WHERE c.name <> '') THEN
-        RAISE EXCEPTION 'code of the login table leaves a cursor open'
-            USING HINT = 'Close it where it was opened.';
-    END IF;
     -- Code that ran as that role, now or before, may have left something.
     SELECT pg_catalog.pg_describe_object(left_behind.classid, left_behind.objid, 0) INTO thing
     FROM (

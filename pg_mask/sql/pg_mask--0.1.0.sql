@@ -609,10 +609,13 @@ BEGIN
         FROM pg_roles AS r
         WHERE r.rolcanlogin AND NOT r.rolsuper AND to_regrole('pgmask_ingester') IS NOT NULL
           AND pg_has_role(r.oid, to_regrole('pgmask_ingester')::oid, 'MEMBER')
-          AND EXISTS (SELECT FROM unnest(quiet) AS wanted WHERE NOT EXISTS (
-              SELECT FROM pg_db_role_setting AS s
-              WHERE s.setrole IN (r.oid, 0) AND wanted = ANY (s.setconfig)
-                AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))))
+          -- What is set for the role in this database holds, or else for the role, or else in this database.
+          AND EXISTS (SELECT FROM unnest(quiet) AS wanted WHERE wanted IS DISTINCT FROM (
+              SELECT config
+              FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS config
+              WHERE split_part(config, '=', 1) = split_part(wanted, '=', 1) AND s.setrole IN (r.oid, 0)
+                AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))
+              ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1))
         ORDER BY r.rolname LIMIT 5
     ) AS found;
     state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
@@ -901,6 +904,15 @@ STRICT VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'refuse_prepare_wrapper';
 
+-- pg_mask/src/refresh.rs
+CREATE FUNCTION pgmask."refresh_stored"(
+    "view" oid,
+    "concurrently" bool
+) RETURNS void
+STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refresh_stored_wrapper';
+
 -- pg_mask/src/remask.rs
 CREATE FUNCTION pgmask."remask_blocks"(
     "part" oid,
@@ -1157,6 +1169,7 @@ COMMENT ON FUNCTION pgmask.audit_forget(text, text) IS 'the first step of pgmask
 COMMENT ON FUNCTION pgmask.forgotten(text) IS 'the second step of pgmask.forget, and of no use alone';
 COMMENT ON FUNCTION pgmask.remask_vault(integer, integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
+COMMENT ON FUNCTION pgmask.refresh_stored(oid, boolean) IS 'a part of logins.refresh_dashboards(): fills one stored result anew';
 COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS
     'of the first rows of the login table, how many are looked at and how many have older tokens';

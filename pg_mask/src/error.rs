@@ -123,6 +123,10 @@ pub(crate) enum Error {
     Function(String),
     #[error("code of a table writes into table {0}, which pg_mask is filling")]
     WritesBeside(String),
+    #[error("code of a table changes a key that table {0} follows")]
+    FollowsKey(String),
+    #[error("{0} is no stored result of pgmask_refresher's")]
+    NotStored(String),
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
     WriterLacks { table: String, right: String },
     #[error("table \"{0}\" has row level security and no policy by which role pgmask_writer may insert")]
@@ -208,6 +212,7 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
             }
             Self::NotATable(_)
+            | Self::NotStored(_)
             | Self::LosesRows { .. }
             | Self::ForeignPartition(_)
             | Self::RuleInstead(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
@@ -231,6 +236,7 @@ impl Error {
             | Self::CalledByCode
             | Self::Function(_)
             | Self::WritesBeside(_)
+            | Self::FollowsKey(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
             | Self::WriterLacks { .. }
@@ -362,6 +368,10 @@ impl Error {
             Self::Function(_) => {
                 "Use what ends with the transaction: pg_advisory_xact_lock, or a column of type bytea."
             }
+            Self::FollowsKey(_) => {
+                "ON UPDATE and ON DELETE change that table as its owner, with whoever's triggers: let code of the table change no such key."
+            }
+            Self::NotStored(_) => "REFRESH MATERIALIZED VIEW refreshes any other.",
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {
                 "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."

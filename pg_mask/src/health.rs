@@ -88,7 +88,7 @@ fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<Option<(
         is_older("masked_device_id"),
     );
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-    let on_behalf = OnBehalf::with_code_as(RoleOfCode::Writer, owner)?;
+    let on_behalf = OnBehalf::with_code_as(RoleOfCode::Writer, owner, part)?;
     let counts =
         on_behalf.run(|| plan::rows_once(on_behalf.meant(part), &sql, || vec![most.into()], read))?.pop();
     counts.map(Some).ok_or(Error::Unreadable)

@@ -10,6 +10,7 @@
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
 //! - [`vault`]: the values, sealed, where they are to be recovered
+//! - [`refresh`]: stored results of the views, filled anew
 //! - [`audit`]: writing down who asked before anything is shown, so that it shows if that is changed
 //! - [`database_id`]: which database something belongs to
 //! - [`health`]: what `pgmask.health` looks at in the login table
@@ -53,6 +54,7 @@ mod own_names;
 mod own_roles;
 mod plan;
 mod quiet;
+mod refresh;
 mod remask;
 mod role_of_code;
 mod rotation;

@@ -24,8 +24,12 @@ impl OnBehalf {
     }
 
     /// Code of the table may be anybody's, and runs as a role for that.
-    pub(crate) fn with_code_as(role: RoleOfCode, owner: pg_sys::Oid) -> Result<Self, Error> {
-        Ok(Self { owner, role: Some(Powerless::find(role)?) })
+    pub(crate) fn with_code_as(
+        role: RoleOfCode,
+        owner: pg_sys::Oid,
+        table: pg_sys::Oid,
+    ) -> Result<Self, Error> {
+        Ok(Self { owner, role: Some(Powerless::find(role, table)?) })
     }
 
     /// What a statement in [`OnBehalf::run`] names.

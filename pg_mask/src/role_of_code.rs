@@ -4,6 +4,7 @@
 
 pub(crate) mod commands;
 mod functions;
+mod partitions;
 mod watched;
 pub(crate) mod writes;
 
@@ -14,6 +15,7 @@ use crate::own_roles::RoleOfCode;
 use crate::quiet::Quiet;
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
+use partitions::root_of;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use watched::Watched;
@@ -30,6 +32,8 @@ pub(crate) fn watch() {
 pub(crate) struct Powerless {
     which: RoleOfCode,
     pub(crate) role: pg_sys::Oid,
+    /// The table whose code it is, or the root of its partitions.
+    table: pg_sys::Oid,
 }
 
 /// Attributes that are worth taking, by their columns of pg_authid.
@@ -53,7 +57,8 @@ const MIGHTY: &str = "WITH RECURSIVE reached(role) AS (
         'pgmask_operator', 'pgmask_recoverer', 'pgmask_forwarder', 'pgmask_unlimited'])";
 
 impl Powerless {
-    pub(crate) fn find(which: RoleOfCode) -> Result<Self, Error> {
+    /// For code of that table.
+    pub(crate) fn find(which: RoleOfCode, table: pg_sys::Oid) -> Result<Self, Error> {
         watched::refuse_code()?;
         let (role, attribute) = look_up(which)?;
         let refuse = |could: String| Err(Error::MightyRole(which, could));
@@ -70,7 +75,7 @@ impl Powerless {
                 return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
             }
         }
-        Ok(Self { which, role })
+        Ok(Self { which, role, table: root_of(table) })
     }
 
     /// Runs `work` as this role, in a security-restricted operation.
@@ -79,12 +84,8 @@ impl Powerless {
     /// that would outlast the statement. If it has made something all the same, such as a view, that is an error: the role
     /// would own it. What such code says short of an error is not for the client, who need not be allowed to see the rows.
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        let cursors = OutOfReach::new()?;
-        let _hidden = Hidden::new();
-        let _quiet = Quiet::new(PgLogLevel::ERROR);
-        let _watched = Watched::begin(self.role);
-        let done = run_as::bound(self.role, work)?;
-        cursors.none_was_left()?;
+        let watched = Watched { role: self.role, table: Some(self.table) };
+        let done = run_watched(watched, || run_as::bound(self.role, work))?;
         if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
     }
 
@@ -95,6 +96,23 @@ impl Powerless {
             work()
         })
     }
+}
+
+/// Runs `work`, a REFRESH, by which PostgreSQL runs code of tables as `role`.
+pub(crate) fn refresh_as<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    watched::refuse_code()?;
+    run_watched(Watched { role, table: None }, work)
+}
+
+/// Runs `work`, which neither shows the client's statement nor reaches cursors or leaves some.
+fn run_watched<R>(watched: Watched, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let cursors = OutOfReach::new()?;
+    let _hidden = Hidden::new();
+    let _quiet = Quiet::new(PgLogLevel::ERROR);
+    let _watching = watched.begin();
+    let done = work()?;
+    cursors.none_was_left()?;
+    Ok(done)
 }
 
 /// The role and the first of its attributes that it must not have.

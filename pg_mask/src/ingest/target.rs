@@ -78,7 +78,7 @@ impl Target {
             let is_partitioned = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
             let may_wait = is_partitioned || triggers.iter().any(|trigger| trigger.tgdeferrable);
             let check_now = if may_wait { check_now(oid)? } else { None };
-            let writer = Powerless::find(RoleOfCode::Writer)?;
+            let writer = Powerless::find(RoleOfCode::Writer, oid)?;
             let has_row_security = class.relrowsecurity;
             let shown = shown.to_owned();
             Ok(Self { shown, oid, insert, writer, is_partitioned, has_row_security, check_now, columns })
@@ -188,13 +188,14 @@ impl Target {
     }
 }
 
-/// The names of the constraints of a table and its partitions that may be deferred.
+/// The names of the constraints of a table and its partitions that may be deferred and that an INSERT is checked for. (A key
+/// that refers to it from a table of another schema is none.)
 const DEFERRABLE: &str =
     "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), ', ')
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
-    WHERE t.tgdeferrable AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
+    WHERE t.tgdeferrable AND t.tgtype & 4 OPERATOR(pg_catalog.<>) 0 AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
         SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
 
 /// Other tables with a constraint that may be deferred, named like one of those, and their partitions.

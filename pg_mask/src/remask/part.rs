@@ -218,10 +218,10 @@ fn on_behalf(
     if !is_login_table {
         return match is_owners()? {
             true => Ok(OnBehalf::with_owners_code(owner)),
-            false => OnBehalf::with_code_as(RoleOfCode::Nobody, owner),
+            false => OnBehalf::with_code_as(RoleOfCode::Nobody, owner, table),
         };
     }
-    let with_writer = OnBehalf::with_code_as(RoleOfCode::Writer, owner);
+    let with_writer = OnBehalf::with_code_as(RoleOfCode::Writer, owner, table);
     match with_writer {
         Err(Error::NoRole(_)) if is_owners()? => Ok(OnBehalf::with_owners_code(owner)),
         found => found,

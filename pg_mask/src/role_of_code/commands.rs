@@ -5,7 +5,7 @@
 //!
 //! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
-use super::watched::role_of_code;
+use super::watched;
 use crate::error::{Error, OrRaise};
 use crate::{own_roles, unguarded};
 use pg_sys::NodeTag;
@@ -110,12 +110,16 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
     unsafe {
         let kind = (*command).type_;
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
-        let is_refused = match role_of_code() {
+        let is_refused = match watched::now().map(|watched| watched.role) {
             _ if kind == NodeTag::T_ConstraintsSetStmt && OWN_CHECK.take() => false,
             _ if is_restricted && makes_a_name(kind) => true,
-            Some(ours) if ours == role => may_make || !is_allowed(kind),
-            Some(_) if may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt => true,
-            _ => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command),
+            Some(ours) if ours == role => {
+                (may_make || !is_allowed(kind)) && !is_of_own_refresh(command, role)
+            }
+            Some(_) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,
+            None => {
+                own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command)
+            }
         };
         if !is_refused {
             return Ok(());
@@ -138,6 +142,15 @@ unsafe fn explains_a_command(command: *mut pg_sys::Node) -> bool {
         let explained: *mut pg_sys::Query = (*command.cast::<pg_sys::ExplainStmt>()).query.cast();
         (*explained).commandType == pg_sys::CmdType::CMD_UTILITY
     }
+}
+
+/// [`is_of_refresh`], where `role` is the one that stored results belong to.
+///
+/// # Safety
+/// `command` is the node of a command.
+unsafe fn is_of_own_refresh(command: *mut pg_sys::Node, role: pg_sys::Oid) -> bool {
+    // SAFETY: by the caller.
+    own_roles::is_refresher(role) && unsafe { is_of_refresh(command) }
 }
 
 /// Whether PostgreSQL runs it itself for REFRESH MATERIALIZED VIEW CONCURRENTLY, with temporary tables (matview.c).

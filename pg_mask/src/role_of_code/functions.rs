@@ -2,7 +2,7 @@
 //! or refreshes. A large object that the client has open can be read and written by its number, and session locks be given up
 //! or be left behind.
 
-use super::watched::role_of_code;
+use super::watched;
 use crate::error::{Error, OrRaise};
 use crate::{own_roles, unguarded};
 use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, Type as Access};
@@ -59,7 +59,7 @@ unsafe extern "C-unwind" fn look_at(function: pg_sys::Oid) {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    if marks == 0 || (role_of_code().is_none() && !own_roles::is_refresher(role)) {
+    if marks == 0 || (watched::now().is_none() && !own_roles::is_refresher(role)) {
         return;
     }
     // SAFETY: a look-up; it is there, and its name is copied.

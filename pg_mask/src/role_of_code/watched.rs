@@ -5,33 +5,40 @@ use pgrx::prelude::*;
 use std::cell::Cell;
 
 thread_local! {
-    /// The role that code runs as now.
-    static ROLE: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+    static NOW: Cell<Option<Watched>> = const { Cell::new(None) };
 }
 
-/// While it lives, code of a table runs as a role.
-pub(super) struct Watched(());
+/// What is looked at now.
+#[derive(Clone, Copy)]
+pub(super) struct Watched {
+    /// The role that the code runs as. A function of that code may switch to its owner's.
+    pub(super) role: pg_sys::Oid,
+    /// The table that pg_mask writes into or reads, or the root of its partitions; none while dashboards are refreshed.
+    pub(super) table: Option<pg_sys::Oid>,
+}
+
+/// It lasts as long as this lives.
+pub(super) struct Watching(());
 
 impl Watched {
-    pub(super) fn begin(role: pg_sys::Oid) -> Self {
-        ROLE.set(Some(role));
-        Self(())
+    pub(super) fn begin(self) -> Watching {
+        NOW.set(Some(self));
+        Watching(())
     }
 }
 
-impl Drop for Watched {
+impl Drop for Watching {
     fn drop(&mut self) {
-        ROLE.set(None);
+        NOW.set(None);
     }
 }
 
-/// The role that code of a table runs as now, if it does.
-pub(super) fn role_of_code() -> Option<pg_sys::Oid> {
-    ROLE.get()
+pub(super) fn now() -> Option<Watched> {
+    NOW.get()
 }
 
 /// Refuses code of a table that has pg_mask run such code again: messages would be taken twice, and what is to end the
 /// statement (a cancel, a timeout) would be taken for an error of its own.
 pub(super) fn refuse_code() -> Result<(), Error> {
-    if role_of_code().is_some() { Err(Error::CalledByCode) } else { Ok(()) }
+    if now().is_some() { Err(Error::CalledByCode) } else { Ok(()) }
 }

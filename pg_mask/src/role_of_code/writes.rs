@@ -1,17 +1,17 @@
-//! Into which tables code may not write: the login table while pg_mask inserts into it or lifts its tokens, since others
-//! decide what the role of its code may call, and may not have rows of theirs come in as that role; and the new content of a
-//! dashboard that is being refreshed.
+//! Into which tables code may not write: the table that pg_mask inserts into or lifts tokens of, and its partitions, since
+//! others decide what that code may call, and may not have rows of theirs come in with it; what follows a foreign key, since
+//! PostgreSQL writes that as the table's owner, with whoever's triggers; and the new content of a dashboard.
 
-use super::watched::role_of_code;
+use super::partitions::{cells, root_of};
+use super::watched::{self, Watched};
 use crate::error::{Error, OrRaise};
-use crate::named_tables::look_up;
-use crate::{own_roles, settings, unguarded};
+use crate::{own_roles, unguarded};
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 
 thread_local! {
-    /// Whether the next statement that writes into the login table is pg_mask's own.
+    /// Whether the next statement that writes into that table is pg_mask's own.
     static OWN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -35,8 +35,6 @@ unsafe extern "C-unwind" {
     /// PostgreSQL's own (execMain.c), without the guard that pgrx puts around it: an error that passes through that loses
     /// what pgrx has no field for.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-    /// The tables that it is a partition of, over all levels (partition.c).
-    fn get_partition_ancestors(table: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
 /// What starts a statement: the hook of a library that was loaded before, or PostgreSQL itself.
@@ -61,17 +59,18 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
         unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
         let plan = (*query).plannedstmt;
         if marks != 0 && !(*plan).resultRelations.is_null() {
-            look_at(plan, role);
+            look_at(plan, role, marks);
         }
         NEXT(query, flags);
     }
 }
 
-/// Refuses a statement that writes where `role` may not now.
+/// Refuses a statement that writes where it may not now.
 #[pg_guard]
-unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys::Oid) {
-    let is_code_of_a_table = role_of_code() == Some(role);
-    if !is_code_of_a_table && !own_roles::is_refresher(role) {
+unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys::Oid, marks: c_int) {
+    let watched = watched::now();
+    let is_refresher = own_roles::is_refresher(role);
+    if watched.is_none() && !is_refresher {
         return;
     }
     // SAFETY: the numbers, from 1, of a plan's tables, which are there (plannodes.h).
@@ -82,9 +81,15 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
             (*table).relid
         })
     };
-    let is_guarded = |table: &pg_sys::Oid| match is_code_of_a_table {
-        true => is_of_the_login_table(*table),
-        false => is_new_content(*table),
+    // PostgreSQL marks so what it does for a foreign key (ri_triggers.c).
+    let follows_a_key = marks as u32 & pg_sys::SECURITY_NOFORCE_RLS != 0;
+    if watched.is_some() && follows_a_key {
+        let followed = written.next().map(name_of).unwrap_or_default();
+        Err::<(), _>(Error::FollowsKey(followed)).or_raise();
+    }
+    let is_guarded = |table: &pg_sys::Oid| match watched {
+        Some(Watched { table: Some(ours), .. }) => root_of(*table) == ours,
+        _ => is_refresher && is_new_content(*table),
     };
     // A rule may have other tables written first.
     if let Some(table) = written.find(is_guarded)
@@ -92,17 +97,6 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
     {
         Err::<(), _>(Error::WritesBeside(name_of(table))).or_raise();
     }
-}
-
-/// Whether it is `pgmask.login_table` or one of its partitions.
-fn is_of_the_login_table(table: pg_sys::Oid) -> bool {
-    let login_table = look_up(&settings::login_table());
-    // SAFETY: a look-up; the list has the ids of tables.
-    let mut tables = unsafe {
-        let ancestors = cells(pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(table)));
-        ancestors.iter().map(|cell| cell.oid_value).chain([table])
-    };
-    login_table.is_some_and(|login_table| tables.any(|table| table == login_table))
 }
 
 /// Whether it is what PostgreSQL fills in place of a materialized view (`make_new_heap` in cluster.c), whose name nothing
@@ -117,16 +111,5 @@ fn name_of(table: pg_sys::Oid) -> String {
     unsafe {
         let name = pg_sys::get_rel_name(table);
         if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
-    }
-}
-
-/// The elements of a list of PostgreSQL's, or none.
-///
-/// # Safety
-/// `list` is NULL or a list, which lives as long as they do.
-unsafe fn cells<'a>(list: *const pg_sys::List) -> &'a [pg_sys::ListCell] {
-    // SAFETY: by the caller.
-    unsafe {
-        list.as_ref().map_or(&[][..], |list| std::slice::from_raw_parts(list.elements, list.length as usize))
     }
 }

@@ -161,10 +161,13 @@ BEGIN
         FROM pg_roles AS r
         WHERE r.rolcanlogin AND NOT r.rolsuper AND to_regrole('pgmask_ingester') IS NOT NULL
           AND pg_has_role(r.oid, to_regrole('pgmask_ingester')::oid, 'MEMBER')
-          AND EXISTS (SELECT FROM unnest(quiet) AS wanted WHERE NOT EXISTS (
-              SELECT FROM pg_db_role_setting AS s
-              WHERE s.setrole IN (r.oid, 0) AND wanted = ANY (s.setconfig)
-                AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))))
+          -- What is set for the role in this database holds, or else for the role, or else in this database.
+          AND EXISTS (SELECT FROM unnest(quiet) AS wanted WHERE wanted IS DISTINCT FROM (
+              SELECT config
+              FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS config
+              WHERE split_part(config, '=', 1) = split_part(wanted, '=', 1) AND s.setrole IN (r.oid, 0)
+                AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))
+              ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1))
         ORDER BY r.rolname LIMIT 5
     ) AS found;
     state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;

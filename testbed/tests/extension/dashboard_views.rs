@@ -230,13 +230,20 @@ async fn a_refresh_leaves_no_cursor_open() {
         .await
         .unwrap();
     let refused = message(&mallory.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
-    assert!(refused.contains("code of the login table leaves a cursor open"), "{refused}");
-    // Nor is there one of the caller's, which that code could close, to open its own under the name.
-    mallory.batch_execute("ALTER POLICY opens ON user_logins USING (true)").await.unwrap();
-    mallory.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
-    let begun = "BEGIN; DECLARE own CURSOR FOR SELECT 1; SELECT logins.refresh_dashboards()";
-    let refused = message(&mallory.batch_execute(begun).await.unwrap_err());
-    assert!(refused.contains("a cursor is open in this session"), "{refused}");
+    assert!(refused.starts_with("42501 code of the table leaves a cursor open"), "{refused}");
+    // Nor does it close one of the caller's, to open its own under the name.
+    mallory
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION mallory.opens() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'own'; BEGIN
+                 IF current_user = 'pgmask_refresher' THEN
+                     BEGIN CLOSE c; OPEN c FOR SELECT 'exchanged'; EXCEPTION WHEN OTHERS THEN NULL; END; END IF;
+                 RETURN true; END $$;
+             BEGIN; DECLARE own CURSOR FOR SELECT 'of the caller'; SELECT logins.refresh_dashboards()",
+        )
+        .await
+        .unwrap();
+    assert_eq!(texts(&mallory, "FETCH own").await, ["of the caller"]);
+    mallory.batch_execute("COMMIT").await.unwrap();
 }
 
 /// Code of the login table's owner runs as the role that the new content belongs to, and put rows of its own into it; nor does
@@ -274,6 +281,45 @@ async fn a_refresh_stores_what_its_query_gives() {
     }
     assert!(count(&admin, "SELECT last_value FROM mallory.ran").await > 20, "it ran");
     assert_eq!(texts(&admin, "SELECT DISTINCT what FROM mallory.worked").await, [""; 0]);
+}
+
+/// Nor does code with its owner's rights, which reached what the session of whoever refreshes holds.
+#[tokio::test]
+async fn a_refresh_gives_nothing_of_its_session_away() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("refreshers_session").await.unwrap();
+    cluster.apply_file("refreshers_session", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; CREATE SCHEMA AUTHORIZATION mallory; GRANT USAGE ON SCHEMA mallory TO PUBLIC; SET ROLE mallory;
+             CREATE TABLE mallory.worked (what text); CREATE SEQUENCE mallory.ran;
+             CREATE FUNCTION mallory.reaches() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ DECLARE step text; got text; BEGIN
+                 PERFORM nextval('mallory.ran');
+                 FOREACH step IN ARRAY ARRAY['SELECT pg_advisory_unlock(7)', 'SELECT pg_advisory_lock(8)', 'SELECT loread(0, 100)',
+                     'SET CONSTRAINTS ALL IMMEDIATE'] LOOP
+                     BEGIN
+                         EXECUTE step; INSERT INTO mallory.worked VALUES (step);
+                     EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+                 END LOOP;
+                 IF current_query() LIKE '%of the caller%' THEN INSERT INTO mallory.worked VALUES ('saw the statement'); END IF;
+                 RETURN true; END $$;
+             RESET ROLE; ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory; ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY reaches ON user_logins USING (mallory.reaches()); RESET ROLE;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x')",
+        )
+        .await
+        .unwrap();
+    admin
+        .batch_execute(
+            "SELECT pg_advisory_lock(7); BEGIN; SELECT lo_open(lo_from_bytea(0, 'of the caller'), 393216); SELECT logins.refresh_dashboards()",
+        )
+        .await
+        .unwrap();
+    assert_eq!(texts(&admin, "SELECT convert_from(loread(0, 100), 'UTF8')").await, ["of the caller"]);
+    admin.batch_execute("COMMIT").await.unwrap();
+    assert!(count(&admin, "SELECT last_value FROM mallory.ran").await > 5, "it ran");
+    assert_eq!(texts(&admin, "SELECT DISTINCT what FROM mallory.worked").await, [""; 0]);
+    assert!(texts(&admin, "SELECT pg_advisory_unlock(7)::text").await == ["true"]);
 }
 
 /// ANALYZE, autovacuum's too, calls functions of a column's type, as who owns what is analysed, in a session that need not

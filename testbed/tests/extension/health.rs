@@ -115,6 +115,16 @@ async fn each_row_is_bad_and_good_again() {
     assert_eq!(item(&client, "logging").await, "warning: the server may log messages of talkative");
     client.batch_execute("DROP ROLE talkative").await.unwrap();
     assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
+    // What is set for the role in a database counts more than what is set for the role.
+    client
+        .batch_execute(
+            "ALTER ROLE pgmask_forwarder IN DATABASE health SET plan_cache_mode = 'force_custom_plan'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "logging").await, "warning: the server may log messages of pgmask_forwarder");
+    client.batch_execute("ALTER ROLE pgmask_forwarder IN DATABASE health RESET ALL").await.unwrap();
+    assert_eq!(item(&client, "logging").await, "ok: the server logs no message of a role that ingests");
 
     let made = "ok: as sql/00_roles.sql made them";
     assert_eq!(item(&client, "roles").await, made);

@@ -51,6 +51,22 @@ const SHAPES: &[Shape] = &[
         reasons: &["rejected:23503", "rejected:23503"],
     },
     Shape {
+        name: "a_deferrable_key_from_another_schema",
+        ddl: "ALTER TABLE user_logins ADD id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY; CREATE SCHEMA billing;
+              CREATE TABLE billing.session (login bigint REFERENCES user_logins DEFERRABLE INITIALLY DEFERRED)",
+        shows: ("SELECT string_agg(user_id, ' ' ORDER BY id) FROM user_logins", "1 2 2"),
+        reasons: &[],
+    },
+    Shape {
+        name: "partitions_by_inheritance",
+        ddl: "CREATE TABLE logins_of_2026 () INHERITS (user_logins); GRANT INSERT ON logins_of_2026 TO pgmask_writer;
+              CREATE FUNCTION route() RETURNS trigger LANGUAGE plpgsql AS
+              $$ BEGIN INSERT INTO public.logins_of_2026 VALUES (NEW.*); RETURN NULL; END $$;
+              CREATE TRIGGER route BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION route()",
+        shows: ("SELECT string_agg(user_id, ' ' ORDER BY user_id) FROM logins_of_2026", "1 2 2"),
+        reasons: &[],
+    },
+    Shape {
         name: "exclusion",
         ddl: "ALTER TABLE user_logins ADD EXCLUDE USING btree (user_id WITH =)",
         shows: ("SELECT count(*)::text FROM user_logins", "2"),

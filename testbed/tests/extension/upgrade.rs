@@ -31,7 +31,7 @@ const CHANGES: &[Change] = &[
     Change { upgrade: "COMMENT ON COLUMN pgmask.quarantine.source IS 'which queue it came from'", install: None },
     Change {
         upgrade: "CREATE OR REPLACE VIEW pgmask.quarantine_summary AS
-            SELECT reason, (quarantined_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages, max(quarantined_at) AS last_at
+            SELECT reason, (quarantined_at AT TIME ZONE INTERVAL '0')::date AS day, count(*) AS messages, max(quarantined_at) AS last_at
             FROM pgmask.quarantine GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
         install: Some((
             "count(*) AS messages\n    FROM pgmask.quarantine",

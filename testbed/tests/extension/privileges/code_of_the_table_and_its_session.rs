@@ -5,6 +5,7 @@ use super::code_of_the_table::{mallory, times};
 use super::is_refused;
 use crate::common::{cluster, count, ingest, message, texts};
 use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
 
 /// An operator's trigger replayed what was just being replayed, and had it stored twice; and a cancel that came while a
 /// nested batch ran was taken for an error of that batch.
@@ -170,4 +171,89 @@ async fn what_code_of_the_table_calls_inserts_no_logins() {
             "{table}"
         );
     }
+}
+
+/// What a foreign key has follow, PostgreSQL writes as the owner of the table that follows: code of the login table changed a key
+/// as the writer, which honest code needs to keep users up to date, and a trigger of the same person's ran as a superuser.
+#[tokio::test]
+async fn code_of_the_table_has_no_table_follow_a_key() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    for (action, change) in [
+        ("ON UPDATE CASCADE", "UPDATE public.users SET id = id || 'x' WHERE id = 'u1'"),
+        ("ON DELETE CASCADE", "DELETE FROM public.users WHERE id = 'u1'"),
+        ("ON DELETE SET NULL", "DELETE FROM public.users WHERE id = 'u1'"),
+    ] {
+        let name = format!("follows_{}", action.to_lowercase().replace(' ', "_"));
+        let (admin, mallory) = mallory(&cluster, &name).await;
+        admin
+            .batch_execute(&format!(
+                "CREATE TABLE users (id varchar(128) PRIMARY KEY, seen int DEFAULT 0);
+                 ALTER TABLE user_logins ADD FOREIGN KEY (user_id) REFERENCES users {action};
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON users TO pgmask_writer;
+                 CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     INSERT INTO public.users AS u VALUES (NEW.user_id, 1) ON CONFLICT (id) DO UPDATE SET seen = u.seen + 1; RETURN NEW; END $$;
+                 CREATE TRIGGER a BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION seen(); GRANT TRIGGER ON user_logins TO mallory"
+            ))
+            .await
+            .unwrap();
+        let messages = |id: &'static str, user: &str| [(id, format!("{{\"user_id\": \"{user}\"}}"))];
+        assert_eq!(ingest(&admin, &messages("a", "u1")).await, [1, 0, 0]);
+        assert_eq!(ingest(&admin, &messages("b", "u1")).await, [1, 0, 0]);
+        mallory
+            .batch_execute(&format!(
+                "CREATE FUNCTION mallory.changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {change}; RETURN NULL; END $$;
+                 CREATE FUNCTION mallory.follows() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     PERFORM nextval('mallory.ran'); ALTER ROLE mallory SUPERUSER; RETURN COALESCE(NEW, OLD); END $$;
+                 CREATE TRIGGER b AFTER INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.changes();
+                 CREATE TRIGGER c BEFORE UPDATE OR DELETE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.follows()"
+            ))
+            .await
+            .unwrap();
+        is_refused(&admin, "SELECT pgmask.ingest_login('{\"user_id\": \"u2\"}')").await;
+        assert_eq!(times(&admin).await, 0, "{action}");
+        let is_superuser = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper";
+        assert_eq!(count(&admin, is_superuser).await, 0, "{action}");
+        admin.batch_execute("DROP SCHEMA mallory CASCADE").await.unwrap();
+    }
+}
+
+/// Whatever the table is called by then: its schema is renamed while the code of its owner runs.
+#[tokio::test]
+async fn a_table_under_another_name_gets_no_row_beside() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "renamed_meanwhile").await;
+    admin
+        .batch_execute(
+            "CREATE SCHEMA house AUTHORIZATION mallory; ALTER TABLE user_logins SET SCHEMA house; GRANT USAGE ON SCHEMA house TO PUBLIC;
+             ALTER DATABASE renamed_meanwhile SET pgmask.login_table = 'house.user_logins'; GRANT TRIGGER ON house.user_logins TO mallory;
+             GRANT CREATE ON DATABASE renamed_meanwhile TO mallory",
+        )
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.got (what text); GRANT ALL ON mallory.got TO PUBLIC;
+             CREATE FUNCTION mallory.waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM nextval('mallory.ran'), pg_advisory_xact_lock(1);
+                 PERFORM FROM pg_namespace WHERE nspname = 'moved'; -- as PostgreSQL takes notice then
+                 BEGIN
+                     EXECUTE 'INSERT INTO moved.user_logins (user_id) VALUES (''beside'')';
+                 EXCEPTION WHEN insufficient_privilege THEN INSERT INTO mallory.got VALUES (SQLERRM); END;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER waits BEFORE INSERT ON house.user_logins FOR EACH ROW WHEN (NEW.user_id <> 'beside') EXECUTE FUNCTION mallory.waits();
+             SELECT pg_advisory_lock(1)",
+        )
+        .await
+        .unwrap();
+    let client = cluster.connect("renamed_meanwhile").await.unwrap();
+    let ingests = tokio::spawn(async move {
+        client.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await
+    });
+    let is_waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    wait_until("its code waits", || async { count(&admin, is_waiting).await == 1 }).await.unwrap();
+    mallory.batch_execute("ALTER SCHEMA house RENAME TO moved; SELECT pg_advisory_unlock(1)").await.unwrap();
+    ingests.await.unwrap().unwrap();
+    assert_eq!(texts(&admin, "SELECT user_id FROM moved.user_logins").await, ["u"]);
+    let refused = "code of a table writes into table user_logins, which pg_mask is filling";
+    assert_eq!(texts(&admin, "SELECT what FROM mallory.got").await, [refused]);
 }
