@@ -143,6 +143,8 @@ BEGIN
         SELECT d.classid, d.objid FROM pg_catalog.pg_shdepend AS d
         WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = 'pgmask_refresher'::pg_catalog.regrole AND d.deptype = 'o'
           AND d.dbid = (SELECT b.oid FROM pg_catalog.pg_database AS b WHERE b.datname = pg_catalog.current_database())
+          -- One that somebody made for it gives it nothing: PostgreSQL notes whom it is for as its owner.
+          AND d.classid <> 'pg_catalog.pg_user_mapping'::pg_catalog.regclass
           AND NOT (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid IN (SELECT c.oid FROM pg_catalog.pg_class AS c
               WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'))
         UNION ALL

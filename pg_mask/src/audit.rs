@@ -210,11 +210,16 @@ pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>
     })
 }
 
-/// The name of a role that is in use, in the server's encoding.
+/// The name of a role that is in use, in the database's encoding. It may have been made in a database of another: what is no
+/// text here is written in its bytes, as a dump could not be restored otherwise.
 fn name_of(role: pg_sys::Oid) -> Result<OwnedText, Error> {
     // SAFETY: a look-up; a role that is in use exists, and its name is copied.
     let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
-    memory::copy(name.to_bytes()).map(OwnedText)
+    // SAFETY: a check of those bytes.
+    let is_text = unsafe { pg_sys::pg_verifymbstr(name.as_ptr(), name.count_bytes() as i32, true) };
+    let bytes = name.to_bytes();
+    let escaped = || bytes.escape_ascii().collect::<Vec<u8>>();
+    Ok(OwnedText(if is_text { memory::copy(bytes)? } else { escaped() }))
 }
 
 /// Refuses to run but by the procedure, where the client's own statement is its CALL and nothing else is.

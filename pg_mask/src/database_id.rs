@@ -6,7 +6,7 @@ use crate::plan;
 
 pub(crate) type DatabaseId = [u8; 16];
 
-const ALL: &str = "SELECT id FROM pgmask.database_id ORDER BY made_at DESC, id";
+const ALL: &str = "SELECT id FROM pgmask.database_id ORDER BY made_at DESC, id LIMIT 10000";
 
 /// The ids of this database: the one that it got when the extension was created, first, and those of the
 /// databases whose dumps were restored into it.

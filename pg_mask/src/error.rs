@@ -125,6 +125,10 @@ pub(crate) enum Error {
     WritesBeside(String),
     #[error("code of a table changes a key that table {0} follows")]
     FollowsKey(String),
+    #[error("{view} could not be refreshed: SQLSTATE {}", shown_sqlstate(sqlstate))]
+    NotRefreshed { view: String, sqlstate: [u8; 5] },
+    #[error("role pgmask_refresher is a member of {0}, and code of the login table would have its rights")]
+    RefresherMember(String),
     #[error("{0} is no stored result of pgmask_refresher's")]
     NotStored(String),
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
@@ -228,6 +232,7 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS
             }
             Self::MightyRole(..)
+            | Self::RefresherMember(_)
             | Self::LeftBehind(_)
             | Self::GroupsBudget { .. }
             | Self::MaskedByMaintenance
@@ -246,9 +251,9 @@ impl Error {
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NoRole(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            Self::NotInserted { sqlstate, .. } | Self::NotLifted { sqlstate, .. } => {
-                sqlstate::error_code(sqlstate)
-            }
+            Self::NotInserted { sqlstate, .. }
+            | Self::NotLifted { sqlstate, .. }
+            | Self::NotRefreshed { sqlstate, .. } => sqlstate::error_code(sqlstate),
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -359,7 +364,13 @@ impl Error {
             Self::RuleInstead(_) => "Use a trigger.",
             Self::NoRole(_) => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
             Self::MightyRole(..) => {
-                "Code of the table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be."
+                "Code of the table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be. What another role has granted is revoked with GRANTED BY that role: see pg_auth_members."
+            }
+            Self::RefresherMember(_) => {
+                "REVOKE it FROM pgmask_refresher, GRANTED BY the role that granted it: see pg_auth_members."
+            }
+            Self::NotRefreshed { .. } => {
+                "What the server says is not shown, as it may hold a row. A superuser who calls it is shown it."
             }
             Self::LeftBehind(_) | Self::Command { .. } => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."

@@ -72,6 +72,7 @@ fn ingest_login_batch_bytes(
 /// On a standby, or in a transaction that was told to only read, the error that says so. The transaction can't
 /// be prepared from now on.
 fn must_write(function: &'static std::ffi::CStr) {
+    memory::for_a_call().or_raise(); // before any look-up, whose error would need memory
     no_prepare::refuse();
     // SAFETY: a plain call with a static string.
     unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };

@@ -26,6 +26,9 @@ const GENERATION: i32 = 1;
 const CHECK_VALUE: i32 = 2;
 const SEAL_ID: i32 = 4;
 
+/// More rows than a database ever gets, which a backend reads for the keys that it masks with.
+const MOST_ROWS: usize = 10_000;
+
 /// The keys that this database uses, by their check values.
 pub(crate) struct KeyCheck {
     /// Mask keys by generation, seal keys by id; the oldest first.
@@ -228,6 +231,9 @@ unsafe fn scan(
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
                 break;
+            }
+            if rows.len() == MOST_ROWS {
+                return Err(Error::KeyCheckTable);
             }
             let column = |number| {
                 let mut is_null = false;

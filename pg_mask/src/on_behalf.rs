@@ -7,8 +7,7 @@
 use crate::error::Error;
 use crate::named_tables::Meant;
 use crate::own_roles::RoleOfCode;
-use crate::role_of_code::Powerless;
-use crate::run_as;
+use crate::role_of_code::{self, Powerless};
 use pgrx::prelude::*;
 
 pub(crate) struct OnBehalf {
@@ -40,7 +39,7 @@ impl OnBehalf {
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         match self.role {
             Some(role) => role.maintain(work),
-            None => run_as::restricted(self.owner, work),
+            None => role_of_code::as_owner(self.owner, work),
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn run<'a, R>(
 /// seconds where a look at catalogs takes milliseconds.
 fn connect<R>(work: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
     memory::for_a_call().or_raise();
-    let _quiet = Quiet::new(PgLogLevel::NOTICE);
+    let _quiet = Quiet::new();
     own_names::with_own_names(|| Spi::connect_mut(work))
 }
 

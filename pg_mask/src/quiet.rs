@@ -2,13 +2,13 @@
 
 use pgrx::prelude::*;
 
-/// While it lives, nothing of a statement is shown to the client, nor is anything compiled; and no message below a level.
+/// While it lives, nothing of a statement is shown to the client, nor is anything compiled; and no message below a NOTICE.
 pub(crate) struct Quiet(Settings);
 
 impl Quiet {
-    pub(crate) fn new(level: PgLogLevel) -> Self {
+    pub(crate) fn new() -> Self {
         let before = Settings::now();
-        let client_min_messages = before.client_min_messages.max(level as i32);
+        let client_min_messages = before.client_min_messages.max(PgLogLevel::NOTICE as i32);
         Settings { debug_print: [false; 3], jit: false, client_min_messages }.put_in_force();
         Self(before)
     }
@@ -17,6 +17,24 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         self.0.put_in_force();
+    }
+}
+
+/// While it lives, nothing at all is sent to the client, whatever its level: not what code says (RAISE INFO comes through at any
+/// setting), nor plans (`auto_explain`). An error is, once this is over, as it is raised anew on its way through pgrx.
+pub(crate) struct Silent(pg_sys::CommandDest::Type);
+
+impl Silent {
+    pub(crate) fn new() -> Self {
+        // SAFETY: a plain write of the backend's own state, as PostgreSQL does where the client is gone (postgres.c).
+        unsafe { Self(std::ptr::replace(&raw mut pg_sys::whereToSendOutput, pg_sys::CommandDest::DestNone)) }
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::whereToSendOutput = self.0 };
     }
 }
 

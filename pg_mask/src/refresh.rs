@@ -6,7 +6,15 @@ use crate::named_tables::{Meant, qualified_name};
 use crate::own_roles;
 use crate::plan;
 use crate::role_of_code;
+use crate::subtransaction::{Failure, attempt};
+use crate::text::OwnedText;
+use crate::unguarded;
 use pgrx::prelude::*;
+
+/// A role that $1 is a member of, other than the analysts.
+const OTHER_ROLE: &str = "SELECT pg_catalog.min(r.rolname::pg_catalog.text)
+    FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
+    WHERE m.member = $1 AND r.rolname <> 'pgmask_analyst'";
 
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
@@ -29,7 +37,18 @@ fn refresh(view: pg_sys::Oid, concurrently: bool) -> Result<(), Error> {
     if !own_roles::is_refresher(owner) {
         return Err(Error::NotStored(name));
     }
+    if let Some(OwnedText(role)) =
+        plan::catalog_row(OTHER_ROLE, || vec![owner.into()], |row| row.get_or_null::<OwnedText>(1))?
+    {
+        return Err(Error::RefresherMember(String::from_utf8_lossy(&role).into_owned()));
+    }
     let how = if concurrently { "CONCURRENTLY " } else { "" };
     let sql = format!("REFRESH MATERIALIZED VIEW {how}{name}");
-    role_of_code::refresh_as(owner, || plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop))
+    let refresh = || plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop);
+    // What the server says may hold a row, which the caller need not be allowed to read.
+    // SAFETY: look-ups. logins.refresh_dashboards() acts as its owner, whoever calls it.
+    let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetOuterUserId()) };
+    let is_hidden = |failure: &Failure| !is_superusers && !failure.is_interrupt();
+    attempt(|| role_of_code::refresh_as(owner, refresh), is_hidden)
+        .map_err(|failure| Error::NotRefreshed { view: name, sqlstate: failure.sqlstate })?
 }

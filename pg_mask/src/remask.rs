@@ -16,7 +16,7 @@ use crate::error::{Error, OrRaise};
 use crate::guesses::BudgetsOf;
 use crate::named_tables::Meant;
 use crate::role_of_code::{commands::check_constraints, writes};
-use crate::subtransaction::attempt;
+use crate::subtransaction::{Failure, attempt};
 use crate::text::{OwnedText, Text};
 use crate::{keys, no_prepare, plan};
 use part::Part;
@@ -97,12 +97,10 @@ fn lift_blocks(
             Ok::<_, Error>((lifted, left_alone.into_iter().sum::<i64>()))
         })
     };
-    let (lifted, left_alone) = match part.is_callers {
-        true => lift()?,
-        // What the server says may hold a row, which the caller need not be allowed to read.
-        false => attempt(&mut lift, |failure| !failure.is_interrupt())
-            .map_err(|failure| Error::NotLifted { table: part.name.clone(), sqlstate: failure.sqlstate })??,
-    };
+    // What the server says may hold a row, which the caller need not be allowed to read.
+    let is_hidden = |failure: &Failure| !part.is_callers && !failure.is_interrupt();
+    let (lifted, left_alone) = attempt(&mut lift, is_hidden)
+        .map_err(|failure| Error::NotLifted { table: part.name.clone(), sqlstate: failure.sqlstate })??;
     let next = (end < part.blocks).then_some(end);
     Ok((next, lifted, left_alone + hashes.left_alone, hashes.limited_by))
 }

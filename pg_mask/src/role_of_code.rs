@@ -12,7 +12,7 @@ use crate::client_statement::Hidden;
 use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::own_roles::RoleOfCode;
-use crate::quiet::Quiet;
+use crate::quiet::Silent;
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
 use partitions::root_of;
@@ -84,7 +84,7 @@ impl Powerless {
     /// that would outlast the statement. If it has made something all the same, such as a view, that is an error: the role
     /// would own it. What such code says short of an error is not for the client, who need not be allowed to see the rows.
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        let watched = Watched { role: self.role, table: Some(self.table) };
+        let watched = Watched { role: Some(self.role), table: Some(self.table) };
         let done = run_watched(watched, || run_as::bound(self.role, work))?;
         if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
     }
@@ -101,14 +101,26 @@ impl Powerless {
 /// Runs `work`, a REFRESH, by which PostgreSQL runs code of tables as `role`.
 pub(crate) fn refresh_as<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     watched::refuse_code()?;
-    run_watched(Watched { role, table: None }, work)
+    run_watched(Watched { role: Some(role), table: None }, work)
+}
+
+/// Runs `work` on a table as its owner, in a security-restricted operation, as PostgreSQL's own maintenance does (VACUUM, CREATE
+/// INDEX). Code of the table is the owner's, and reaches nothing of the session, which may be another's.
+pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    watched::refuse_code()?;
+    run_watched(Watched { role: None, table: None }, || {
+        run_as::bound(owner, || {
+            own_names::pin();
+            work()
+        })
+    })
 }
 
 /// Runs `work`, which neither shows the client's statement nor reaches cursors or leaves some.
 fn run_watched<R>(watched: Watched, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     let cursors = OutOfReach::new()?;
     let _hidden = Hidden::new();
-    let _quiet = Quiet::new(PgLogLevel::ERROR);
+    let _silent = Silent::new();
     let _watching = watched.begin();
     let done = work()?;
     cursors.none_was_left()?;

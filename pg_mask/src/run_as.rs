@@ -1,8 +1,5 @@
 //! Running as somebody else, as PostgreSQL's own maintenance commands do.
 
-use crate::cursors::OutOfReach;
-use crate::error::Error;
-use crate::own_names::pin;
 use pgrx::prelude::*;
 
 /// Runs `work` as `role` in a security-restricted operation: code of others that it comes across has no right
@@ -11,18 +8,6 @@ use pgrx::prelude::*;
 pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
     let restriction = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
     user(role, |context| context | restriction, work)
-}
-
-/// [`bound`] for PostgreSQL's own kind of maintenance (VACUUM, CREATE INDEX), as the owner of what it works on.
-/// Row security fails the statement rather than hide rows from it. Code of the owner's reaches no cursor, and leaves none.
-pub(crate) fn restricted<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-    let cursors = OutOfReach::new()?;
-    let done = bound(owner, || {
-        pin();
-        work()
-    })?;
-    cursors.none_was_left()?;
-    Ok(done)
 }
 
 /// If `work` raises an error, the end of the (sub)transaction brings user and settings back.

@@ -10,13 +10,17 @@ use pgrx::prelude::*;
 /// Rows that are read at a time: each may have a body of a mebibyte.
 const AT_A_TIME: i64 = 16;
 
+/// Waits for batches that began under an older key and are not committed yet, and for replays, which keep what is refused as
+/// it was.
+const WAIT: &str = "SELECT pgmask.wait_for_writers('pgmask.quarantine')";
+
 /// Rows that were sealed under an older key than the one whose id the four bytes $2 are (seal.rs has the
-/// layout). Those that are just being replayed are left to that. Who takes a rotation back, by deleting its row of
+/// layout). Who takes a rotation back, by deleting its row of
 /// key_check, gets nothing sealed under the older key.
 const OLDER: &str = "SELECT id, message_id, sent_at, quarantined_at, sealed_body FROM pgmask.quarantine
     WHERE id > $1 AND pg_catalog.substr(sealed_body, 2, 4) < $2
     ORDER BY id LIMIT $3
-    FOR UPDATE SKIP LOCKED";
+    FOR UPDATE";
 
 const REPLACE: &str = "UPDATE pgmask.quarantine AS kept SET sealed_body = made.sealed_body
     FROM pg_catalog.unnest($1) WITH ORDINALITY AS ids(id, place)
@@ -33,7 +37,8 @@ fn reseal_quarantine(most: default!(i32, 1000)) -> i32 {
 }
 
 fn reseal(most: i64) -> Result<i64, Error> {
-    let keys = keys::current()?;
+    plan::run(WAIT, Vec::new, |_| ());
+    let keys = keys::newest()?;
     let seal_id = keys.seal_id()?.to_be_bytes();
     let databases = database_id::all()?;
     let (mut done, mut last) = (0, i64::MIN);

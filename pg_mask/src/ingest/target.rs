@@ -189,14 +189,19 @@ impl Target {
 }
 
 /// The names of the constraints of a table and its partitions that may be deferred and that an INSERT is checked for. (A key
-/// that refers to it from a table of another schema is none.)
-const DEFERRABLE: &str =
-    "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), ', ')
-    FROM pg_catalog.pg_trigger t
-    JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
-    WHERE t.tgdeferrable AND t.tgtype & 4 OPERATOR(pg_catalog.<>) 0 AND (t.tgrelid OPERATOR(pg_catalog.=) $1 OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
-        SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)))";
+/// that refers to it from a table of another schema is none.) A partition's own copy follows the one that it is of.
+const DEFERRABLE: &str = "WITH tree AS MATERIALIZED (
+        SELECT $1 AS id UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1)
+    ), found AS MATERIALIZED (
+        SELECT DISTINCT c.oid, c.conname, c.connamespace, c.conparentid
+        FROM tree
+        JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) tree.id AND t.tgdeferrable
+            AND t.tgtype & 4 OPERATOR(pg_catalog.<>) 0
+        JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) t.tgconstraint
+    )
+    SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, f.conname), ', ')
+    FROM found AS f JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.connamespace
+    WHERE f.conparentid NOT IN (SELECT oid FROM found)";
 
 /// Other tables with a constraint that may be deferred, named like one of those, and their partitions.
 const SAME_NAME: &str = "WITH RECURSIVE tree AS MATERIALIZED (

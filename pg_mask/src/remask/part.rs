@@ -30,11 +30,12 @@ const TOKEN_COLUMNS: &str = "masked_";
 pub(super) struct Part {
     /// Its name with its schema, quoted.
     pub(super) name: String,
-    pub(super) owner: pg_sys::Oid,
     pub(super) on_behalf: OnBehalf,
     pub(super) columns: Vec<Column>,
     /// How many blocks it has now.
     pub(super) blocks: i64,
+    /// Whether it is the login table, or a part of it.
+    is_login_table: bool,
     /// Whether the caller has the rights of its owner.
     pub(super) is_callers: bool,
     /// Whether the caller may have hashes without a key lifted.
@@ -94,7 +95,7 @@ impl Part {
     /// The budgets in which hashes without a key count.
     pub(super) fn budgets(&self) -> Result<BudgetsOf, Error> {
         let columns = self.columns.iter().map(|column| column.plain_name.clone()).collect();
-        Ok(BudgetsOf::roles(&writers::find(self.oid, self.owner, columns)?))
+        Ok(BudgetsOf::roles(&writers::find(self.oid, columns, self.is_login_table)?))
     }
 
     /// Opens and locks a table and compares it with what is asked for.
@@ -194,10 +195,10 @@ impl Part {
             let can_be_owners = owns && root.is_none();
             Ok(Self {
                 name,
-                owner: class.relowner,
                 on_behalf: on_behalf(oid, class.relowner, can_be_owners, is_login_table)?,
                 columns,
                 blocks: blocks.into(),
+                is_login_table,
                 is_callers: owns,
                 lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
                 root,

@@ -112,8 +112,8 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
         let is_refused = match watched::now().map(|watched| watched.role) {
             _ if kind == NodeTag::T_ConstraintsSetStmt && OWN_CHECK.take() => false,
-            _ if is_restricted && makes_a_name(kind) => true,
-            Some(ours) if ours == role => {
+            Some(_) if is_restricted && makes_a_name(kind) => true,
+            Some(ours) if ours == Some(role) => {
                 (may_make || !is_allowed(kind)) && !is_of_own_refresh(command, role)
             }
             Some(_) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,

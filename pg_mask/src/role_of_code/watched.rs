@@ -11,9 +11,11 @@ thread_local! {
 /// What is looked at now.
 #[derive(Clone, Copy)]
 pub(super) struct Watched {
-    /// The role that the code runs as. A function of that code may switch to its owner's.
-    pub(super) role: pg_sys::Oid,
-    /// The table that pg_mask writes into or reads, or the root of its partitions; none while dashboards are refreshed.
+    /// The role that is there for such code; none where it runs as the table's owner. A function of that code may switch to
+    /// its own owner's.
+    pub(super) role: Option<pg_sys::Oid>,
+    /// The table that pg_mask writes into or reads, or the root of its partitions; none while dashboards are refreshed, and
+    /// where the table's owner may do to it as the owner likes.
     pub(super) table: Option<pg_sys::Oid>,
 }
 

@@ -83,7 +83,7 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
     };
     // PostgreSQL marks so what it does for a foreign key (ri_triggers.c).
     let follows_a_key = marks as u32 & pg_sys::SECURITY_NOFORCE_RLS != 0;
-    if watched.is_some() && follows_a_key {
+    if watched.is_some_and(|watched| watched.table.is_some()) && follows_a_key {
         let followed = written.next().map(name_of).unwrap_or_default();
         Err::<(), _>(Error::FollowsKey(followed)).or_raise();
     }

@@ -9,7 +9,8 @@
 -- contradict each other fit no keyring.
 CREATE TABLE pgmask.key_check_restored (
     generation integer CHECK (generation > 0),
-    check_value text NOT NULL,
+    -- Longer ones would have to be read by whoever masks.
+    check_value text NOT NULL CHECK (octet_length(check_value) <= 64),
     created_at timestamptz NOT NULL,
     seal_id integer CHECK (seal_id > 0),
     CHECK ((generation IS NULL) <> (seal_id IS NULL))

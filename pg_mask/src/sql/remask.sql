@@ -25,7 +25,7 @@ END
 $$;
 
 -- Whoever began to write before a rotation may write older tokens until the end of the transaction.
-CREATE FUNCTION pgmask.remask_wait(relation regclass) RETURNS void
+CREATE FUNCTION pgmask.wait_for_writers(relation regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     longest CONSTANT interval := '1 minute';
@@ -46,9 +46,9 @@ BEGIN
         WHERE l.locktype = 'relation' AND l.relation = ANY (tables) AND l.virtualtransaction = ANY (writers);
         EXIT WHEN left_over = 0;
         IF clock_timestamp() > began + longest THEN
-            RAISE EXCEPTION '% transactions have been writing to % since before remask began', left_over, relation
+            RAISE EXCEPTION '% transactions have been writing to % since before this call', left_over, relation
                 USING ERRCODE = 'lock_not_available',
-                      HINT = 'They may still write tokens of an older generation. End them (pg_locks, pg_stat_activity and pg_prepared_xacts show them) and call remask again.';
+                      HINT = 'They may still write what belongs to an older key. End them (pg_locks, pg_stat_activity and pg_prepared_xacts show them) and call it again.';
         END IF;
         PERFORM pg_sleep(0.02);
     END LOOP;
@@ -98,7 +98,7 @@ DECLARE
 BEGIN
     lifted := 0;
     left_alone := 0;
-    PERFORM pgmask.remask_wait(relation);
+    PERFORM pgmask.wait_for_writers(relation);
     -- What is in the vault is bound to its token, so it is sealed anew as well.
     IF relation::pg_catalog.oid OPERATOR(pg_catalog.=) 'pgmask.vault'::pg_catalog.regclass::pg_catalog.oid THEN
         IF columns IS NOT NULL OR domain IS NOT NULL THEN
@@ -162,7 +162,7 @@ BEGIN
     -- A hash that such a role has put in is a guess of its own.
     IF limited_by IS NOT NULL THEN
         RAISE WARNING 'hashes without a key were left alone: role % may write into %, and has had as many as pgmask.guess_limit allows in this hour', limited_by::pg_catalog.regrole, relation
-            USING HINT = 'Call remask again in another hour. Or, if all of these hashes come from an older pipeline: GRANT pgmask_unlimited to the role, call remask, and REVOKE it.';
+            USING HINT = 'Take its right to write there away until remask is through, or call remask again in another hour. A member of pgmask_unlimited masks without a limit: only who may learn every value should be one.';
     END IF;
 END
 $$;
@@ -170,6 +170,6 @@ $$;
 COMMENT ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) IS
     'lifts the tokens in a table to the generation in use, in batches that commit; may be stopped and called again';
 COMMENT ON FUNCTION pgmask.remask_parts(regclass) IS 'the tables that hold a table''s rows, for pgmask.remask()';
-COMMENT ON FUNCTION pgmask.remask_wait(regclass) IS 'waits for older writers, for pgmask.remask()';
+COMMENT ON FUNCTION pgmask.wait_for_writers(regclass) IS 'waits for older writers, for pgmask.remask() and pgmask.reseal_quarantine()';
 COMMENT ON FUNCTION pgmask.remask_progress(oid, timestamptz, bigint, bigint) IS
     'says how far pgmask.remask() is';

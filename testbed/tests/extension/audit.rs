@@ -227,3 +227,29 @@ async fn a_body_that_was_moved_to_another_database_does_not_open() {
     assert!(error.starts_with("XX001 message 1 of the quarantine can't be opened"), "{error}");
     assert_eq!(unseal(&mallory, Some(2), Some("its own")).await.unwrap(), b"canary two");
 }
+
+/// Roles are the whole server's, and the name of one that was made in a database of another encoding need be no text in this
+/// one: the audit of it could be dumped, and not be restored.
+#[tokio::test]
+async fn a_name_of_another_encoding_is_written_in_its_bytes() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("odd_names").await.unwrap();
+    ingest(&admin, &[("a", "bad")]).await;
+    let postgres = cluster.connect("postgres").await.unwrap();
+    let made = "CREATE DATABASE made_elsewhere ENCODING SQL_ASCII TEMPLATE template0 LOCALE 'C'";
+    postgres.batch_execute(made).await.unwrap();
+    let elsewhere = cluster.connect("made_elsewhere").await.unwrap();
+    elsewhere
+        .batch_execute(
+            r"DO $$ BEGIN EXECUTE format('CREATE ROLE %I LOGIN; GRANT pgmask_recoverer TO %1$I', 'j' || convert_from('\xfc', 'SQL_ASCII') || 'rgen'); END $$",
+        )
+        .await
+        .unwrap();
+    // Who is called so can't be named in this database, but has an id.
+    let become_him = "DO $$ BEGIN EXECUTE format('ALTER DATABASE odd_names SET role = %L', (SELECT rolname FROM pg_roles WHERE rolname LIKE 'j%rgen')); END $$";
+    elsewhere.batch_execute(become_him).await.unwrap();
+    let him = cluster.connect("odd_names").await.unwrap();
+    him.batch_execute("CALL pgmask.unseal_quarantine((1), 'ticket 1')").await.unwrap();
+    assert_eq!(texts(&admin, "SELECT acting_role FROM pgmask.audit").await, [r"j\xfcrgen"]);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
+}

@@ -322,6 +322,59 @@ async fn a_refresh_gives_nothing_of_its_session_away() {
     assert!(texts(&admin, "SELECT pg_advisory_unlock(7)::text").await == ["true"]);
 }
 
+/// An operator reads no row; code of the table's owner says and raises what it likes.
+#[tokio::test]
+async fn a_refresh_says_nothing_of_a_row() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("refresh_says").await.unwrap();
+    cluster.apply_file("refresh_says", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE ops LOGIN IN ROLE pgmask_operator; INSERT INTO user_logins (user_id, masked_ip) VALUES ('secret', 'x');
+             CREATE FUNCTION says(who text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE NOTICE '%', who; RAISE INFO '%', who; RETURN who::text <> ''; END $$;
+             CREATE FUNCTION fails(who text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN who::int > 0; END $$;
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY says ON user_logins USING (says(user_id::text))",
+        )
+        .await
+        .unwrap();
+    for (function, succeeds) in [("says", true), ("fails", false)] {
+        admin
+            .batch_execute(&format!("ALTER POLICY says ON user_logins USING ({function}(user_id::text))"))
+            .await
+            .unwrap();
+        let mut psql = cluster.command("psql");
+        psql.args([
+            "--no-psqlrc",
+            "--command",
+            "SELECT logins.refresh_dashboards()",
+            &cluster.url("ops", "refresh_says"),
+        ]);
+        let said = psql.output().unwrap();
+        assert_eq!(said.status.success(), succeeds);
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(!said.contains("secret"), "{said}");
+        assert_eq!(said.is_empty(), succeeds, "{said}");
+    }
+}
+
+/// Who may grant a role, or make a user mapping, does not change whose rights a refresh has, nor stop it.
+#[tokio::test]
+async fn a_refresh_has_no_rights_of_another_group() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("refreshers_groups").await.unwrap();
+    cluster.apply_file("refreshers_groups", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR pgmask_refresher SERVER s;
+             SELECT logins.refresh_dashboards(); CREATE ROLE team; GRANT team TO pgmask_refresher",
+        )
+        .await
+        .unwrap();
+    let refused = message(&admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+    assert!(refused.starts_with("42501 role pgmask_refresher is a member of team"), "{refused}");
+}
+
 /// ANALYZE, autovacuum's too, calls functions of a column's type, as who owns what is analysed, in a session that need not
 /// have the library.
 #[tokio::test]
@@ -425,8 +478,14 @@ async fn a_refresh_tries_no_guess() {
         .await
         .unwrap();
     let operator = cluster.connect_as("ops", "dashboards_of_hashes").await.unwrap();
-    for client in [&admin, &operator] {
-        let refused = client.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err();
+    // An operator is not shown what the server says, which may hold a row.
+    let refused = message(&operator.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+    assert!(
+        refused.starts_with("42501 logins.stored_") && refused.contains("could not be refreshed"),
+        "{refused}"
+    );
+    {
+        let refused = admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err();
         let refused = refused.as_db_error().unwrap();
         assert!(refused.message().contains("pgmask_refresher masks no value"), "{refused}");
         assert!(refused.hint().unwrap().contains("CALL pgmask.remask('user_logins')"), "{refused}");

@@ -1,7 +1,7 @@
 //! A dump holds no key. However it is restored: beside its own keyring the tokens go on, beside another
 //! one nothing is masked, and `key_status()` says why.
 
-use crate::common::{count, message, query_strings, unseal_all, write_keyring};
+use crate::common::{cluster, count, message, query_strings, unseal_all, write_keyring};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testbed::cluster::Cluster;
@@ -400,4 +400,26 @@ async fn a_rotation_comes_back_with_a_dump() {
     restored.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
     let right = "SELECT count(*) FROM user_logins WHERE masked_ip = mask_pii('203.0.113.7')";
     assert_eq!(count(&restored, right).await, 2);
+}
+
+/// Whoever masks reads them: with a few rows of hundreds of megabytes, or very many, a role that may write to all tables ended
+/// the server where memory was short.
+#[tokio::test]
+async fn what_says_which_keys_are_in_use_is_bounded() {
+    let admin = cluster().await.database("many_checks").await.unwrap();
+    for table in ["own", "restored"] {
+        let long = format!(
+            "INSERT INTO pgmask.key_check_{table} (generation, check_value, created_at) VALUES (1, repeat('x', 65), now())"
+        );
+        assert!(message(&admin.batch_execute(&long).await.unwrap_err()).starts_with("23514 "));
+    }
+    admin
+        .batch_execute(
+            "INSERT INTO pgmask.key_check_own (generation, check_value, created_at) SELECT 1, check_value, now()
+             FROM pgmask.key_check_own, generate_series(1, 10000) WHERE generation = 1",
+        )
+        .await
+        .unwrap();
+    let refused = message(&admin.batch_execute("SELECT mask_pii('x')").await.unwrap_err());
+    assert!(refused.starts_with("42P01 "), "{refused}");
 }

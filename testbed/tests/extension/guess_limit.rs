@@ -485,6 +485,45 @@ async fn remask_lifts_no_guesses_however_they_were_put_in() {
         .unwrap();
     let ops = cluster.connect_as("ops", "guesses").await.unwrap();
     assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [50, 0]);
+    // A view that anybody may make is no way to write, whatever is granted on it: adoption goes on.
+    admin
+        .batch_execute("TRUNCATE user_logins; INSERT INTO user_logins (masked_ip) TABLE hashes")
+        .await
+        .unwrap();
+    let anybody = "CREATE TEMP VIEW v AS SELECT masked_ip FROM public.user_logins; GRANT ALL ON v TO PUBLIC";
+    analyst.batch_execute(anybody).await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [50, 0]);
+    analyst.batch_execute("DROP VIEW v").await.unwrap();
+    // An operator's and a domain's functions count for their owners, too, through whatever leads to them; and in another table
+    // than the login table what pgmask_writer may write.
+    for (name, made, listed) in [
+        (
+            "an operator",
+            "CREATE FUNCTION public.op(text, text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+             CREATE OPERATOR public.@@@ (FUNCTION = public.op, LEFTARG = text, RIGHTARG = text)",
+            "CREATE TABLE listed (masked_ip text, note text DEFAULT ('a' OPERATOR(public.@@@) 'b'))",
+        ),
+        (
+            "a domain over a domain",
+            "SELECT 1",
+            "CREATE DOMAIN over_it AS checked; CREATE TABLE listed (masked_ip text, note over_it)",
+        ),
+        (
+            "what the writer may write",
+            "SELECT 1",
+            "CREATE TABLE listed (masked_ip text); GRANT INSERT ON listed TO pgmask_writer; ALTER ROLE pgmask_writer SET pgmask.guess_limit = 0",
+        ),
+    ] {
+        analyst.batch_execute(made).await.unwrap();
+        admin.batch_execute(listed).await.unwrap();
+        admin
+            .batch_execute("GRANT SELECT ON listed TO analyst; INSERT INTO listed (masked_ip) TABLE hashes")
+            .await
+            .unwrap();
+        assert_eq!(super::remask::remask(&admin, "'listed'").await, [0, 50], "{name}");
+        admin.batch_execute("DROP TABLE listed").await.unwrap();
+    }
+    admin.batch_execute("ALTER ROLE pgmask_writer RESET pgmask.guess_limit").await.unwrap();
     // Under two domains a hash is two values, and a member in name alone is not exempt.
     admin
         .batch_execute("ALTER TABLE user_logins ADD masked_ip_network varchar(256); TRUNCATE user_logins; GRANT INSERT ON user_logins TO second;

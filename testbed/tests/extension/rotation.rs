@@ -4,6 +4,7 @@ use crate::common::{count, ingest, logins, message, texts, write_keyring};
 use serde_json::Value;
 use std::fs;
 use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
 use tokio_postgres::Client;
 
 const STATUS: &str = "SELECT concat_ws(' ', kind, number, current, state) FROM pgmask.key_status()";
@@ -279,4 +280,28 @@ async fn a_crash_leaves_a_whole_keyring() {
     assert!(leftovers <= 1, "what a crash leaves is removed by the next step: {leftovers}");
     let client = cluster.connect("crashes").await.unwrap();
     assert_eq!(ingest(&client, &[("a", &logins(0..1)[0])]).await, [1, 0, 0]);
+}
+
+/// A batch that began before a rotation of the seal key, and a replay that keeps what is refused as it was, are waited for:
+/// "0" says that nothing is left under an older key.
+#[tokio::test]
+async fn resealing_waits_for_who_began_before() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("reseal_waits").await.unwrap();
+    let other = cluster.connect("reseal_waits").await.unwrap();
+    let refused = "SELECT pgmask.ingest_login_batch(ARRAY['$id'], '{bad}', ARRAY[now()], '{1}')";
+    admin.batch_execute(&refused.replace("$id", "a")).await.unwrap();
+    let under_older = "SELECT count(*) FROM pgmask.quarantine WHERE substr(sealed_body, 2, 4) <> (SELECT int4send(max(seal_id)) FROM pgmask.key_check)";
+    for begins in [refused.replace("$id", "b").as_str(), "SELECT * FROM pgmask.replay_quarantine()"] {
+        other.batch_execute(&format!("BEGIN; {begins}")).await.unwrap();
+        admin.batch_execute("SELECT pgmask.rotate_seal_key()").await.unwrap();
+        let reseals = cluster.connect("reseal_waits").await.unwrap();
+        let resealed =
+            tokio::spawn(async move { count(&reseals, "SELECT pgmask.reseal_quarantine()::bigint").await });
+        let is_waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%reseal_quarantine()::bigint' AND wait_event = 'PgSleep'";
+        wait_until("it waits", || async { count(&admin, is_waiting).await == 1 }).await.unwrap();
+        other.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(resealed.await.unwrap(), 2, "{begins}");
+        assert_eq!(count(&admin, under_older).await, 0, "{begins}");
+    }
 }

@@ -58,6 +58,15 @@ const SHAPES: &[Shape] = &[
         reasons: &[],
     },
     Shape {
+        name: "a_deferrable_key_with_partitions_in_another_schema",
+        ddl: "DROP TABLE user_logins CASCADE; CREATE SCHEMA parts;
+              CREATE TABLE user_logins (user_id text, device_type text, masked_ip text, masked_device_id text, locale text, app_version int,
+                  create_date date, UNIQUE (user_id, create_date, device_type, masked_ip) DEFERRABLE INITIALLY DEFERRED) PARTITION BY LIST (create_date);
+              CREATE TABLE parts.all_days PARTITION OF user_logins DEFAULT; GRANT INSERT ON user_logins TO pgmask_writer",
+        shows: ("SELECT string_agg(user_id, ' ' ORDER BY user_id) FROM user_logins", "1 2 2"),
+        reasons: &[],
+    },
+    Shape {
         name: "partitions_by_inheritance",
         ddl: "CREATE TABLE logins_of_2026 () INHERITS (user_logins); GRANT INSERT ON logins_of_2026 TO pgmask_writer;
               CREATE FUNCTION route() RETURNS trigger LANGUAGE plpgsql AS

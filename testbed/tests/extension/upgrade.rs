@@ -39,10 +39,10 @@ const CHANGES: &[Change] = &[
         )),
     },
     Change {
-        upgrade: "ALTER FUNCTION pgmask.remask_wait(regclass) SET lock_timeout = '5s'",
+        upgrade: "ALTER FUNCTION pgmask.wait_for_writers(regclass) SET lock_timeout = '5s'",
         install: Some((
-            "FUNCTION pgmask.remask_wait(relation regclass) RETURNS void\n    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS",
-            "FUNCTION pgmask.remask_wait(relation regclass) RETURNS void\n    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS",
+            "FUNCTION pgmask.wait_for_writers(relation regclass) RETURNS void\n    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS",
+            "FUNCTION pgmask.wait_for_writers(relation regclass) RETURNS void\n    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS",
         )),
     },
     Change { upgrade: "CREATE TABLE pgmask.note (id bigint GENERATED ALWAYS AS IDENTITY, text text)", install: None },

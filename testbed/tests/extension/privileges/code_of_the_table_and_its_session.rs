@@ -257,3 +257,31 @@ async fn a_table_under_another_name_gets_no_row_beside() {
     let refused = "code of a table writes into table user_logins, which pg_mask is filling";
     assert_eq!(texts(&admin, "SELECT what FROM mallory.got").await, [refused]);
 }
+
+/// Nor does code of somebody's own table reach the session of a superuser who lifts tokens there.
+#[tokio::test]
+async fn code_of_another_table_reaches_nothing_of_the_session() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "anothers_table").await;
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.own (masked_ip text); INSERT INTO mallory.own VALUES (repeat('0', 64)); CREATE TABLE mallory.worked (what text);
+             CREATE FUNCTION mallory.reaches() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE step text; BEGIN
+                 PERFORM nextval('mallory.ran');
+                 FOREACH step IN ARRAY ARRAY['SELECT pg_advisory_unlock(7)', 'SELECT pg_advisory_lock(8)', 'SET CONSTRAINTS ALL IMMEDIATE'] LOOP
+                     BEGIN
+                         EXECUTE step; INSERT INTO mallory.worked VALUES (step);
+                     EXCEPTION WHEN insufficient_privilege THEN NULL; END;
+                 END LOOP;
+                 IF current_query() LIKE '%remask%' THEN INSERT INTO mallory.worked VALUES ('saw the statement'); END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER reaches BEFORE UPDATE ON mallory.own FOR EACH ROW EXECUTE FUNCTION mallory.reaches()",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
+    admin.batch_execute("CALL pgmask.remask('mallory.own')").await.unwrap();
+    assert_eq!(times(&admin).await, 1);
+    assert_eq!(texts(&admin, "SELECT what FROM mallory.worked").await, [""; 0]);
+    assert_eq!(texts(&admin, "SELECT pg_advisory_unlock(7)::text").await, ["true"]);
+}
