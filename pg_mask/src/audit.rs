@@ -12,6 +12,7 @@
 //! whether that was done.
 
 mod chain;
+mod durable;
 mod verify;
 
 use crate::client_statement::Hidden;
@@ -206,6 +207,7 @@ pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>
         ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, ticket.line, "")
             .report(PgLogLevel::LOG);
         drop(hidden);
+        durable::wait_for_standbys()?;
         work()
     })
 }

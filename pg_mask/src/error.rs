@@ -113,6 +113,8 @@ pub(crate) enum Error {
     MightyRole(RoleOfCode, String),
     #[error("code of the table makes things that role {0} would own")]
     LeftBehind(RoleOfCode),
+    #[error("what this call wrote into pgmask.audit may not have reached the synchronous standby")]
+    NotOnStandby,
     #[error("code of the table leaves a cursor open")]
     CursorLeft,
     #[error("code of the table runs {command}, which role {role} may not")]
@@ -250,6 +252,7 @@ impl Error {
             | Self::ColumnsOfLoginTable(_)
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::NotOnStandby => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
             Self::NoRole(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             Self::NotInserted { sqlstate, .. }
             | Self::NotLifted { sqlstate, .. }
@@ -375,6 +378,7 @@ impl Error {
             Self::LeftBehind(_) | Self::Command { .. } => {
                 "Let a function do that which is SECURITY DEFINER and owned by another role."
             }
+            Self::NotOnStandby => "Nothing else was done. Call it again once the standby answers.",
             Self::CalledByCode => "Call it in a statement of its own, before this one or after it.",
             Self::Function(_) => {
                 "Use what ends with the transaction: pg_advisory_xact_lock, or a column of type bytea."

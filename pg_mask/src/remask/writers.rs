@@ -44,8 +44,8 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
                   'pg_opclass'::regclass, 'pg_opfamily'::regclass)
             UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k WHERE c.classid = 'pg_type'::regclass AND k.contypid = c.objid
         ) AS used (classid, objid)
-    ), others (role) AS MATERIALIZED (
-        SELECT r.oid FROM pg_roles AS r WHERE NOT r.rolsuper AND (r.rolname <> 'pgmask_writer' OR NOT $4)
+    ), others (role, counts) AS MATERIALIZED (
+        SELECT r.oid, r.oid >= 16384 AND (r.rolname <> 'pgmask_writer' OR NOT $4) FROM pg_roles AS r WHERE NOT r.rolsuper
     ), writers (role) AS MATERIALIZED (
         SELECT o.role FROM others AS o
         WHERE EXISTS (SELECT FROM relations AS r WHERE has_any_column_privilege(o.role, r.id, 'INSERT, UPDATE'))
@@ -72,7 +72,7 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
                         AND has_column_privilege(o.role, r.id, a.attnum, 'SELECT'))
     )
     SELECT o.role FROM others AS o
-    WHERE o.role >= 16384
+    WHERE o.counts
       AND (EXISTS (SELECT FROM writers AS w JOIN others AS n ON n.role = w.role WHERE pg_has_role(o.role, w.role, 'MEMBER'))
            OR o.role = ANY ($3) AND EXISTS (SELECT FROM readers AS r WHERE pg_has_role(o.role, r.role, 'MEMBER')))
     ORDER BY o.role";

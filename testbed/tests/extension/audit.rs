@@ -3,6 +3,7 @@
 
 use crate::common::{cluster, count, ingest, message, texts, unseal};
 use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
 use tokio_postgres::Client;
 
 const MESSAGES: [(&str, &str); 2] = [("a", "canary one"), ("b", "canary two")];
@@ -173,6 +174,46 @@ async fn the_row_is_durable_whatever_the_session_asks_for() {
     let admin = cluster.connect("audit_durable").await.unwrap();
     let kept = "SELECT login_role || ' ' || quarantine_id || ' ' || reason FROM pgmask.audit";
     assert_eq!(texts(&admin, kept).await, ["opens 2 ticket 4711"]);
+}
+
+/// Nor is anything shown before the row is on the synchronous standby: a cancel ends PostgreSQL's wait for it, and no more.
+#[tokio::test]
+async fn a_cancel_shows_nothing_before_the_standby_has_the_row() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("audit_standby").await.unwrap();
+    ingest(&admin, &MESSAGES).await;
+    admin
+        .batch_execute("CREATE ROLE opens LOGIN IN ROLE pgmask_recoverer; SET synchronous_commit = local")
+        .await
+        .unwrap();
+    let opens = cluster.connect_as("opens", "audit_standby").await.unwrap();
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'answers_not'").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let is_set =
+        "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting <> ''";
+    wait_until("it holds", || async { count(&opens, is_set).await == 1 }).await.unwrap();
+    let opening = tokio::spawn(async move {
+        let error = unseal(&opens, Some(2), Some("ticket 4711")).await.map_err(|error| message(&error));
+        (opens, error)
+    });
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_until("it is cancelled", || async {
+        count(&admin, cancel).await;
+        opening.is_finished()
+    })
+    .await
+    .unwrap();
+    let (opens, opened) = opening.await.unwrap();
+    let refused = opened.unwrap_err();
+    assert!(
+        refused.starts_with("57014 what this call wrote into pgmask.audit may not have reached"),
+        "{refused}"
+    );
+    assert_eq!(audited(&admin).await, 1);
+    admin.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    wait_until("it is over", || async { count(&opens, is_set).await == 0 }).await.unwrap();
+    assert_eq!(unseal(&opens, Some(2), Some("ticket 4711")).await.unwrap(), b"canary two");
 }
 
 #[tokio::test]

@@ -494,6 +494,18 @@ async fn remask_lifts_no_guesses_however_they_were_put_in() {
     analyst.batch_execute(anybody).await.unwrap();
     assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [50, 0]);
     analyst.batch_execute("DROP VIEW v").await.unwrap();
+    // Who may switch to the writer is no writer by any right of its own, but writes.
+    admin
+        .batch_execute("TRUNCATE user_logins; INSERT INTO user_logins (masked_ip) TABLE hashes")
+        .await
+        .unwrap();
+    let switches = match count(&admin, "SELECT current_setting('server_version_num')::bigint").await {
+        ..160_000 => "ALTER ROLE analyst NOINHERIT; GRANT pgmask_writer TO analyst",
+        _ => "GRANT pgmask_writer TO analyst WITH INHERIT FALSE, SET TRUE",
+    };
+    admin.batch_execute(switches).await.unwrap();
+    assert_eq!(super::remask::remask(&ops, "'user_logins'").await, [0, 50]);
+    admin.batch_execute("REVOKE pgmask_writer FROM analyst; ALTER ROLE analyst INHERIT").await.unwrap();
     // An operator's and a domain's functions count for their owners, too, through whatever leads to them; and in another table
     // than the login table what pgmask_writer may write.
     for (name, made, listed) in [
