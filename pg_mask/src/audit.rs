@@ -12,7 +12,6 @@
 //! whether that was done.
 
 mod chain;
-mod durable;
 mod verify;
 
 use crate::client_statement::Hidden;
@@ -20,7 +19,7 @@ use crate::clock;
 use crate::error::{Error, OrRaise};
 use crate::own_names::set_for_the_transaction;
 use crate::text::{self, OwnedText, Text};
-use crate::{memory, plan, run_as};
+use crate::{memory, plan, run_as, standbys};
 pub(crate) use chain::prove_end_anew;
 use chain::{Link, Record};
 use pg_mask_core::token::Token;
@@ -207,7 +206,10 @@ pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>
         ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, ticket.line, "")
             .report(PgLogLevel::LOG);
         drop(hidden);
-        durable::wait_for_standbys()?;
+        set_for_the_transaction(c"synchronous_commit", c"on");
+        if !standbys::wait() {
+            return Err(Error::NotOnStandby);
+        }
         work()
     })
 }

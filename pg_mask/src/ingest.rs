@@ -20,6 +20,7 @@ use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
 use crate::keys;
 use crate::memory;
+use crate::named_tables::lock_own;
 use crate::no_prepare;
 use crate::text::{self, Text};
 use crate::vault::Vault;
@@ -94,6 +95,7 @@ fn take_in(batch: Batch<'_>) -> Result<(i64, i64, i64), Error> {
     LAST_QUARANTINED.take();
     // What is wrong with the set-up is an error for an empty batch, too: the forwarder asks so.
     let target = Target::find()?;
+    lock_own(c"quarantine")?;
     let vault = Vault::open()?;
     let keys = keys::newest()?;
     target.has_room_for_tokens(&keys.pii)?;

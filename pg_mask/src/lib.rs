@@ -18,7 +18,7 @@
 //!   [`named_tables`]: which table a statement names, and whose rights to it count
 //! - [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
-//! - [`no_prepare`]: which transactions can't be prepared; [`cursors`]: the session's, out of reach of others' code
+//! - [`no_prepare`]: which transactions can't be prepared; [`standbys`]: whether a commit has reached them; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`own_names`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`short_errors`]: calls that run code of others; [`unguarded`]: its functions, made cheap to call
@@ -63,6 +63,7 @@ mod settings;
 mod short_errors;
 mod snapshot;
 mod sqlstate;
+mod standbys;
 mod subtransaction;
 mod text;
 mod unguarded;
@@ -100,8 +101,9 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { settings::define(Some(guesses::note_guess_limit), Some(guesses::note_recover_limit)) };
     snapshot::watch();
     no_prepare::watch();
+    standbys::watch();
     named_tables::watch();
-    role_of_code::watch();
+    role_of_code::watch(refresh::refresh_stored);
     memory::when_low(keys::forget);
     prepare_thread_locals();
 }
@@ -115,5 +117,6 @@ fn prepare_thread_locals() {
     keys::forget();
     named_tables::prepare();
     plan::prepare();
+    role_of_code::watched::prepare();
     vault::prepare();
 }

@@ -169,6 +169,21 @@ pub(crate) unsafe fn qualified_name(class: &pg_sys::FormData_pg_class) -> String
     }
 }
 
+/// Locks a table of pg_mask's own as whoever writes into it does, so that [those who wait](crate::ingest) for older keys see who is
+/// about to write what belongs to the keys that are read next. Gives its object id.
+pub(crate) fn lock_own(name: &CStr) -> Result<pg_sys::Oid, Error> {
+    // SAFETY: look-ups, and a lock that is kept until the transaction ends.
+    unsafe {
+        let table =
+            pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"pgmask".as_ptr(), true));
+        if table == pg_sys::InvalidOid {
+            return Err(Error::Unreadable);
+        }
+        pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32);
+        Ok(table)
+    }
+}
+
 /// The table of that qualified name.
 pub(crate) fn look_up(name: &CStr) -> Option<pg_sys::Oid> {
     let name = name.to_str().ok()?;

@@ -18,7 +18,7 @@ const OTHER_ROLE: &str = "SELECT pg_catalog.min(r.rolname::pg_catalog.text)
 
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
-fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
+pub(crate) fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
     refresh(view, concurrently).or_raise();
 }
 
@@ -49,6 +49,8 @@ fn refresh(view: pg_sys::Oid, concurrently: bool) -> Result<(), Error> {
     // SAFETY: look-ups. logins.refresh_dashboards() acts as its owner, whoever calls it.
     let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetOuterUserId()) };
     let is_hidden = |failure: &Failure| !is_superusers && !failure.is_interrupt();
-    attempt(|| role_of_code::refresh_as(owner, refresh), is_hidden)
-        .map_err(|failure| Error::NotRefreshed { view: name, sqlstate: failure.sqlstate })?
+    attempt(|| role_of_code::refresh_as(owner, refresh), is_hidden).map_err(|failure| {
+        let not_refreshed = || Error::NotRefreshed { view: name, sqlstate: failure.sqlstate };
+        role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_refreshed)
+    })?
 }

@@ -15,7 +15,7 @@ use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
 use crate::guesses::BudgetsOf;
 use crate::named_tables::Meant;
-use crate::role_of_code::{commands::check_constraints, writes};
+use crate::role_of_code::{self, commands::check_constraints, writes};
 use crate::subtransaction::{Failure, attempt};
 use crate::text::{OwnedText, Text};
 use crate::{keys, no_prepare, plan};
@@ -99,8 +99,10 @@ fn lift_blocks(
     };
     // What the server says may hold a row, which the caller need not be allowed to read.
     let is_hidden = |failure: &Failure| !part.is_callers && !failure.is_interrupt();
-    let (lifted, left_alone) = attempt(&mut lift, is_hidden)
-        .map_err(|failure| Error::NotLifted { table: part.name.clone(), sqlstate: failure.sqlstate })??;
+    let (lifted, left_alone) = attempt(&mut lift, is_hidden).map_err(|failure| {
+        let not_lifted = || Error::NotLifted { table: part.name.clone(), sqlstate: failure.sqlstate };
+        role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_lifted)
+    })??;
     let next = (end < part.blocks).then_some(end);
     Ok((next, lifted, left_alone + hashes.left_alone, hashes.limited_by))
 }

@@ -5,7 +5,7 @@
 pub(crate) mod commands;
 mod functions;
 mod partitions;
-mod watched;
+pub(crate) mod watched;
 pub(crate) mod writes;
 
 use crate::client_statement::Hidden;
@@ -20,11 +20,17 @@ use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use watched::Watched;
 
-/// Looks from now on at what such code does. For `_PG_init`.
-pub(crate) fn watch() {
-    commands::watch();
+/// Looks from now on at what such code does, and has stored results refreshed in that way. For `_PG_init`.
+pub(crate) fn watch(refresh: commands::Refresh) {
+    commands::watch(refresh);
     functions::watch();
     writes::watch();
+}
+
+/// Why code failed that ran last, where pg_mask refused it something: of an error that it fails with, that is all that may be
+/// told.
+pub(crate) fn refused(sqlstate: &[u8; 5]) -> Option<Error> {
+    watched::refused(sqlstate)
 }
 
 /// A role, found fit for what it is there for.

@@ -7,7 +7,9 @@ use pgrx::prelude::*;
 /// changes are put back.
 pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
     let restriction = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-    user(role, |context| context | restriction, work)
+    // What a foreign key has followed, where that led here, is not what is done now.
+    let follows_a_key = pg_sys::SECURITY_NOFORCE_RLS as i32;
+    user(role, |context| context & !follows_a_key | restriction, work)
 }
 
 /// If `work` raises an error, the end of the (sub)transaction brings user and settings back.

@@ -5,9 +5,10 @@ use super::batch::{Message, MessageKey, Slot};
 use crate::arrays::ArrayBuilder;
 use crate::error::Error;
 use crate::subtransaction::attempt;
-use crate::{clock, plan};
+use crate::{clock, plan, standbys};
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
 use std::cmp::Ordering;
 
 const UNIQUE_VIOLATION: &[u8; 5] = b"23505";
@@ -31,6 +32,7 @@ pub(super) fn claim(mut messages: Vec<Message<'_>>) -> Result<(Vec<Message<'_>>,
     if given == 0 {
         return Ok((messages, 0));
     }
+    standbys::wait_at_commit();
     messages.sort_by(|a, b| compare(a, &(b.slot, b.key)));
     messages.dedup_by(|b, a| compare(a, &(b.slot, b.key)).is_eq());
 
@@ -47,6 +49,12 @@ pub(super) fn claim(mut messages: Vec<Message<'_>>) -> Result<(Vec<Message<'_>>,
     }
     messages.sort_unstable_by_key(|message| message.place);
     let duplicate = (given - messages.len()) as i64;
+    if duplicate > 0 {
+        // Whoever took them in may not have waited for a synchronous standby (the connection was lost, for one): this commit
+        // does, which comes later in the log. It has to be one of a transaction that writes.
+        // SAFETY: a plain call.
+        unsafe { pg_sys::GetTopTransactionId() };
+    }
     Ok((messages, duplicate))
 }
 

@@ -4,8 +4,8 @@ use super::columns::Columns;
 use crate::error::Error;
 use crate::named_tables::{Meant, look_up};
 use crate::own_roles::RoleOfCode;
-use crate::role_of_code::Powerless;
 use crate::role_of_code::commands::check_constraints;
+use crate::role_of_code::{self, Powerless};
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::{plan, settings};
@@ -132,6 +132,9 @@ impl Target {
             return left.into();
         }
         let table = self.shown.clone();
+        if let Some(error) = role_of_code::refused(&failure.sqlstate) {
+            return error;
+        }
         if failure.sqlstate == *b"42501"
             && let Err(error) = self.has_rights()
         {

@@ -34,8 +34,8 @@ pub(super) struct Part {
     pub(super) columns: Vec<Column>,
     /// How many blocks it has now.
     pub(super) blocks: i64,
-    /// Whether it is the login table, or a part of it.
-    is_login_table: bool,
+    /// Whether pg_mask alone writes there as pgmask_writer: the login table or a partition, and not a table that inherits from it.
+    is_writers: bool,
     /// Whether the caller has the rights of its owner.
     pub(super) is_callers: bool,
     /// Whether the caller may have hashes without a key lifted.
@@ -95,7 +95,7 @@ impl Part {
     /// The budgets in which hashes without a key count.
     pub(super) fn budgets(&self) -> Result<BudgetsOf, Error> {
         let columns = self.columns.iter().map(|column| column.plain_name.clone()).collect();
-        Ok(BudgetsOf::roles(&writers::find(self.oid, columns, self.is_login_table)?))
+        Ok(BudgetsOf::roles(&writers::find(self.oid, columns, self.is_writers)?))
     }
 
     /// Opens and locks a table and compares it with what is asked for.
@@ -198,7 +198,8 @@ impl Part {
                 on_behalf: on_behalf(oid, class.relowner, can_be_owners, is_login_table)?,
                 columns,
                 blocks: blocks.into(),
-                is_login_table,
+                is_writers: is_login_table
+                    && (class.relispartition || look_up(&settings::login_table()) == Some(oid)),
                 is_callers: owns,
                 lifts_generation_0: is_login_table || guesses::is_unlimited(caller),
                 root,

@@ -82,9 +82,9 @@ const WRITERS: &str = "WITH RECURSIVE relations (id) AS (
 pub(super) fn find(
     oid: pg_sys::Oid,
     columns: Vec<String>,
-    is_login_table: bool,
+    is_writers: bool,
 ) -> Result<Vec<pg_sys::Oid>, Error> {
     let callers = Vec::from(guesses::callers());
-    let arguments = || vec![oid.into(), columns.into(), callers.into(), is_login_table.into()];
+    let arguments = || vec![oid.into(), columns.into(), callers.into(), is_writers.into()];
     plan::catalog(WRITERS, arguments, |row| row.get(1))
 }

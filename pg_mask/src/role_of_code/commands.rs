@@ -5,8 +5,9 @@
 //!
 //! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
+use super::partitions::belongs_to;
 use super::watched;
-use crate::error::{Error, OrRaise};
+use crate::error::Error;
 use crate::{own_roles, unguarded};
 use pg_sys::NodeTag;
 use pgrx::prelude::*;
@@ -62,10 +63,16 @@ unsafe extern "C-unwind" {
 /// What runs a command: the hook of a library that was loaded before, or PostgreSQL itself.
 static mut NEXT: Run = standard_ProcessUtility;
 
-/// Looks at each command from now on. For `_PG_init`.
-pub(crate) fn watch() {
+/// What refreshes a stored result: its object id, and whether its readers go on meanwhile.
+pub(crate) type Refresh = fn(pg_sys::Oid, bool);
+
+static mut REFRESH: Refresh = |_, _| {};
+
+/// Looks at each command from now on, and has stored results refreshed in that way. For `_PG_init`.
+pub(super) fn watch(refresh: Refresh) {
     // SAFETY: libraries are loaded one after the other; the function has the signature asked for.
     unsafe {
+        REFRESH = refresh;
         if let Some(before) = pg_sys::ProcessUtility_hook {
             NEXT = before;
         }
@@ -89,24 +96,60 @@ unsafe extern "C-unwind" fn command(
     unsafe {
         let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
         unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
+        let command = (*statement).utilityStmt;
         if marks != 0 {
-            look_at((*statement).utilityStmt, role, marks);
+            look_at(command, role, marks);
+        }
+        if (*command).type_ == NodeTag::T_RefreshMatViewStmt && watched::now().is_none() && refreshed(command)
+        {
+            return;
         }
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
+    }
+}
+
+/// Has a stored result of sql/05_dashboards.sql refreshed, whoever asks for it and how, as `logins.refresh_dashboards()` does.
+/// Others are not its business.
+#[pg_guard]
+unsafe extern "C-unwind" fn refreshed(command: *mut pg_sys::Node) -> bool {
+    // SAFETY: the node is one of that command; look-ups. What is not there is for PostgreSQL to say.
+    unsafe {
+        let command: *const pg_sys::RefreshMatViewStmt = command.cast();
+        let missing_is_fine = pg_sys::RVROption::RVR_MISSING_OK;
+        let (no_lock, none) = (pg_sys::NoLock as i32, std::ptr::null_mut());
+        let view =
+            pg_sys::RangeVarGetRelidExtended((*command).relation, no_lock, missing_is_fine, None, none);
+        let refresher = own_roles::refresher();
+        if (*command).skipData || view == pg_sys::InvalidOid || refresher == pg_sys::InvalidOid {
+            return false;
+        }
+        if !belongs_to(view, refresher) {
+            return false;
+        }
+        REFRESH(view, (*command).concurrent);
+        true
     }
 }
 
 /// Refuses a command that the role may not run, where PostgreSQL has marked why it is not the session's.
 #[pg_guard]
 unsafe extern "C-unwind" fn look_at(command: *mut pg_sys::Node, role: pg_sys::Oid, marks: i32) {
-    // SAFETY: as above.
-    unsafe { may_run(command, role, marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0) }.or_raise();
+    // SAFETY: as above; names of commands are constants.
+    unsafe {
+        if may_run(command, role, marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0) {
+            return;
+        }
+        let name = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(command)));
+        let role = CStr::from_ptr(pg_sys::GetUserNameFromId(role, false));
+        let [command, role] = [name, role].map(|name| name.to_string_lossy().into_owned());
+        watched::refuse(|| Error::Command { command: command.clone(), role: role.clone() });
+    }
 }
 
 /// # Safety
 /// `command` is the node of a command.
-unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: bool) -> Result<(), Error> {
-    // SAFETY: by the caller; names of commands are constants.
+unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: bool) -> bool {
+    // SAFETY: by the caller.
     unsafe {
         let kind = (*command).type_;
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
@@ -116,18 +159,14 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
             Some(ours) if ours == Some(role) => {
                 (may_make || !is_allowed(kind)) && !is_of_own_refresh(command, role)
             }
-            Some(_) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,
+            Some(Some(_)) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,
+            Some(None) => kind == NodeTag::T_ConstraintsSetStmt,
+            None if is_restricted && makes_a_name(kind) && is_temporary(command) => true,
             None => {
                 own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command)
             }
         };
-        if !is_refused {
-            return Ok(());
-        }
-        let name = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(command)));
-        let role = CStr::from_ptr(pg_sys::GetUserNameFromId(role, false));
-        let [command, role] = [name, role].map(|name| name.to_string_lossy().into_owned());
-        Err(Error::Command { command, role })
+        !is_refused
     }
 }
 
@@ -207,6 +246,36 @@ fn makes_a_name(command: NodeTag) -> bool {
             | NodeTag::T_RenameStmt
             | NodeTag::T_AlterObjectSchemaStmt
     )
+}
+
+/// Whether what a command makes would be in a temporary schema.
+///
+/// # Safety
+/// `command` is the node of a command that [makes a name](makes_a_name).
+unsafe fn is_temporary(command: *mut pg_sys::Node) -> bool {
+    // SAFETY: by the caller; each node is of the type that its tag says, and has its name as a list.
+    unsafe {
+        let names = match (*command).type_ {
+            NodeTag::T_CreateDomainStmt => (*command.cast::<pg_sys::CreateDomainStmt>()).domainname,
+            NodeTag::T_CreateEnumStmt => (*command.cast::<pg_sys::CreateEnumStmt>()).typeName,
+            NodeTag::T_CreateRangeStmt => (*command.cast::<pg_sys::CreateRangeStmt>()).typeName,
+            NodeTag::T_DefineStmt => (*command.cast::<pg_sys::DefineStmt>()).defnames,
+            NodeTag::T_CreateFunctionStmt => (*command.cast::<pg_sys::CreateFunctionStmt>()).funcname,
+            NodeTag::T_CreateConversionStmt => {
+                (*command.cast::<pg_sys::CreateConversionStmt>()).conversion_name
+            }
+            NodeTag::T_CreateOpClassStmt => (*command.cast::<pg_sys::CreateOpClassStmt>()).opclassname,
+            NodeTag::T_CreateOpFamilyStmt => (*command.cast::<pg_sys::CreateOpFamilyStmt>()).opfamilyname,
+            NodeTag::T_CompositeTypeStmt => {
+                let name = (*command.cast::<pg_sys::CompositeTypeStmt>()).typevar;
+                return pg_sys::isAnyTempNamespace(pg_sys::RangeVarGetCreationNamespace(name));
+            }
+            // Statistics are not found by a name, and what is there is not moved to or from a temporary schema.
+            _ => return false,
+        };
+        let mut name = std::ptr::null_mut();
+        pg_sys::isAnyTempNamespace(pg_sys::QualifiedNameGetCreationNamespace(names, &raw mut name))
+    }
 }
 
 /// Whether it may have rows go to a table that was not there when the partitions were looked at. A lock keeps others from

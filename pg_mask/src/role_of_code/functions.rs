@@ -3,7 +3,7 @@
 //! or be left behind.
 
 use super::watched;
-use crate::error::{Error, OrRaise};
+use crate::error::Error;
 use crate::{own_roles, unguarded};
 use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, Type as Access};
 use pgrx::prelude::*;
@@ -64,5 +64,5 @@ unsafe extern "C-unwind" fn look_at(function: pg_sys::Oid) {
     }
     // SAFETY: a look-up; it is there, and its name is copied.
     let name = unsafe { CStr::from_ptr(pg_sys::get_func_name(function)).to_string_lossy().into_owned() };
-    Err::<(), _>(Error::Function(name)).or_raise();
+    watched::refuse(|| Error::Function(name.clone()));
 }

@@ -4,7 +4,7 @@
 
 use super::partitions::{cells, root_of};
 use super::watched::{self, Watched};
-use crate::error::{Error, OrRaise};
+use crate::error::Error;
 use crate::{own_roles, unguarded};
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -83,9 +83,9 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
     };
     // PostgreSQL marks so what it does for a foreign key (ri_triggers.c).
     let follows_a_key = marks as u32 & pg_sys::SECURITY_NOFORCE_RLS != 0;
-    if watched.is_some_and(|watched| watched.table.is_some()) && follows_a_key {
+    if watched.is_some_and(|watched| watched.role.is_some()) && follows_a_key {
         let followed = written.next().map(name_of).unwrap_or_default();
-        Err::<(), _>(Error::FollowsKey(followed)).or_raise();
+        watched::refuse(|| Error::FollowsKey(followed.clone()));
     }
     let is_guarded = |table: &pg_sys::Oid| match watched {
         Some(Watched { table: Some(ours), .. }) => root_of(*table) == ours,
@@ -95,7 +95,7 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
     if let Some(table) = written.find(is_guarded)
         && !OWN.take()
     {
-        Err::<(), _>(Error::WritesBeside(name_of(table))).or_raise();
+        watched::refuse(|| Error::WritesBeside(name_of(table)));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::arrays::ArrayBuilder;
 use crate::database_id;
 use crate::error::Error;
 use crate::keys::Keys;
+use crate::named_tables::lock_own;
 use crate::{memory, plan, settings};
 use pg_mask_core::canonical::{SCRATCH, canonical};
 use pg_mask_core::hmac_key::Hash;
@@ -83,16 +84,7 @@ impl Vault {
         if !settings::vault() {
             return Ok(None);
         }
-        // SAFETY: catalog look-ups and a lock, which is held until the transaction ends.
-        let table = unsafe {
-            let schema = pg_sys::get_namespace_oid(c"pgmask".as_ptr(), true);
-            let table = pg_sys::get_relname_relid(c"vault".as_ptr(), schema);
-            if table == pg_sys::InvalidOid {
-                return Err(Error::Unreadable);
-            }
-            pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32);
-            table
-        };
+        let table = lock_own(c"vault")?;
         Ok(Some(Self { table }))
     }
 

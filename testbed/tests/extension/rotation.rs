@@ -289,9 +289,31 @@ async fn resealing_waits_for_who_began_before() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let admin = cluster.database("reseal_waits").await.unwrap();
     let other = cluster.connect("reseal_waits").await.unwrap();
+    let batch_of = cluster.connect("reseal_waits").await.unwrap();
     let refused = "SELECT pgmask.ingest_login_batch(ARRAY['$id'], '{bad}', ARRAY[now()], '{1}')";
     admin.batch_execute(&refused.replace("$id", "a")).await.unwrap();
     let under_older = "SELECT count(*) FROM pgmask.quarantine WHERE substr(sealed_body, 2, 4) <> (SELECT int4send(max(seal_id)) FROM pgmask.key_check)";
+    // It has read its keys, and has not come to the quarantine yet.
+    let slowly = "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+        CREATE TRIGGER slowly BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION slowly(); BEGIN; SELECT pg_advisory_xact_lock(1)";
+    admin.batch_execute(slowly).await.unwrap();
+    admin.batch_execute("COMMIT; SELECT pg_advisory_lock(1)").await.unwrap();
+    let batch =
+        tokio::spawn(async move { ingest(&batch_of, &[("c", "{\"user_id\": \"u\"}"), ("d", "bad")]).await });
+    let is_waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    wait_until("the batch waits", || async { count(&admin, is_waiting).await == 1 }).await.unwrap();
+    admin.batch_execute("SELECT pgmask.rotate_seal_key()").await.unwrap();
+    let reseals = cluster.connect("reseal_waits").await.unwrap();
+    let resealed =
+        tokio::spawn(async move { count(&reseals, "SELECT pgmask.reseal_quarantine()::bigint").await });
+    let reseal_waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%reseal_quarantine()::bigint' AND wait_event = 'PgSleep'";
+    wait_until("it waits", || async { resealed.is_finished() || count(&admin, reseal_waits).await == 1 })
+        .await
+        .unwrap();
+    admin.batch_execute("SELECT pg_advisory_unlock(1); DROP TRIGGER slowly ON user_logins").await.unwrap();
+    assert_eq!(batch.await.unwrap(), [1, 0, 1]);
+    assert_eq!(resealed.await.unwrap(), 2);
+    assert_eq!(count(&admin, under_older).await, 0);
     for begins in [refused.replace("$id", "b").as_str(), "SELECT * FROM pgmask.replay_quarantine()"] {
         other.batch_execute(&format!("BEGIN; {begins}")).await.unwrap();
         admin.batch_execute("SELECT pgmask.rotate_seal_key()").await.unwrap();
@@ -301,7 +323,7 @@ async fn resealing_waits_for_who_began_before() {
         let is_waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%reseal_quarantine()::bigint' AND wait_event = 'PgSleep'";
         wait_until("it waits", || async { count(&admin, is_waiting).await == 1 }).await.unwrap();
         other.batch_execute("COMMIT").await.unwrap();
-        assert_eq!(resealed.await.unwrap(), 2, "{begins}");
+        assert_eq!(resealed.await.unwrap(), 3, "{begins}");
         assert_eq!(count(&admin, under_older).await, 0, "{begins}");
     }
 }

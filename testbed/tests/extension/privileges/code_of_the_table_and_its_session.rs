@@ -209,7 +209,10 @@ async fn code_of_the_table_has_no_table_follow_a_key() {
             ))
             .await
             .unwrap();
-        is_refused(&admin, "SELECT pgmask.ingest_login('{\"user_id\": \"u2\"}')").await;
+        let ingests = "SELECT pgmask.ingest_login('{\"user_id\": \"u2\"}')";
+        let refused = message(&admin.batch_execute(ingests).await.unwrap_err());
+        let expected = "42501 code of a table changes a key that table user_logins follows";
+        assert!(refused.starts_with(expected), "{action}: {refused}");
         assert_eq!(times(&admin).await, 0, "{action}");
         let is_superuser = "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper";
         assert_eq!(count(&admin, is_superuser).await, 0, "{action}");
@@ -284,4 +287,21 @@ async fn code_of_another_table_reaches_nothing_of_the_session() {
     assert_eq!(times(&admin).await, 1);
     assert_eq!(texts(&admin, "SELECT what FROM mallory.worked").await, [""; 0]);
     assert_eq!(texts(&admin, "SELECT pg_advisory_unlock(7)::text").await, ["true"]);
+}
+
+/// What a foreign key has followed may lead to an ingestion, as anything may.
+#[tokio::test]
+async fn a_login_may_come_from_what_follows_a_key() {
+    let admin = cluster().await.database("from_a_cascade").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent ON UPDATE CASCADE);
+             INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1);
+             CREATE FUNCTION logs_in() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM pgmask.ingest_login('{\"user_id\": \"u\"}'); RETURN NEW; END $$;
+             CREATE TRIGGER logs_in BEFORE UPDATE ON child FOR EACH ROW EXECUTE FUNCTION logs_in(); UPDATE parent SET id = 2",
+        )
+        .await
+        .unwrap();
+    assert_eq!(texts(&admin, "SELECT user_id FROM user_logins").await, ["u"]);
 }
