@@ -64,9 +64,12 @@ pub(crate) fn prepare() {
 struct Session {
     /// For whom.
     caller: Caller,
-    /// Which of its roles are counted, as it was found in the transaction that began then.
+    /// Which of its roles are counted, and the limits that they have of their own, as it was found in the transaction that began
+    /// then. It is looked at again in the next one, when roles change, and in a transaction that lasts each second.
     counted: Vec<Counted>,
     transaction: Micros,
+    /// In which second that was.
+    looked_at: i64,
     /// Values that may be masked without asking again.
     left: u32,
     /// From which budgets they were drawn; none if no role has one.
@@ -177,6 +180,7 @@ impl Session {
         caller: Caller::NONE,
         counted: Vec::new(),
         transaction: NO_TRANSACTION,
+        looked_at: 0,
         left: 0,
         drawn_from: Vec::new(),
         hour: 0,
@@ -197,12 +201,20 @@ impl Session {
         memory::for_a_call()?;
         self.give_back();
         self.watch();
-        let transaction = clock::now();
-        if ROLES_CHANGED.replace(false) || self.caller != caller || self.transaction != transaction {
+        // A statement that takes no lock (FETCH) is told of no change by itself.
+        // SAFETY: a plain call, as each lock that is taken makes it.
+        unsafe { pg_sys::AcceptInvalidationMessages() };
+        let (transaction, second) = (clock::now(), clock::second());
+        if ROLES_CHANGED.replace(false)
+            || self.caller != caller
+            || self.transaction != transaction
+            || self.looked_at != second
+        {
             self.transaction = NO_TRANSACTION; // in case of an error on the way
             self.counted = roles::counted(What::Guesses, Some(caller.authenticated()), &caller.roles);
             self.caller = caller;
             self.transaction = transaction;
+            self.looked_at = second;
         }
         let budgets = roles::budgets(What::Guesses, &self.counted);
         roles::refuse_for_nobody(&caller, &budgets)?;

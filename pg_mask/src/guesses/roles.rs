@@ -89,9 +89,11 @@ pub(super) fn budgets(what: What, counted: &[Counted]) -> Vec<Budget> {
         What::Guesses => (settings::guess_limit(), settings::DEFAULT_GUESS_LIMIT),
         What::Recoveries => (settings::recover_limit(), settings::DEFAULT_RECOVER_LIMIT),
     };
-    let of_server = Budgets::find().limit_of_server(what).unwrap_or(default);
+    let of_server = Budgets::find().limit_of_server(what);
     let budget = |counted: &Counted| {
-        let own = counted.limit.unwrap_or(if counted.is_authenticated { of_session } else { of_server });
+        // Where the server's is not known, the session's is that, or what the role had when the session began.
+        let of_others = || of_server.unwrap_or(if counted.is_authenticated { of_session } else { default });
+        let own = counted.limit.unwrap_or_else(of_others);
         let limit = [own, of_session].into_iter().filter_map(|limit| u32::try_from(limit).ok()).min()?;
         Some(Budget { role: counted.role, name: counted.name, limit })
     };
