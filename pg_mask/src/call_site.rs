@@ -222,8 +222,9 @@ fn may_call(function: pg_sys::Oid, caller: pg_sys::Oid) {
         return; // called by a name in C, not by a statement
     }
     let right = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
-    // SAFETY: look-ups, and the error that PostgreSQL raises in its own check (execExpr.c).
+    // SAFETY: look-ups, of what is so now, and the error that PostgreSQL raises in its own check (execExpr.c).
     unsafe {
+        pg_sys::AcceptInvalidationMessages();
         #[cfg(feature = "pg15")]
         let found = pg_sys::pg_proc_aclcheck(function, caller, right);
         #[cfg(not(feature = "pg15"))]

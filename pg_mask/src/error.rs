@@ -131,8 +131,8 @@ pub(crate) enum Error {
     NotRefreshed { view: String, sqlstate: [u8; 5] },
     #[error("role pgmask_refresher is a member of {0}, and code of the login table would have its rights")]
     RefresherMember(String),
-    #[error("{0} is no stored result of pgmask_refresher's")]
-    NotStored(String),
+    #[error("the relation with object id {0} is no stored result of pgmask_refresher's")]
+    NotStored(u32),
     #[error("role pgmask_writer may not insert into table \"{table}\": it needs {right}")]
     WriterLacks { table: String, right: String },
     #[error("table \"{0}\" has row level security and no policy by which role pgmask_writer may insert")]

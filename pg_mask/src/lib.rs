@@ -103,7 +103,7 @@ pub extern "C-unwind" fn _PG_init() {
     no_prepare::watch();
     standbys::watch();
     named_tables::watch();
-    role_of_code::watch(refresh::refresh_stored);
+    role_of_code::watch(refresh::refresh_if_stored);
     memory::when_low(keys::forget);
     prepare_thread_locals();
 }

@@ -35,11 +35,6 @@ impl fmt::Display for RoleOfCode {
 /// Whether `role` is the one that the stored results of sql/05_dashboards.sql belong to. Code of the login table's owner runs
 /// as it while they are filled.
 pub(crate) fn is_refresher(role: pg_sys::Oid) -> bool {
-    role == refresher()
-}
-
-/// That role, or none.
-pub(crate) fn refresher() -> pg_sys::Oid {
     // SAFETY: a look-up.
-    unsafe { pg_sys::get_role_oid(c"pgmask_refresher".as_ptr(), true) }
+    role == unsafe { pg_sys::get_role_oid(c"pgmask_refresher".as_ptr(), true) }
 }

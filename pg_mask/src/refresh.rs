@@ -2,7 +2,7 @@
 //! they belong to.
 
 use crate::error::{Error, OrRaise};
-use crate::named_tables::{Meant, qualified_name};
+use crate::named_tables::Meant;
 use crate::own_roles;
 use crate::plan;
 use crate::role_of_code;
@@ -11,6 +11,12 @@ use crate::text::OwnedText;
 use crate::unguarded;
 use pgrx::prelude::*;
 
+/// The name of a materialized view, quoted, and its owner. It is not locked: two sessions that refresh it at once would wait for
+/// each other.
+const NAME: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = $1 AND c.relkind = 'm'";
+
 /// A role that $1 is a member of, other than the analysts.
 const OTHER_ROLE: &str = "SELECT pg_catalog.min(r.rolname::pg_catalog.text)
     FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
@@ -18,25 +24,24 @@ const OTHER_ROLE: &str = "SELECT pg_catalog.min(r.rolname::pg_catalog.text)
 
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
-pub(crate) fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
-    refresh(view, concurrently).or_raise();
+fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
+    if !refresh_if_stored(view, concurrently) {
+        Err::<(), _>(Error::NotStored(view.to_u32())).or_raise();
+    }
 }
 
-fn refresh(view: pg_sys::Oid, concurrently: bool) -> Result<(), Error> {
-    // SAFETY: the relation is open while it is looked at.
-    let (name, owner) = unsafe {
-        let relation = pg_sys::try_relation_open(view, pg_sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return Err(Error::NoTable { oid: view.to_u32() });
-        }
-        let class = &*(*relation).rd_rel;
-        let found = (qualified_name(class), class.relowner);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        found
+/// The same for whoever refreshes a view by a command; `false` if it is another.
+pub(crate) fn refresh_if_stored(view: pg_sys::Oid, concurrently: bool) -> bool {
+    let read = |row: &plan::Row<'_>| Ok((row.get::<OwnedText>(1)?, row.get::<pg_sys::Oid>(2)?));
+    let found = plan::catalog(NAME, || vec![view.into()], read).or_raise().pop();
+    let Some((OwnedText(name), owner)) = found.filter(|(_, owner)| own_roles::is_refresher(*owner)) else {
+        return false;
     };
-    if !own_roles::is_refresher(owner) {
-        return Err(Error::NotStored(name));
-    }
+    refresh(String::from_utf8_lossy(&name).into_owned(), owner, concurrently).or_raise();
+    true
+}
+
+fn refresh(name: String, owner: pg_sys::Oid, concurrently: bool) -> Result<(), Error> {
     if let Some(OwnedText(role)) =
         plan::catalog_row(OTHER_ROLE, || vec![owner.into()], |row| row.get_or_null::<OwnedText>(1))?
     {

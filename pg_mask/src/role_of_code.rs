@@ -25,6 +25,7 @@ pub(crate) fn watch(refresh: commands::Refresh) {
     commands::watch(refresh);
     functions::watch();
     writes::watch();
+    watched::begin_late();
 }
 
 /// Why code failed that ran last, where pg_mask refused it something: of an error that it fails with, that is all that may be
@@ -107,7 +108,7 @@ impl Powerless {
 /// Runs `work`, a REFRESH, by which PostgreSQL runs code of tables as `role`.
 pub(crate) fn refresh_as<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     watched::refuse_code()?;
-    run_watched(Watched { role: Some(role), table: None }, work)
+    run_watched(Watched { role: Some(role), table: None }, || commands::refresh(work))
 }
 
 /// Runs `work` on a table as its owner, in a security-restricted operation, as PostgreSQL's own maintenance does (VACUUM, CREATE

@@ -238,3 +238,28 @@ pub(crate) fn token_of(keyring: &Value, domain: &str, value: &str) -> String {
     }
     format!("m{}_{}", generations.len(), hex::encode(hash))
 }
+
+/// Has commits wait for a synchronous standby that there is none of, until [`nobody_waits`]. `admin` doesn't wait itself.
+pub(crate) async fn commits_wait(cluster: &Cluster, database: &str, admin: &Client) {
+    admin.batch_execute("SET synchronous_commit = local").await.unwrap();
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'answers_not'").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // Sessions see the setting before the process that keeps it for commits has.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    while count(admin, waits).await == 0 {
+        let client = cluster.connect(database).await.unwrap();
+        let commits = tokio::spawn(async move {
+            client.batch_execute("SELECT pg_logical_emit_message(true, '', '')").await
+        });
+        let tells = || async { commits.is_finished() || count(admin, waits).await > 0 };
+        wait_until("a commit is through, or waits", tells).await.unwrap();
+    }
+}
+
+/// Ends [`commits_wait`].
+pub(crate) async fn nobody_waits(admin: &Client) {
+    admin.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_until("nobody waits", || async { count(admin, waits).await == 0 }).await.unwrap();
+}

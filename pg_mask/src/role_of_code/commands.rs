@@ -5,7 +5,6 @@
 //!
 //! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
-use super::partitions::belongs_to;
 use super::watched;
 use crate::error::Error;
 use crate::{own_roles, unguarded};
@@ -13,23 +12,35 @@ use pg_sys::NodeTag;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
+use std::thread::LocalKey;
 
 thread_local! {
     /// Whether the next SET CONSTRAINTS is a statement of pg_mask's own.
     static OWN_CHECK: Cell<bool> = const { Cell::new(false) };
+    /// The same of REFRESH MATERIALIZED VIEW.
+    static OWN_REFRESH: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `work`, a SET CONSTRAINTS of pg_mask's own. Code of a table may not have such checks made: they may be another
 /// table's, and would run as the role that is there for this one's code.
 pub(crate) fn check_constraints<R>(work: impl FnOnce() -> R) -> R {
-    struct Ended;
+    own(&OWN_CHECK, work)
+}
+
+/// Runs `work`, a REFRESH MATERIALIZED VIEW of pg_mask's own.
+pub(super) fn refresh<R>(work: impl FnOnce() -> R) -> R {
+    own(&OWN_REFRESH, work)
+}
+
+fn own<R>(is_own: &'static LocalKey<Cell<bool>>, work: impl FnOnce() -> R) -> R {
+    struct Ended(&'static LocalKey<Cell<bool>>);
     impl Drop for Ended {
         fn drop(&mut self) {
-            OWN_CHECK.set(false); // still there if the statement did not come that far
+            self.0.set(false); // still there if the statement did not come that far
         }
     }
-    let _ended = Ended;
-    OWN_CHECK.set(true);
+    let _ended = Ended(is_own);
+    is_own.set(true);
     work()
 }
 
@@ -63,10 +74,11 @@ unsafe extern "C-unwind" {
 /// What runs a command: the hook of a library that was loaded before, or PostgreSQL itself.
 static mut NEXT: Run = standard_ProcessUtility;
 
-/// What refreshes a stored result: its object id, and whether its readers go on meanwhile.
-pub(crate) type Refresh = fn(pg_sys::Oid, bool);
+/// What refreshes a view of that object id, where it is a stored result, and says whether it is. Its readers go on meanwhile, if
+/// that is asked for.
+pub(crate) type Refresh = fn(pg_sys::Oid, bool) -> bool;
 
-static mut REFRESH: Refresh = |_, _| {};
+static mut REFRESH: Refresh = |_, _| false;
 
 /// Looks at each command from now on, and has stored results refreshed in that way. For `_PG_init`.
 pub(super) fn watch(refresh: Refresh) {
@@ -100,8 +112,8 @@ unsafe extern "C-unwind" fn command(
         if marks != 0 {
             look_at(command, role, marks);
         }
-        if (*command).type_ == NodeTag::T_RefreshMatViewStmt && watched::now().is_none() && refreshed(command)
-        {
+        let is_refresh = (*command).type_ == NodeTag::T_RefreshMatViewStmt;
+        if is_refresh && !OWN_REFRESH.take() && refreshed(command) {
             return;
         }
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
@@ -119,15 +131,7 @@ unsafe extern "C-unwind" fn refreshed(command: *mut pg_sys::Node) -> bool {
         let (no_lock, none) = (pg_sys::NoLock as i32, std::ptr::null_mut());
         let view =
             pg_sys::RangeVarGetRelidExtended((*command).relation, no_lock, missing_is_fine, None, none);
-        let refresher = own_roles::refresher();
-        if (*command).skipData || view == pg_sys::InvalidOid || refresher == pg_sys::InvalidOid {
-            return false;
-        }
-        if !belongs_to(view, refresher) {
-            return false;
-        }
-        REFRESH(view, (*command).concurrent);
-        true
+        !(*command).skipData && view != pg_sys::InvalidOid && REFRESH(view, (*command).concurrent)
     }
 }
 

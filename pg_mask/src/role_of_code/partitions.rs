@@ -1,4 +1,4 @@
-//! Which tables are parts of one, and whose.
+//! Which tables are parts of one.
 
 use pgrx::prelude::*;
 
@@ -27,17 +27,5 @@ pub(super) unsafe fn cells<'a>(list: *const pg_sys::List) -> &'a [pg_sys::ListCe
     // SAFETY: by the caller.
     unsafe {
         list.as_ref().map_or(&[][..], |list| std::slice::from_raw_parts(list.elements, list.length as usize))
-    }
-}
-
-/// Whether it belongs to that role, as stored results do, and the tables with which PostgreSQL compares them.
-pub(super) fn belongs_to(table: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        let owns = pg_sys::pg_class_ownercheck(table, role);
-        #[cfg(not(feature = "pg15"))]
-        let owns = pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role);
-        owns
     }
 }

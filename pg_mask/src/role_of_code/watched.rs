@@ -1,10 +1,14 @@
 //! While code of a table runs as the role that is there for it, what it does is looked at.
 
 use crate::error::{Error, OrRaise};
+use crate::{own_roles, unguarded};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
 
 thread_local! {
+    /// Whether it was begun in the midst.
+    static IS_LATE: Cell<bool> = const { Cell::new(false) };
     static NOW: Cell<Option<Watched>> = const { Cell::new(None) };
     /// What such code was refused last.
     static REFUSED: RefCell<Option<Error>> = const { RefCell::new(None) };
@@ -32,6 +36,7 @@ pub(super) struct Watching(());
 impl Watched {
     pub(super) fn begin(self) -> Watching {
         NOW.set(Some(self));
+        IS_LATE.set(false);
         REFUSED.set(None);
         Watching(())
     }
@@ -39,6 +44,32 @@ impl Watched {
 
 impl Drop for Watching {
     fn drop(&mut self) {
+        NOW.set(None);
+    }
+}
+
+/// Looks from now on at code that runs in the midst of a refresh, where that has had the library loaded, until the transaction
+/// ends. For `_PG_init`.
+pub(super) fn begin_late() {
+    let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+    // SAFETY: plain reads, and a plain call with a function of the signature asked for.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
+        if !pg_sys::IsTransactionState() {
+            return;
+        }
+        unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
+    }
+    if marks != 0 && own_roles::is_refresher(role) {
+        NOW.set(Some(Watched { role: Some(role), table: None }));
+        IS_LATE.set(true);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) && IS_LATE.take() {
         NOW.set(None);
     }
 }
@@ -61,7 +92,7 @@ pub(super) fn refused(sqlstate: &[u8; 5]) -> Option<Error> {
 /// Refuses code of a table that has pg_mask run such code again: messages would be taken twice, and what is to end the
 /// statement (a cancel, a timeout) would be taken for an error of its own.
 pub(super) fn refuse_code() -> Result<(), Error> {
-    if now().is_none() {
+    if now().is_none() || IS_LATE.get() {
         return Ok(());
     }
     REFUSED.set(Some(Error::CalledByCode));

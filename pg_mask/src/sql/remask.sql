@@ -162,7 +162,7 @@ BEGIN
     -- A hash that such a role has put in is a guess of its own.
     IF limited_by IS NOT NULL THEN
         RAISE WARNING 'hashes without a key were left alone: role % may write into %, and has had as many as pgmask.guess_limit allows in this hour', limited_by::pg_catalog.regrole, relation
-            USING HINT = 'Take its right to write there away until remask is through, or call remask again in another hour. A member of pgmask_unlimited masks without a limit: only who may learn every value should be one.';
+            USING HINT = 'If you know that all of these hashes come from an older pipeline, take its right to write there away until remask is through. Otherwise call remask again in another hour. A member of pgmask_unlimited masks without a limit: only who may learn every value should be one.';
     END IF;
 END
 $$;

@@ -1,7 +1,7 @@
 //! Nothing is shown before it is written down who asked for it and why, and it is the one who asked that is
 //! named. Whatever is rolled back, whatever the log leaves out, whoever's code runs in whose session.
 
-use crate::common::{cluster, count, ingest, message, texts, unseal};
+use crate::common::{cluster, commits_wait, count, ingest, message, nobody_waits, texts, unseal};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 use tokio_postgres::Client;
@@ -182,21 +182,14 @@ async fn a_cancel_shows_nothing_before_the_standby_has_the_row() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let admin = cluster.database("audit_standby").await.unwrap();
     ingest(&admin, &MESSAGES).await;
-    admin
-        .batch_execute("CREATE ROLE opens LOGIN IN ROLE pgmask_recoverer; SET synchronous_commit = local")
-        .await
-        .unwrap();
+    admin.batch_execute("CREATE ROLE opens LOGIN IN ROLE pgmask_recoverer").await.unwrap();
     let opens = cluster.connect_as("opens", "audit_standby").await.unwrap();
-    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'answers_not'").await.unwrap();
-    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let is_set =
-        "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting <> ''";
-    wait_until("it holds", || async { count(&opens, is_set).await == 1 }).await.unwrap();
+    commits_wait(&cluster, "audit_standby", &admin).await;
     let opening = tokio::spawn(async move {
         let error = unseal(&opens, Some(2), Some("ticket 4711")).await.map_err(|error| message(&error));
         (opens, error)
     });
-    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'opens'";
     wait_until("it is cancelled", || async {
         count(&admin, cancel).await;
         opening.is_finished()
@@ -210,9 +203,7 @@ async fn a_cancel_shows_nothing_before_the_standby_has_the_row() {
         "{refused}"
     );
     assert_eq!(audited(&admin).await, 1);
-    admin.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    wait_until("it is over", || async { count(&opens, is_set).await == 0 }).await.unwrap();
+    nobody_waits(&admin).await;
     assert_eq!(unseal(&opens, Some(2), Some("ticket 4711")).await.unwrap(), b"canary two");
 }
 

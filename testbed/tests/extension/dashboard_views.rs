@@ -333,6 +333,50 @@ async fn a_refresh_gives_nothing_of_its_session_away() {
     assert!(texts(&admin, "SELECT pg_advisory_unlock(7)::text").await == ["true"]);
 }
 
+/// Nor does a refresh have fewer guards where code of the table begins it, in the midst of an ingestion, or where it is what has
+/// the library loaded.
+#[tokio::test]
+async fn a_refresh_is_guarded_however_it_begins() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("begins_oddly").await.unwrap();
+    cluster.apply_file("begins_oddly", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION refreshes() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+                 REFRESH MATERIALIZED VIEW logins.stored_shared_ips; RETURN NEW; END $$;
+             CREATE TRIGGER refreshes BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION refreshes()",
+        )
+        .await
+        .unwrap();
+    let refused = message(
+        &admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await.unwrap_err(),
+    );
+    assert!(refused.starts_with("42501 code of a table calls what runs code of tables itself"), "{refused}");
+    admin
+        .batch_execute(
+            "DROP TRIGGER refreshes ON user_logins; INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x');
+             CREATE TABLE worked (what text);
+             CREATE FUNCTION reaches() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ DECLARE step text; BEGIN
+                 FOREACH step IN ARRAY ARRAY['SELECT pg_advisory_lock(8)', 'SET CONSTRAINTS ALL IMMEDIATE'] LOOP
+                     BEGIN
+                         EXECUTE step; INSERT INTO public.worked VALUES (step);
+                     EXCEPTION WHEN insufficient_privilege THEN INSERT INTO public.worked VALUES ('refused'); END;
+                 END LOOP;
+                 RETURN true; END $$;
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY reaches ON user_logins USING (reaches())",
+        )
+        .await
+        .unwrap();
+    let fresh = cluster.connect("begins_oddly").await.unwrap();
+    fresh.batch_execute("BEGIN; REFRESH MATERIALIZED VIEW logins.stored_shared_ips; REFRESH MATERIALIZED VIEW logins.stored_shared_devices; COMMIT").await.unwrap();
+    assert_eq!(texts(&admin, "SELECT DISTINCT what FROM worked").await, ["refused"]);
+    // It is over with the transaction.
+    fresh
+        .batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}'); SELECT pg_advisory_lock(8)")
+        .await
+        .unwrap();
+}
+
 /// An operator reads no row; code of the table's owner says and raises what it likes.
 #[tokio::test]
 async fn a_refresh_says_nothing_of_a_row() {

@@ -1,6 +1,6 @@
 //! A batch that fails as a whole leaves nothing behind: no row, no claim, no right, no broken session.
 
-use crate::common::{cluster, count, ingest, message};
+use crate::common::{cluster, commits_wait, count, ingest, message, nobody_waits};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 
@@ -235,27 +235,20 @@ async fn a_table_that_takes_the_name_meanwhile_gets_the_row() {
 async fn nothing_is_told_before_the_standby_has_it() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let admin = cluster.database("waits_for_standby").await.unwrap();
-    admin.batch_execute("SET synchronous_commit = local").await.unwrap();
-    let is_set =
-        "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting <> ''";
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let waits =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'pgmask_forwarder'";
+    let cancel = waits.replace("count(*)", "count(pg_cancel_backend(pid))");
     for counts in [[1, 0, 0], [0, 1, 0]] {
         let client = cluster.connect_as("pgmask_forwarder", "waits_for_standby").await.unwrap();
-        admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'answers_not'").await.unwrap();
-        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        wait_until("it holds", || async { count(&client, is_set).await == 1 }).await.unwrap();
+        commits_wait(&cluster, "waits_for_standby", &admin).await;
         let taken_in = tokio::spawn(async move { ingest(&client, &[("a", "{\"user_id\": \"u\"}")]).await });
         for _ in 0..5 {
-            wait_until("it waits", || async { taken_in.is_finished() || count(&admin, waits).await == 1 })
-                .await
-                .unwrap();
+            let waits = || async { taken_in.is_finished() || count(&admin, waits).await == 1 };
+            wait_until("it waits", waits).await.unwrap();
             assert!(!taken_in.is_finished(), "{counts:?}");
-            let cancel =
-                "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-            count(&admin, cancel).await;
+            count(&admin, &cancel).await;
         }
-        admin.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        nobody_waits(&admin).await;
         assert_eq!(taken_in.await.unwrap(), counts);
     }
 }

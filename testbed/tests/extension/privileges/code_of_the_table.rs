@@ -410,7 +410,9 @@ async fn what_other_commands_say_stays_as_it_is() {
         .batch_execute(
             "CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
                  DROP TYPE IF EXISTS public.made; CREATE TYPE public.made AS ENUM ('a'); RETURN 1; END $$;
-             CREATE MATERIALIZED VIEW made_by AS SELECT makes(); REFRESH MATERIALIZED VIEW made_by",
+             CREATE MATERIALIZED VIEW made_by AS SELECT makes(); REFRESH MATERIALIZED VIEW made_by;
+             CREATE MATERIALIZED VIEW of_analysts AS SELECT 1 AS a; ALTER MATERIALIZED VIEW of_analysts OWNER TO pgmask_analyst;
+             REFRESH MATERIALIZED VIEW of_analysts",
         )
         .await
         .unwrap();
