@@ -21,6 +21,7 @@ mod process;
 mod receivers;
 mod remask;
 mod report;
+mod run;
 mod scale;
 mod sdk_alone;
 mod spread;

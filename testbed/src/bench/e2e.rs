@@ -2,6 +2,7 @@
 
 use super::process::{used, used_by_server};
 use super::report::{Bound, Report, Table};
+use super::run::Run;
 use super::sdk_alone::{Ready, receive_and_delete};
 use super::{SETTINGS, load};
 use crate::cluster::Cluster;
@@ -212,18 +213,6 @@ pub(super) async fn filled(emulator: &Emulator, name: &str, messages: u64) -> Re
         sent??;
     }
     Ok(queue)
-}
-
-/// What it took to carry messages.
-pub(super) struct Run {
-    /// Messages a second.
-    pub(super) rate: f64,
-    /// Of the carrying processes, for a message, in µs.
-    pub(super) cpu: f64,
-    /// What they had at most, in MiB.
-    pub(super) memory: f64,
-    /// CPU of the queue's server and of PostgreSQL, for a message, in µs.
-    pub(super) servers: [f64; 2],
 }
 
 /// Runs programs until the queue is empty.

@@ -1,9 +1,9 @@
 //! What no forwarder can do without: receiving and deleting with the SDK. Alone it is the most that the queue gives; while
 //! PostgreSQL takes in as many messages on the same cores, it is the most that a forwarder could reach which cost nothing.
 
-use super::e2e::Run;
 use super::load::{self, Message};
 use super::process::used;
+use super::run::Run;
 use crate::Result;
 use crate::cluster::Cluster;
 use crate::queue::Queue;
