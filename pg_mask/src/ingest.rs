@@ -2,7 +2,7 @@
 //!
 //! A batch goes through these files in order: [`batch`] reads what the forwarder gives, [`ledger`]
 //! sorts out what was taken in before, [`rows`] masks and inserts, into what [`target`] found and as the role that
-//! [`writer`](crate::writer) is about, and [`quarantine`] keeps the rest; what was masked is put into the
+//! [`role_of_code`](crate::role_of_code) is about, and [`quarantine`] keeps the rest; what was masked is put into the
 //! [`vault`](crate::vault), where that is on. [`replay`] takes in from the quarantine what now passes,
 //! [`unseal`] shows one message to who has the right and a reason.
 

@@ -5,12 +5,11 @@
 //! - [`mask_pii`]: the functions that analysts call; [`current_mask`]: from an older generation's token to
 //!   the one in use; [`call_site`]: what a call keeps from row to row; [`guesses`]: how many values a role
 //!   may have masked in an hour
-//! - [`ingest`]: from message bodies to rows, ledger and quarantine; [`writer`]: the role that rows are inserted as
+//! - [`ingest`]: from message bodies to rows, ledger and quarantine; [`role_of_code`]: what code of tables runs as, and may do; [`refresh`]: stored results of the views, filled anew
 //! - [`keys`]: the keyring in this backend's memory, up to date for every statement;
 //!   [`key_check`]: does it fit this database; [`key_functions`]: making it, asking about it;
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
 //! - [`vault`]: the values, sealed, where they are to be recovered
-//! - [`refresh`]: stored results of the views, filled anew
 //! - [`audit`]: writing down who asked before anything is shown, so that it shows if that is changed
 //! - [`database_id`]: which database something belongs to
 //! - [`health`]: what `pgmask.health` looks at in the login table
