@@ -10,6 +10,7 @@ use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::unguarded;
 use pgrx::prelude::*;
+use std::ffi::CString;
 
 /// The name of a materialized view, quoted, and its owner. It is not locked: two sessions that refresh it at once would wait for
 /// each other.
@@ -49,12 +50,13 @@ fn refresh(name: String, owner: pg_sys::Oid, concurrently: bool) -> Result<(), E
     }
     let how = if concurrently { "CONCURRENTLY " } else { "" };
     let sql = format!("REFRESH MATERIALIZED VIEW {how}{name}");
+    let text = CString::new(sql.as_str()).map_err(|_| Error::Unreadable)?;
     let refresh = || plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop);
     // What the server says may hold a row, which the caller need not be allowed to read.
     // SAFETY: look-ups. logins.refresh_dashboards() acts as its owner, whoever calls it.
     let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetOuterUserId()) };
     let is_hidden = |failure: &Failure| !is_superusers && !failure.is_interrupt();
-    attempt(|| role_of_code::refresh_as(owner, refresh), is_hidden).map_err(|failure| {
+    attempt(|| role_of_code::refresh_as(owner, &text, refresh), is_hidden).map_err(|failure| {
         let not_refreshed = || Error::NotRefreshed { view: name, sqlstate: failure.sqlstate };
         role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_refreshed)
     })?

@@ -18,6 +18,7 @@ use crate::{catalog_scan, own_names, plan, run_as};
 use partitions::root_of;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
+use std::ffi::CStr;
 use watched::Watched;
 
 /// Looks from now on at what such code does, and has stored results refreshed in that way. For `_PG_init`.
@@ -92,7 +93,7 @@ impl Powerless {
     /// would own it. What such code says short of an error is not for the client, who need not be allowed to see the rows.
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let watched = Watched { role: Some(self.role), table: Some(self.table) };
-        let done = run_watched(watched, || run_as::bound(self.role, work))?;
+        let done = run_watched(watched, Hidden::new(), || run_as::bound(self.role, work))?;
         if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
     }
 
@@ -105,17 +106,22 @@ impl Powerless {
     }
 }
 
-/// Runs `work`, a REFRESH, by which PostgreSQL runs code of tables as `role`.
-pub(crate) fn refresh_as<R>(role: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+/// Runs `work`, the REFRESH `statement`, by which PostgreSQL runs code of tables as `role`.
+pub(crate) fn refresh_as<R>(
+    role: pg_sys::Oid,
+    statement: &CStr,
+    work: impl FnOnce() -> Result<R, Error>,
+) -> Result<R, Error> {
     watched::refuse_code()?;
-    run_watched(Watched { role: Some(role), table: None }, || commands::refresh(work))
+    let watched = Watched { role: Some(role), table: None };
+    run_watched(watched, Hidden::behind(Some(statement)), || commands::refresh(work))
 }
 
 /// Runs `work` on a table as its owner, in a security-restricted operation, as PostgreSQL's own maintenance does (VACUUM, CREATE
 /// INDEX). Code of the table is the owner's, and reaches nothing of the session, which may be another's.
 pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     watched::refuse_code()?;
-    run_watched(Watched { role: None, table: None }, || {
+    run_watched(Watched { role: None, table: None }, Hidden::new(), || {
         run_as::bound(owner, || {
             own_names::pin();
             work()
@@ -123,10 +129,13 @@ pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, E
     })
 }
 
-/// Runs `work`, which neither shows the client's statement nor reaches cursors or leaves some.
-fn run_watched<R>(watched: Watched, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+/// Runs `work`, which neither is shown the client's statement nor reaches cursors or leaves some.
+fn run_watched<R>(
+    watched: Watched,
+    _hidden: Hidden<'_>,
+    work: impl FnOnce() -> Result<R, Error>,
+) -> Result<R, Error> {
     let cursors = OutOfReach::new()?;
-    let _hidden = Hidden::new();
     let _silent = Silent::new();
     let _watching = watched.begin();
     let done = work()?;

@@ -1,5 +1,6 @@
 //! Running as somebody else, as PostgreSQL's own maintenance commands do.
 
+use crate::quiet::Settings;
 use pgrx::prelude::*;
 
 /// Runs `work` as `role` in a security-restricted operation: code of others that it comes across has no right
@@ -15,6 +16,7 @@ pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
 /// If `work` raises an error, the end of the (sub)transaction brings user and settings back.
 fn user<R>(user: pg_sys::Oid, context: impl FnOnce(i32) -> i32, work: impl FnOnce() -> R) -> R {
     let (mut user_before, mut context_before) = (pg_sys::InvalidOid, 0);
+    let quiet_or_not = Settings::now();
     // SAFETY: plain reads and writes of the backend's own state (miscinit.c, guc.c).
     let settings = unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user_before, &mut context_before);
@@ -25,6 +27,8 @@ fn user<R>(user: pg_sys::Oid, context: impl FnOnce(i32) -> i32, work: impl FnOnc
     // SAFETY: as above; the level is the one opened there.
     unsafe {
         pg_sys::AtEOXact_GUC(false, settings);
+        // Code that had set one of them has it put back to what it found, which was ours while a statement ran.
+        quiet_or_not.put_in_force();
         pg_sys::SetUserIdAndSecContext(user_before, context_before);
     }
     done

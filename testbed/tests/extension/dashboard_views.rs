@@ -413,6 +413,29 @@ async fn a_refresh_says_nothing_of_a_row() {
     }
 }
 
+/// A DBA's log of commands has the text of a refresh, as of any other.
+#[tokio::test]
+async fn a_refresh_is_in_a_log_of_commands() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("refresh_logged").await.unwrap();
+    cluster.apply_file("refresh_logged", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE commands (tag text NOT NULL, statement text NOT NULL);
+             CREATE FUNCTION log_command() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+                 INSERT INTO public.commands VALUES (tg_tag, current_query()); END $$;
+             CREATE EVENT TRIGGER log_command ON ddl_command_end EXECUTE FUNCTION log_command()",
+        )
+        .await
+        .unwrap();
+    admin.batch_execute("REFRESH MATERIALIZED VIEW logins.stored_shared_ips").await.unwrap();
+    admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    let logged = "SELECT statement FROM commands WHERE tag = 'REFRESH MATERIALIZED VIEW' AND statement LIKE '% logins.stored_shared_ips'";
+    let plain = "REFRESH MATERIALIZED VIEW logins.stored_shared_ips";
+    let again = "REFRESH MATERIALIZED VIEW CONCURRENTLY logins.stored_shared_ips";
+    assert_eq!(texts(&admin, logged).await, [plain, again]);
+}
+
 /// Who may grant a role, or make a user mapping, does not change whose rights a refresh has, nor stop it.
 #[tokio::test]
 async fn a_refresh_has_no_rights_of_another_group() {
