@@ -47,7 +47,6 @@ mod extension {
     mod properties;
     mod quarantine;
     mod recovery;
-    mod recovery_by_others;
     mod remask;
     mod rotation;
     mod snapshots;

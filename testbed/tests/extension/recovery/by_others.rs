@@ -1,6 +1,6 @@
 //! Code of others that runs in the session of who may recover values gets none, and asks for none in their name.
 
-use super::recovery::{IP, audited, login, recover, server, take_in, token_of};
+use super::{IP, audited, login, recover, server, take_in, token_of};
 use crate::common::{count, message};
 use testbed::guardian::wait_until;
 

@@ -1,0 +1,127 @@
+//! What is forgotten is gone.
+
+use super::{IP, audited, forget, kept, login, recover, server, take_in, token_of};
+use crate::common::{count, message, texts};
+
+#[tokio::test]
+async fn what_is_forgotten_is_gone_for_good() {
+    let (cluster, admin, recoverer) = server("vault_forgotten", &[]).await;
+    let bodies = [login(IP, "keeps"), login("198.51.100.1", "forgets")];
+    take_in(&admin, &bodies).await;
+    let token = token_of(&admin, IP).await;
+    forget(&recoverer, &token, "erasure request 7").await.unwrap();
+    let line = format!("has the value of token {token} forgotten; reason: erasure request 7; audit 1, MAC ");
+    assert!(cluster.log().contains(&line));
+    for again in [recover(&recoverer, &token, "x").await.map(|_| ()), forget(&recoverer, &token, "x").await] {
+        assert!(message(&again.unwrap_err()).starts_with("P0002 "));
+    }
+    assert_eq!(audited(&admin).await.len(), 3, "that there is no value is an answer, too");
+    assert_eq!(recover(&recoverer, &token_of(&admin, "keeps").await, "x").await.unwrap(), "keeps");
+    // The rows keep their tokens, and the next login with the value does not bring it back.
+    let rows = format!("SELECT count(*) FROM user_logins WHERE masked_ip = '{token}'");
+    assert_eq!(count(&admin, &rows).await, 1);
+    take_in(&admin, &bodies).await;
+    assert_eq!(count(&admin, &rows).await, 2);
+    assert!(message(&recover(&recoverer, &token, "x").await.unwrap_err()).starts_with("P0002 "));
+
+    // Nor does a rotation: before the vault is lifted, and after.
+    admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+    let second = token_of(&admin, IP).await;
+    assert!(second.starts_with("m2_"));
+    take_in(&admin, &bodies).await;
+    assert_eq!(kept(&admin).await, 4);
+    for token in [&token, &second] {
+        assert!(message(&recover(&recoverer, token, "x").await.unwrap_err()).starts_with("P0002 "));
+    }
+    // By a token of a newer generation than the vault has, and of an older one.
+    forget(&recoverer, &token_of(&admin, "forgets").await, "newer").await.unwrap();
+    assert_eq!(kept(&admin).await, 5, "it is marked under its token in use, too, until the vault is lifted");
+    admin.batch_execute("CALL pgmask.remask('pgmask.vault')").await.unwrap();
+    let keeps_1 =
+        texts(&admin, "SELECT masked_device_id FROM user_logins WHERE masked_device_id LIKE 'm1%'").await;
+    for older in keeps_1 {
+        let _ = forget(&recoverer, &older, "older").await;
+    }
+    take_in(&admin, &bodies).await;
+    assert_eq!(kept(&admin).await, 4);
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.vault WHERE token LIKE 'm2\\_%'").await, 4);
+    let left = "SELECT count(*) FROM pgmask.vault WHERE sealed_value IS NOT NULL";
+    assert_eq!(count(&admin, left).await, 1);
+    assert_eq!(
+        recover(&recoverer, &token_of(&admin, "198.51.100.1").await, "x").await.unwrap(),
+        "198.51.100.1"
+    );
+    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
+
+    // A plain hash is a guess: it may be asked for, within the limit and on the record, but not tried by forgetting.
+    let hash = &texts(&admin, "SELECT encode(sha256('198.51.100.1'), 'hex')").await[0];
+    let error = message(&forget(&recoverer, hash, "x").await.unwrap_err());
+    assert!(error.starts_with("22023 what was given is no token"), "{error}");
+    assert_eq!(recover(&recoverer, hash, "an old table").await.unwrap(), "198.51.100.1");
+    let said = texts(&admin, "SELECT token FROM pgmask.audit ORDER BY id DESC LIMIT 1").await;
+    assert_eq!(
+        said,
+        [token_of(&admin, "198.51.100.1").await],
+        "the hash gives away the address, and is not kept"
+    );
+    assert!(!cluster.log().lines().any(|line| line.contains("pg_mask: ") && line.contains(hash.as_str())));
+    forget(&admin, hash, "a superuser may").await.unwrap();
+    assert_eq!(count(&admin, left).await, 0);
+}
+
+/// A transaction that began before a rotation, or a restore, may leave two rows of one value.
+#[tokio::test]
+async fn where_two_rows_of_a_value_meet_the_forgotten_one_counts() {
+    let (cluster, admin, recoverer) = server("vault_two_rows", &[]).await;
+    let bodies = [login("192.0.2.1", "a"), login("192.0.2.2", "b"), login("192.0.2.3", "c")];
+    take_in(&admin, &bodies).await;
+    let first = [
+        token_of(&admin, "192.0.2.1").await,
+        token_of(&admin, "192.0.2.2").await,
+        token_of(&admin, "192.0.2.3").await,
+    ];
+    admin
+        .batch_execute(
+            "CREATE TABLE older AS TABLE pgmask.vault; SELECT pgmask.rotate_key(); TRUNCATE pgmask.vault",
+        )
+        .await
+        .unwrap();
+    let fresh = cluster.connect("vault_two_rows").await.unwrap();
+    take_in(&fresh, &bodies).await;
+    // The first is forgotten in its newer row, the second in its older one, the third in neither.
+    let meet = format!(
+        "INSERT INTO pgmask.vault TABLE older; UPDATE pgmask.vault SET sealed_value = NULL WHERE token IN (mask_pii('192.0.2.1'), '{}')",
+        first[1]
+    );
+    admin.batch_execute(&meet).await.unwrap();
+    assert_eq!(kept(&admin).await, 12);
+    let row = admin.query_one("CALL pgmask.remask('pgmask.vault')", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (6, 0));
+    assert_eq!(kept(&admin).await, 6);
+    for (token, is_there) in first.iter().zip([false, false, true]) {
+        assert_eq!(recover(&recoverer, token, "x").await.is_ok(), is_there, "{token}");
+    }
+    // Two older rows of one value: the same, where both are lifted at once.
+    admin
+        .batch_execute("CREATE TABLE newer AS TABLE pgmask.vault; SELECT pgmask.rotate_key()")
+        .await
+        .unwrap();
+    let live = "UPDATE older SET sealed_value = NULL WHERE token = $1";
+    admin.execute(live, &[&first[2]]).await.unwrap();
+    admin.batch_execute("TRUNCATE pgmask.vault; INSERT INTO pgmask.vault TABLE newer; INSERT INTO pgmask.vault TABLE older").await.unwrap();
+    admin.query_one("CALL pgmask.remask('pgmask.vault')", &[]).await.unwrap();
+    assert_eq!(kept(&admin).await, 6);
+    for token in &first {
+        assert!(
+            message(&recover(&recoverer, token, "x").await.unwrap_err()).starts_with("P0002 "),
+            "{token}"
+        );
+    }
+    assert_eq!(recover(&recoverer, &token_of(&admin, "a").await, "x").await.unwrap(), "a");
+    // To forget erases all rows of a value.
+    admin.batch_execute("SELECT pgmask.rotate_key(); TRUNCATE pgmask.vault; INSERT INTO pgmask.vault TABLE newer; INSERT INTO pgmask.vault TABLE older").await.unwrap();
+    forget(&recoverer, &token_of(&admin, "b").await, "all of it").await.unwrap();
+    let left = "SELECT count(*) FROM pgmask.vault WHERE sealed_value IS NOT NULL AND pgmask.current_mask(token) = mask_pii('b')";
+    assert_eq!(count(&admin, left).await, 0);
+    assert_eq!(count(&admin, &left.replace("IS NOT NULL", "IS NULL")).await, 3);
+}
