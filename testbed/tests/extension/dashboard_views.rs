@@ -436,6 +436,21 @@ async fn a_refresh_is_in_a_log_of_commands() {
     assert_eq!(texts(&admin, logged).await, [plain, again]);
 }
 
+/// Sessions that refresh a view at once wait for each other in turn, as for any other materialized view.
+#[tokio::test]
+async fn refreshes_at_once_follow_each_other() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("refreshed_at_once").await.unwrap();
+    cluster.apply_file("refreshed_at_once", "05_dashboards.sql").unwrap();
+    let other = cluster.connect("refreshed_at_once").await.unwrap();
+    let refresh = "REFRESH MATERIALIZED VIEW logins.stored_shared_ips";
+    for _ in 0..50 {
+        let (one, two) = tokio::join!(admin.batch_execute(refresh), other.batch_execute(refresh));
+        one.unwrap();
+        two.unwrap();
+    }
+}
+
 /// Who may grant a role, or make a user mapping, does not change whose rights a refresh has, nor stop it.
 #[tokio::test]
 async fn a_refresh_has_no_rights_of_another_group() {
