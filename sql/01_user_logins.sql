@@ -21,7 +21,7 @@ BEGIN
     INTO taken
     FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
     WHERE c.oid IN (to_regclass('public.user_logins'), to_regclass('public.quarantined_logins'))
-      AND NOT r.rolsuper AND c.relowner <> current_user::regrole
+      AND NOT r.rolsuper AND r.rolname <> current_user
       AND c.relowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database());
     IF FOUND THEN
         RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner

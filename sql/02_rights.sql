@@ -33,7 +33,7 @@ BEGIN
     -- As 01_user_logins.sql looks at it, whose error may have been overlooked.
     SELECT c.relowner INTO other
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner
-    WHERE c.oid = pg_catalog.to_regclass('public.user_logins') AND NOT r.rolsuper AND c.relowner <> current_user::pg_catalog.regrole
+    WHERE c.oid = pg_catalog.to_regclass('public.user_logins') AND NOT r.rolsuper AND r.rolname <> current_user
       AND c.relowner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database());
     IF FOUND THEN
         RAISE EXCEPTION 'public.user_logins belongs to %, who would get all logins', other

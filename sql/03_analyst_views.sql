@@ -50,7 +50,7 @@ BEGIN
               'logins_by_day', 'version_adoption', 'duplicate_events', 'new_devices_by_day')
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
-    WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole
+    WHERE NOT r.rolsuper AND r.rolname <> current_user
     ORDER BY there.name DESC LIMIT 1; -- the schema first
     IF FOUND THEN
         RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner

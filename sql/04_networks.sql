@@ -28,7 +28,7 @@ BEGIN
         WHERE c.oid IN (pg_catalog.to_regclass('public.user_logins'), pg_catalog.to_regclass('logins.shared_networks'))
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
-    WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole
+    WHERE NOT r.rolsuper AND r.rolname <> current_user
       AND (there.name <> 'public.user_logins'
            OR there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()))
     ORDER BY there.name DESC LIMIT 1;

@@ -36,7 +36,7 @@ BEGIN
         WHERE p.pronamespace = 'logins'::pg_catalog.regnamespace AND p.proname = 'refresh_dashboards'
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
-    WHERE NOT r.rolsuper AND there.owner <> current_user::pg_catalog.regrole AND r.rolname <> 'pgmask_refresher'
+    WHERE NOT r.rolsuper AND r.rolname <> current_user AND r.rolname <> 'pgmask_refresher'
     ORDER BY there.name DESC LIMIT 1; -- the schema first
     IF FOUND THEN
         RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner

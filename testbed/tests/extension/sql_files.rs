@@ -108,6 +108,37 @@ async fn a_login_table_that_another_role_makes_meanwhile_is_refused() {
     cluster.apply_sql("files_race").unwrap();
 }
 
+/// A superuser whose name has capital letters is not the role that has it in small ones.
+#[tokio::test]
+async fn who_applies_them_is_known_by_the_exact_name() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.connect("postgres").await.unwrap();
+    admin.batch_execute("CREATE ROLE \"DBA\" SUPERUSER LOGIN").await.unwrap();
+    admin.batch_execute("CREATE DATABASE files_name").await.unwrap();
+    let apply = || {
+        let mut psql = cluster.command("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]);
+        psql.args(["--dbname", &cluster.url("DBA", "files_name")]);
+        for file in
+            ["00_roles", "01_user_logins", "02_rights", "03_analyst_views", "04_networks", "05_dashboards"]
+        {
+            psql.arg("--file").arg(testbed::root().join(format!("sql/{file}.sql")));
+        }
+        output(&mut psql)
+    };
+    let client = cluster.connect("files_name").await.unwrap();
+    let plant = "CREATE ROLE dba; CREATE SCHEMA logins AUTHORIZATION dba";
+    client.batch_execute(plant).await.unwrap();
+    let refused = apply().unwrap_err().to_string();
+    assert!(refused.contains("schema logins is there already and belongs to dba"), "{refused}");
+    client.batch_execute("DROP SCHEMA logins; ALTER TABLE user_logins OWNER TO dba").await.unwrap();
+    let refused = apply().unwrap_err().to_string();
+    assert!(refused.contains("public.user_logins is there already and belongs to dba"), "{refused}");
+    client.batch_execute("DROP OWNED BY dba; DROP ROLE dba").await.unwrap();
+    apply().unwrap();
+    apply().unwrap();
+}
+
 /// Somebody who may make roles waits for one of ours to get its rights.
 #[tokio::test]
 async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
