@@ -161,14 +161,13 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
             _ if kind == NodeTag::T_ConstraintsSetStmt && OWN_CHECK.take() => false,
             Some(_) if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == Some(role) => {
-                (may_make || !is_allowed(kind)) && !is_of_own_refresh(command, role)
+                let is_of_refresh = watched::is_filled() && is_of_refresh(command);
+                (may_make || !is_allowed(kind)) && !is_of_refresh
             }
             Some(Some(_)) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,
             Some(None) => kind == NodeTag::T_ConstraintsSetStmt,
             None if is_restricted && makes_a_name(kind) && is_temporary(command) => true,
-            None => {
-                own_roles::is_refresher(role) && (may_make || !is_allowed(kind)) && !is_of_refresh(command)
-            }
+            None => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)),
         };
         !is_refused
     }
@@ -185,15 +184,6 @@ unsafe fn explains_a_command(command: *mut pg_sys::Node) -> bool {
         let explained: *mut pg_sys::Query = (*command.cast::<pg_sys::ExplainStmt>()).query.cast();
         (*explained).commandType == pg_sys::CmdType::CMD_UTILITY
     }
-}
-
-/// [`is_of_refresh`], where `role` is the one that stored results belong to.
-///
-/// # Safety
-/// `command` is the node of a command.
-unsafe fn is_of_own_refresh(command: *mut pg_sys::Node, role: pg_sys::Oid) -> bool {
-    // SAFETY: by the caller.
-    own_roles::is_refresher(role) && unsafe { is_of_refresh(command) }
 }
 
 /// Whether PostgreSQL runs it itself for REFRESH MATERIALIZED VIEW CONCURRENTLY, with temporary tables (matview.c).

@@ -10,6 +10,8 @@ thread_local! {
     /// Whether it was begun in the midst.
     static IS_LATE: Cell<bool> = const { Cell::new(false) };
     static NOW: Cell<Option<Watched>> = const { Cell::new(None) };
+    /// Whether the dashboard that is being refreshed has its new content.
+    static IS_FILLED: Cell<bool> = const { Cell::new(false) };
     /// What such code was refused last.
     static REFUSED: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
@@ -37,6 +39,7 @@ impl Watched {
     pub(super) fn begin(self) -> Watching {
         NOW.set(Some(self));
         IS_LATE.set(false);
+        IS_FILLED.set(false);
         REFUSED.set(None);
         Watching(())
     }
@@ -63,6 +66,7 @@ pub(super) fn begin_late() {
     if marks != 0 && own_roles::is_refresher(role) {
         NOW.set(Some(Watched { role: Some(role), table: None }));
         IS_LATE.set(true);
+        IS_FILLED.set(false);
     }
 }
 
@@ -76,6 +80,18 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
 
 pub(super) fn now() -> Option<Watched> {
     NOW.get()
+}
+
+/// A view of this role has its new content. What code fills meanwhile are views of other roles.
+pub(super) fn filled_by(role: pg_sys::Oid) {
+    if now().is_some_and(|watched| watched.role == Some(role)) {
+        IS_FILLED.set(true);
+    }
+}
+
+/// Whether no code of a table runs any more, but what PostgreSQL does itself with the new content.
+pub(super) fn is_filled() -> bool {
+    IS_FILLED.get()
 }
 
 /// Raises an error in the midst of such code, and keeps it: what comes of it is known by its SQLSTATE alone.

@@ -283,6 +283,36 @@ async fn a_refresh_stores_what_its_query_gives() {
     assert_eq!(texts(&admin, "SELECT DISTINCT what FROM mallory.worked").await, [""; 0]);
 }
 
+/// What it says is immutable runs before the new content is filled, which it owned: content of another shape ended the server.
+#[tokio::test]
+async fn code_changes_no_new_content() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("another_shape").await.unwrap();
+    cluster.apply_file("another_shape", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE TABLE tried (what text); GRANT INSERT ON tried TO PUBLIC;
+             INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x');
+             CREATE FUNCTION changes() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE step text; BEGIN
+                 FOR step IN SELECT format(change, c.oid::regclass) FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid,
+                         unnest(ARRAY['ALTER TABLE %s ALTER users TYPE text', 'DROP TABLE %s', 'ANALYZE %s']) AS change
+                     WHERE current_user = 'pgmask_refresher' AND c.relname ~ '^pg_temp_[0-9]+$' AND a.attname = 'users' LOOP
+                     BEGIN EXECUTE step; INSERT INTO public.tried VALUES ('did ' || step);
+                     EXCEPTION WHEN OTHERS THEN INSERT INTO public.tried VALUES (SQLSTATE || split_part(step, ' ', 1)); END;
+                 END LOOP;
+                 RETURN true; END $$;
+             CREATE FUNCTION says_immutable() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.changes(); END $$;
+             ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY changes ON user_logins USING (says_immutable())",
+        )
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    }
+    let tried = texts(&admin, "SELECT DISTINCT what FROM tried ORDER BY 1").await;
+    assert_eq!(tried, ["42501ALTER", "42501ANALYZE", "42501DROP"]);
+}
+
 /// Nor does code with its owner's rights, which reached what the session of whoever refreshes holds.
 #[tokio::test]
 async fn a_refresh_gives_nothing_of_its_session_away() {
