@@ -54,7 +54,9 @@ impl Place {
         let mut cluster = Cluster::stopped(installation::shared().unwrap(), &[], settings).unwrap();
         write_keyring(&cluster.data().join("pg_mask.keyring"), KEYRING.as_bytes());
         cluster.restart().await.unwrap();
-        cluster.database(database).await.unwrap();
+        let admin = cluster.database(database).await.unwrap();
+        // Others make things that bare names mean. A superuser gives the schema of each, and these pages show how.
+        admin.batch_execute("ALTER ROLE postgres SET search_path = ''").await.unwrap();
         let folder = Folder::new(&cluster);
         Self { cluster, folder, database, variables: Vec::new(), instead: Vec::new(), queue: None }
     }

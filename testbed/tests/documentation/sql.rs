@@ -5,12 +5,12 @@ use std::process::Stdio;
 use testbed::cluster::Cluster;
 use tokio::io::AsyncWriteExt;
 
-/// Runs a script as a role.
+/// Runs a script as a role, or the superuser. What is told of other roles may have bare names.
 pub(crate) async fn run(cluster: &Cluster, database: &str, role: Option<&str>, script: &str) -> Ran {
     let mut psql = cluster.psql(database);
     psql.arg("--quiet").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(role) = role {
-        psql.env("PGOPTIONS", format!("-c role={role}"));
+    if let Some(role) = role.filter(|role| *role != "postgres") {
+        psql.env("PGOPTIONS", format!("-c role={role} -c search_path=public"));
     }
     let mut running = tokio::process::Command::from(psql).kill_on_drop(true).spawn().unwrap();
     let mut input = running.stdin.take().unwrap();
