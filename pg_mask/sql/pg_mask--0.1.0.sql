@@ -4,6 +4,21 @@
 -- Whatever others may have put into the schema that CREATE EXTENSION was given, names mean PostgreSQL's own.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- A schema with the name of whoever does this comes first in the search path, and so does one that somebody else made under
+-- that name. Who owns the schema can take the extension away with it.
+DO $$
+DECLARE
+    maker text := (
+        SELECT r.rolname FROM pg_namespace AS n JOIN pg_roles AS r ON r.oid = n.nspowner
+        WHERE n.oid = '@extschema@'::regnamespace AND n.nspname = current_user AND r.rolname <> current_user AND NOT r.rolsuper
+    );
+BEGIN
+    IF maker IS NOT NULL THEN
+        RAISE EXCEPTION 'schema % belongs to role %, who could take pg_mask away with it', current_user, quote_ident(maker)
+            USING ERRCODE = 'insufficient_privilege', HINT = 'CREATE EXTENSION pg_mask SCHEMA public, or another that you own.';
+    END IF;
+END $$;
+
 -- Nobody else may own this schema: one that is there already is an error.
 CREATE SCHEMA pgmask;
 
@@ -475,6 +490,7 @@ DECLARE
     login_table regclass;
     older bigint;
 BEGIN
+    PERFORM pgmask.refuse_prepare(); -- it locks tables for a moment that whoever asks has no right to
     item := 'keys';
     BEGIN
         SELECT count(*) FILTER (WHERE k.state IN ('differs', 'missing')),
@@ -781,6 +797,19 @@ VOLATILE SECURITY DEFINER PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'ingest_login_wrapper';
+
+CREATE FUNCTION pgmask."try_login"(
+    "payload" jsonb
+) RETURNS TABLE (
+    "sqlstate" TEXT,
+    "message" TEXT,
+    "detail" TEXT,
+    "hint" TEXT
+)
+STRICT VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'try_login_wrapper';
 
 -- pg_mask/src/ingest/replay.rs
 CREATE FUNCTION pgmask."replay_quarantine"(
@@ -1121,6 +1150,8 @@ COMMENT ON FUNCTION pgmask.mask_network(inet, integer, integer) IS
 COMMENT ON FUNCTION pgmask.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
 COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
+COMMENT ON FUNCTION pgmask.try_login(jsonb) IS
+    'whether the login table takes a login, and what the server says if it does not; nothing of it stays';
 COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
 COMMENT ON FUNCTION pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]) IS

@@ -149,7 +149,9 @@ pub(crate) enum Error {
     Exchanged,
     #[error("{0}")]
     BatchShape(&'static str),
-    #[error("a transaction that took messages in or maintained the ledger can't be prepared")]
+    #[error(
+        "a transaction in which pg_mask took messages in or looked at tables for somebody can't be prepared"
+    )]
     Prepared,
     #[error("this session's client set {0} as it connected, which only a superuser may")]
     SetByClient(String),
@@ -394,10 +396,10 @@ impl Error {
             Self::WriterLacks { .. } => "GRANT that TO pgmask_writer.",
             Self::NoPolicy(_) => "CREATE POLICY … ON … FOR INSERT TO pgmask_writer WITH CHECK (…).",
             Self::NotInserted { sqlstate: [b'4', b'2', ..], .. } => {
-                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp, and may not run commands such as ALTER ROLE: docs/operations.md says what such a table needs. To see what the server says, insert a row by hand: SET ROLE pgmask_writer."
+                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp, and may not run commands such as ALTER ROLE: docs/operations.md says what such a table needs. To see what the server says, try a login that you make up, as a superuser: SELECT * FROM pgmask.try_login('{…}')."
             }
             Self::NotInserted { .. } => {
-                "What the server says is not shown, as it may hold a value. To see it, insert a row by hand: SET ROLE pgmask_writer."
+                "What the server says is not shown, as it may hold a value. To see it, try a login that you make up, as a superuser: SELECT * FROM pgmask.try_login('{…}')."
             }
             Self::SameNameWaits(_) => {
                 "It would be looked at together with that. Give one of the two another name, or SET CONSTRAINTS ALL IMMEDIATE before."
@@ -418,7 +420,7 @@ impl Error {
             Self::LoadedInParallel => {
                 "Call one of its functions before, such as mask_pii. Or have the DBA add pg_mask to shared_preload_libraries."
             }
-            Self::Prepared => "COMMIT it in its session.",
+            Self::Prepared => "COMMIT it in its session: others wait for what it has locked.",
             Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",
             Self::Memory
             | Self::Seal(SealError::Memory)

@@ -7,7 +7,7 @@ use crate::error::{Error, OrRaise};
 use crate::named_tables::look_up;
 use crate::on_behalf::OnBehalf;
 use crate::own_roles::RoleOfCode;
-use crate::{named_tables, older_tokens, plan, settings};
+use crate::{named_tables, no_prepare, older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -29,6 +29,7 @@ fn sample_older_tokens(
     generation: i32,
     most: i32,
 ) -> TableIterator<'static, (name!(looked_at, i64), name!(older, i64))> {
+    no_prepare::refuse();
     TableIterator::once(sample(generation, most).or_raise())
 }
 

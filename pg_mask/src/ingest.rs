@@ -22,6 +22,7 @@ use crate::keys;
 use crate::memory;
 use crate::named_tables::lock_own;
 use crate::no_prepare;
+use crate::subtransaction::ErrorText;
 use crate::text::{self, Text};
 use crate::vault::Vault;
 use batch::{Batch, Body};
@@ -150,6 +151,44 @@ fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
     let row = Row::parse(body, day, &target, &maskers).map_err(Error::Refused)?;
     rows::insert_one(&target, &row)?;
     vault.map_or(Ok(()), |vault| vault.keep(&keys, row.masked_values()))
+}
+
+/// Whether the login table takes a login, and what the server says if it does not. It is taken back in any case.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn try_login(
+    payload: JsonbText<'_>,
+) -> TableIterator<
+    'static,
+    (
+        name!(sqlstate, String),
+        name!(message, String),
+        name!(detail, Option<String>),
+        name!(hint, Option<String>),
+    ),
+> {
+    must_write(c"try_login()");
+    TableIterator::once(try_one(payload.0).or_raise())
+}
+
+type Said = (String, String, Option<String>, Option<String>);
+
+fn try_one(body: &[u8]) -> Result<Said, Error> {
+    memory::for_messages(1, body.len())?;
+    let target = Target::find()?;
+    let keys = keys::newest()?;
+    target.has_room_for_tokens(&keys.pii)?;
+    let maskers = Maskers::new(&keys, &target, None)?;
+    let today = clock::day_of(clock::now());
+    let row = Row::parse(body, today, &target, &maskers).map_err(Error::Refused)?;
+    let Err(failure) = rows::try_one(&target, &row)? else {
+        return Ok(("00000".to_owned(), "the table takes this login".to_owned(), None, None));
+    };
+    let sqlstate = String::from_utf8_lossy(&failure.sqlstate).into_owned();
+    match failure.text {
+        Some(ErrorText { message, detail, hint }) => Ok((sqlstate, message, detail, hint)),
+        None => Err(target.explain(&failure)),
+    }
 }
 
 /// A `jsonb` argument as JSON text in UTF-8.

@@ -67,8 +67,9 @@ pub(crate) fn newest() -> Result<Keys, Error> {
 }
 
 fn in_use(snapshot: Snapshot) -> Result<Keys, Error> {
-    let server = server()?;
+    // The database first: a rotation adds the key to the server's file before it puts it to use.
     let check = KeyCheck::read(snapshot)?;
+    let server = server()?;
     let generation = check.generation()?;
     check.verify(&server.check_values)?;
     let pii = server.masker(generation, DEFAULT_DOMAIN);

@@ -1,5 +1,5 @@
-//! A transaction that took messages in, or truncated parts of the ledger, holds locks that others wait for. It
-//! has to end with its session, so it can't be prepared: a prepared one stays until somebody ends it by hand.
+//! A transaction that took messages in, truncated parts of the ledger, or looked at tables which its role has no right to,
+//! holds locks that others wait for. It has to end with its session, so it can't be prepared: a prepared one stays until somebody ends it by hand.
 
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;

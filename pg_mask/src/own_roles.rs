@@ -32,9 +32,13 @@ impl fmt::Display for RoleOfCode {
     }
 }
 
-/// Whether `role` is the one that the stored results of sql/05_dashboards.sql belong to. Code of the login table's owner runs
-/// as it while they are filled.
-pub(crate) fn is_refresher(role: pg_sys::Oid) -> bool {
+/// The role that the stored results of sql/05_dashboards.sql belong to, or none. Code of the login table's owner runs as it
+/// while they are filled.
+pub(crate) fn refresher() -> pg_sys::Oid {
     // SAFETY: a look-up.
-    role == unsafe { pg_sys::get_role_oid(c"pgmask_refresher".as_ptr(), true) }
+    unsafe { pg_sys::get_role_oid(c"pgmask_refresher".as_ptr(), true) }
+}
+
+pub(crate) fn is_refresher(role: pg_sys::Oid) -> bool {
+    role == refresher()
 }

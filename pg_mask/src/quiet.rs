@@ -39,6 +39,7 @@ impl Drop for Silent {
 }
 
 /// Plain settings of the backend that have statements shown to the client, or compiled.
+#[derive(Clone, Copy)]
 pub(crate) struct Settings {
     /// Of the tree as parsed and as rewritten, and of the plan.
     debug_print: [bool; 3],
@@ -62,7 +63,7 @@ impl Settings {
         }
     }
 
-    pub(crate) fn put_in_force(&self) {
+    pub(crate) fn put_in_force(self) {
         // SAFETY: writes of the same.
         unsafe {
             [pg_sys::Debug_print_parse, pg_sys::Debug_print_rewritten, pg_sys::Debug_print_plan] =

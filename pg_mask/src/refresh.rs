@@ -3,6 +3,7 @@
 
 use crate::error::{Error, OrRaise};
 use crate::named_tables::Meant;
+use crate::no_prepare;
 use crate::own_roles;
 use crate::plan;
 use crate::role_of_code;
@@ -26,6 +27,7 @@ const OTHER_ROLE: &str = "SELECT pg_catalog.min(r.rolname::pg_catalog.text)
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
+    no_prepare::refuse();
     if !refresh_if_stored(view, concurrently) {
         Err::<(), _>(Error::NotStored(view.to_u32())).or_raise();
     }

@@ -63,6 +63,7 @@ fn remask_left(
     columns: Option<Array<'_, Text<'_>>>,
     domain: Option<Text<'_>>,
 ) -> Vec<i64> {
+    no_prepare::refuse();
     blocks_left(part, columns, domain).or_raise()
 }
 

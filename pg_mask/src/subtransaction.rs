@@ -19,6 +19,16 @@ pub(crate) struct Failure {
     raised_in: Option<String>,
     /// What code of a table left, if that is why.
     pub(crate) left: Option<Left>,
+    /// Its text, where it was asked for.
+    pub(crate) text: Option<ErrorText>,
+}
+
+/// What the server says of an error, which may hold a row.
+#[derive(Clone)]
+pub(crate) struct ErrorText {
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 /// What code of a table may not leave.
@@ -67,6 +77,26 @@ pub(crate) fn attempt<T>(
     work: impl FnOnce() -> T,
     is_refusal: impl Fn(&Failure) -> bool + UnwindSafe + RefUnwindSafe,
 ) -> Result<T, Failure> {
+    attempt_for(Purpose::Effects, work, is_refusal)
+}
+
+/// Runs `work` to see whether it fails, and with what text: its effects are undone in any case. An interrupt goes on its way.
+pub(crate) fn try_out<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    attempt_for(Purpose::Texts, work, |failure| !failure.is_interrupt())
+}
+
+/// What is wanted of an attempt.
+#[derive(Clone, Copy, PartialEq)]
+enum Purpose {
+    Effects,
+    Texts,
+}
+
+fn attempt_for<T>(
+    purpose: Purpose,
+    work: impl FnOnce() -> T,
+    is_refusal: impl Fn(&Failure) -> bool + UnwindSafe + RefUnwindSafe,
+) -> Result<T, Failure> {
     // SAFETY: as PL/pgSQL does for a block with an EXCEPTION clause (pl_exec.c, exec_stmt_block):
     // memory context, resource owner and error context are put back on every way out.
     unsafe {
@@ -88,13 +118,24 @@ pub(crate) fn attempt<T>(
         PgTryBuilder::new(AssertUnwindSafe(|| {
             let done = work();
             pg_sys::error_context_stack = error_context;
-            pg_sys::ReleaseCurrentSubTransaction();
+            match purpose {
+                Purpose::Effects => pg_sys::ReleaseCurrentSubTransaction(),
+                Purpose::Texts => {
+                    pg_sys::RollbackAndReleaseCurrentSubTransaction();
+                    settings.put_in_force();
+                }
+            }
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
             Ok(done)
         }))
         .catch_others(move |error| {
             pg_sys::error_context_stack = error_context;
+            let text = |report: &pg_sys::panic::ErrorReportWithLevel| ErrorText {
+                message: report.message().to_owned(),
+                detail: report.detail().map(str::to_owned),
+                hint: report.hint().map(str::to_owned),
+            };
             let failure = match &error {
                 pg_sys::panic::CaughtError::PostgresError(report) => Some(Failure {
                     sqlstate: match report.sql_error_code() {
@@ -103,10 +144,14 @@ pub(crate) fn attempt<T>(
                     },
                     raised_in: report.function_name().map(str::to_owned),
                     left: None,
+                    text: (purpose == Purpose::Texts).then(|| text(report)),
                 }),
-                pg_sys::panic::CaughtError::ErrorReport(_) => {
-                    LEFT.take().map(|left| Failure { sqlstate: *b"42501", raised_in: None, left: Some(left) })
-                }
+                pg_sys::panic::CaughtError::ErrorReport(_) => LEFT.take().map(|left| Failure {
+                    sqlstate: *b"42501",
+                    raised_in: None,
+                    left: Some(left),
+                    text: None,
+                }),
                 // Ours: whatever it is, it is not the row's.
                 pg_sys::panic::CaughtError::RustPanic { .. } => None,
             };

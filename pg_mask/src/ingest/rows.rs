@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::keys::Keys;
 use crate::role_of_code::writes;
 use crate::settings::InvalidOptional;
-use crate::subtransaction::{Failure, Left, attempt, give_up};
+use crate::subtransaction::{Failure, Left, attempt, give_up, try_out};
 use crate::text::Text;
 use crate::vault::{Masked, Raw, Vault};
 use crate::{memory, plan, settings, text};
@@ -256,15 +256,27 @@ fn attempt_all<'r, 'a: 'r>(
     target: &Target,
     rows: impl Iterator<Item = &'r Row<'a>>,
 ) -> Result<Result<(), Failure>, Error> {
-    // What code of the table leaves is undone, and may be one row's, too.
-    let insert = || match execute(target, rows) {
+    match attempt(|| execute_clean(target, rows), |_| true) {
+        Ok(done) => done.map(Ok),
+        Err(failure) if failure.is_interrupt() => Err(target.explain(&failure)),
+        Err(failure) => Ok(Err(failure)),
+    }
+}
+
+/// Inserts rows. What code of the table leaves is undone, and may be one row's, too.
+fn execute_clean<'r, 'a: 'r>(target: &Target, rows: impl Iterator<Item = &'r Row<'a>>) -> Result<(), Error> {
+    match execute(target, rows) {
         Err(Error::LeftBehind(role)) => give_up(Left::Behind(role)),
         Err(Error::CursorLeft) => give_up(Left::Open),
         done => done,
-    };
-    match attempt(insert, |_| true) {
+    }
+}
+
+/// Whether the table takes a row, which is not left there; and what the server says if it does not.
+pub(super) fn try_one(target: &Target, row: &Row<'_>) -> Result<Result<(), Failure>, Error> {
+    target.defer_nothing()?;
+    match try_out(|| execute_clean(target, std::iter::once(row))) {
         Ok(done) => done.map(Ok),
-        Err(failure) if failure.is_interrupt() => Err(target.explain(&failure)),
         Err(failure) => Ok(Err(failure)),
     }
 }

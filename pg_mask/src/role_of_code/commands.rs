@@ -164,6 +164,7 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
                 let is_of_refresh = watched::is_filled() && is_of_refresh(command);
                 (may_make || !is_allowed(kind)) && !is_of_refresh
             }
+            Some(Some(_)) if watched::is_late() && is_of_refresh(command) => false,
             Some(Some(_)) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,
             Some(None) => kind == NodeTag::T_ConstraintsSetStmt,
             None if is_restricted && makes_a_name(kind) && is_temporary(command) => true,

@@ -32,27 +32,30 @@ pub(super) struct Watched {
     pub(super) table: Option<pg_sys::Oid>,
 }
 
-/// It lasts as long as this lives.
-pub(super) struct Watching(());
+/// It lasts as long as this lives; then what was looked at before is again.
+pub(super) struct Watching {
+    before: Option<Watched>,
+    was_late: bool,
+}
 
 impl Watched {
     pub(super) fn begin(self) -> Watching {
-        NOW.set(Some(self));
-        IS_LATE.set(false);
         IS_FILLED.set(false);
         REFUSED.set(None);
-        Watching(())
+        Watching { before: NOW.replace(Some(self)), was_late: IS_LATE.replace(false) }
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        NOW.set(None);
+        NOW.set(self.before);
+        IS_LATE.set(self.was_late);
+        IS_FILLED.set(false);
     }
 }
 
-/// Looks from now on at code that runs in the midst of a refresh, where that has had the library loaded, until the transaction
-/// ends. For `_PG_init`.
+/// Looks from now on at code that runs in the midst of a refresh, where that may have had the library loaded, until the client's
+/// statement ends. For `_PG_init`.
 pub(super) fn begin_late() {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: plain reads, and a plain call with a function of the signature asked for.
@@ -63,17 +66,39 @@ pub(super) fn begin_late() {
         }
         unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
     }
-    if marks != 0 && own_roles::is_refresher(role) {
-        NOW.set(Some(Watched { role: Some(role), table: None }));
+    // Code with another owner's rights may have it loaded first, so whose turn it is does not tell.
+    if marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0 {
+        NOW.set(Some(Watched { role: Some(own_roles::refresher()), table: None }));
         IS_LATE.set(true);
         IS_FILLED.set(false);
+        // SAFETY: the callback lives in the context that it waits for, which is there until the statement ends.
+        unsafe {
+            let context = pg_sys::PortalContext;
+            if !context.is_null() {
+                let callback: *mut pg_sys::MemoryContextCallback =
+                    pg_sys::MemoryContextAllocZero(context, size_of::<pg_sys::MemoryContextCallback>())
+                        .cast();
+                (*callback).func = Some(statement_ended);
+                pg_sys::MemoryContextRegisterResetCallback(context, callback);
+            }
+        }
     }
+}
+
+unsafe extern "C-unwind" fn statement_ended(_argument: *mut c_void) {
+    end_late();
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) && IS_LATE.take() {
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+        end_late();
+    }
+}
+
+fn end_late() {
+    if IS_LATE.take() {
         NOW.set(None);
     }
 }
@@ -87,6 +112,11 @@ pub(super) fn filled_by(role: pg_sys::Oid) {
     if now().is_some_and(|watched| watched.role == Some(role)) {
         IS_FILLED.set(true);
     }
+}
+
+/// Whether it was begun in the midst, perhaps of a refresh of another role's view.
+pub(super) fn is_late() -> bool {
+    IS_LATE.get()
 }
 
 /// Whether no code of a table runs any more, but what PostgreSQL does itself with the new content.
@@ -108,7 +138,7 @@ pub(super) fn refused(sqlstate: &[u8; 5]) -> Option<Error> {
 /// Refuses code of a table that has pg_mask run such code again: messages would be taken twice, and what is to end the
 /// statement (a cancel, a timeout) would be taken for an error of its own.
 pub(super) fn refuse_code() -> Result<(), Error> {
-    if now().is_none() || IS_LATE.get() {
+    if now().is_none() || is_late() {
         return Ok(());
     }
     REFUSED.set(Some(Error::CalledByCode));

@@ -105,6 +105,8 @@ COMMENT ON FUNCTION pgmask.mask_network(inet, integer, integer) IS
 COMMENT ON FUNCTION pgmask.app_version_text(integer) IS 'version text of user_logins.app_version: 2003000 is 2.3.0';
 COMMENT ON FUNCTION pgmask.ingest_login(jsonb, date) IS
     'masks one login event and inserts it; raises an error if it is no login';
+COMMENT ON FUNCTION pgmask.try_login(jsonb) IS
+    'whether the login table takes a login, and what the server says if it does not; nothing of it stays';
 COMMENT ON FUNCTION pgmask.ingest_login_batch(text[], text[], timestamptz[], integer[]) IS
     'takes in message bodies, each message once; bad ones go to pgmask.quarantine';
 COMMENT ON FUNCTION pgmask.ingest_login_batch_bytes(text[], bytea[], timestamptz[], integer[]) IS

@@ -387,6 +387,7 @@ async fn a_refresh_is_guarded_however_it_begins() {
             "DROP TRIGGER refreshes ON user_logins; INSERT INTO user_logins (user_id, masked_ip) VALUES ('a', 'x'), ('b', 'x');
              CREATE TABLE worked (what text);
              CREATE FUNCTION reaches() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ DECLARE step text; BEGIN
+                 PERFORM FROM pgmask.health; -- has pg_mask guard something else meanwhile
                  FOREACH step IN ARRAY ARRAY['SELECT pg_advisory_lock(8)', 'SET CONSTRAINTS ALL IMMEDIATE'] LOOP
                      BEGIN
                          EXECUTE step; INSERT INTO public.worked VALUES (step);
@@ -400,7 +401,22 @@ async fn a_refresh_is_guarded_however_it_begins() {
     let fresh = cluster.connect("begins_oddly").await.unwrap();
     fresh.batch_execute("BEGIN; REFRESH MATERIALIZED VIEW logins.stored_shared_ips; REFRESH MATERIALIZED VIEW logins.stored_shared_devices; COMMIT").await.unwrap();
     assert_eq!(texts(&admin, "SELECT DISTINCT what FROM worked").await, ["refused"]);
-    // It is over with the transaction.
+    // It is over with the statement, whatever has rights of its own then.
+    admin
+        .batch_execute(
+            "CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+                 CREATE TABLE IF NOT EXISTS public.made (); PERFORM pg_advisory_xact_lock(8); END $$;
+             CREATE MATERIALIZED VIEW other AS SELECT g, pgmask.mask_pii(g::text) AS token FROM generate_series(1, 9) AS g;
+             CREATE UNIQUE INDEX ON other (g)",
+        )
+        .await
+        .unwrap();
+    for view in ["logins.stored_shared_ips", "CONCURRENTLY other"] {
+        let fresh = cluster.connect("begins_oddly").await.unwrap();
+        for statement in ["BEGIN", &format!("REFRESH MATERIALIZED VIEW {view}"), "SELECT makes()", "COMMIT"] {
+            fresh.batch_execute(statement).await.unwrap();
+        }
+    }
     fresh
         .batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}'); SELECT pg_advisory_lock(8)")
         .await

@@ -184,6 +184,8 @@ async fn a_batch_can_not_be_prepared() {
         "SELECT pgmask.ingest_login('{\"user_id\": 1}')",
         "SELECT pgmask.replay_quarantine()",
         "SELECT pgmask.maintain()",
+        "SELECT FROM pgmask.health",
+        "SELECT pgmask.remask_left('user_logins'::regclass, NULL, NULL)",
         &format!("SAVEPOINT s; SELECT * FROM {BATCH}; ROLLBACK TO s"),
     ]
     .into_iter()
@@ -192,7 +194,10 @@ async fn a_batch_can_not_be_prepared() {
         admin.batch_execute(&format!("BEGIN; {work}")).await.unwrap();
         let error =
             message(&admin.batch_execute(&format!("PREPARE TRANSACTION 'p{n}'")).await.expect_err(work));
-        assert!(error.starts_with("0A000 a transaction that took messages in"), "{work}: {error}");
+        assert!(
+            error.starts_with("0A000 a transaction in which pg_mask took messages in"),
+            "{work}: {error}"
+        );
         admin.batch_execute("ROLLBACK").await.unwrap();
     }
     assert_eq!(count(&admin, "SELECT count(*) FROM pg_prepared_xacts").await, 0);

@@ -33,6 +33,21 @@ async fn find_the_extension_in_another_schema() {
     assert!(count(&client, home).await >= 3);
 }
 
+/// Who may make schemas makes one with a superuser's name, which the search path has first, and can drop it.
+#[tokio::test]
+async fn the_extension_goes_into_no_schema_that_waits_under_its_makers_name() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    cluster.connect("postgres").await.unwrap().batch_execute("CREATE DATABASE files_waits").await.unwrap();
+    let client = cluster.connect("files_waits").await.unwrap();
+    let waits = "CREATE ROLE waits; GRANT CREATE ON DATABASE files_waits TO waits; SET ROLE waits; CREATE SCHEMA postgres; RESET ROLE";
+    client.batch_execute(waits).await.unwrap();
+    let refused = message(&client.batch_execute("CREATE EXTENSION pg_mask").await.unwrap_err());
+    assert!(refused.contains("schema postgres belongs to role waits"), "{refused}");
+    client.batch_execute("CREATE EXTENSION pg_mask SCHEMA public").await.unwrap();
+    client.batch_execute("DROP EXTENSION pg_mask; ALTER SCHEMA postgres OWNER TO postgres").await.unwrap();
+    client.batch_execute("CREATE EXTENSION pg_mask").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_view_that_another_role_made_is_refused() {
     let cluster = cluster().await;

@@ -305,3 +305,39 @@ async fn a_login_may_come_from_what_follows_a_key() {
         .unwrap();
     assert_eq!(texts(&admin, "SELECT user_id FROM user_logins").await, ["u"]);
 }
+
+/// pg_mask's own hint was to insert a row by hand, which a superuser alone could follow, and gave the superuser's rights to
+/// such code.
+#[tokio::test]
+async fn what_the_server_says_is_shown_without_giving_it_rights() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "shown_errors").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.user_id = 'passes' THEN RETURN NEW; END IF;
+                 BEGIN PERFORM set_config('role', 'none', false); ALTER ROLE mallory SUPERUSER; EXCEPTION WHEN OTHERS THEN END;
+                 RAISE undefined_function USING MESSAGE = 'no such thing', DETAIL = current_user, HINT = NEW.user_id; END $$;
+             CREATE TRIGGER fails BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.fails()",
+        )
+        .await
+        .unwrap();
+    let error = admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await.unwrap_err();
+    let hint = error.as_db_error().unwrap().hint().unwrap();
+    assert!(hint.contains("SELECT * FROM pgmask.try_login('{…}')"), "{hint}");
+    let tried = async |user: &str| {
+        let sql = format!("SELECT t::text FROM pgmask.try_login('{{\"user_id\": \"{user}\"}}') AS t");
+        texts(&admin, &sql).await.remove(0)
+    };
+    assert_eq!(tried("u").await, "(42883,\"no such thing\",pgmask_writer,u)");
+    assert_eq!(tried("passes").await, "(00000,\"the table takes this login\",,)");
+    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 0);
+    assert_eq!(
+        count(&admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper").await,
+        0
+    );
+    let forwarder = cluster.connect_as("pgmask_forwarder", "shown_errors").await.unwrap();
+    let sql = "SELECT * FROM pgmask.try_login('{\"user_id\": \"passes\"}')";
+    is_refused(&forwarder, sql).await;
+}
