@@ -24,9 +24,9 @@ INSERT INTO pg_temp.refused VALUES ('00_roles'), ('00_roles');
 
 DO $$
 DECLARE
-    wanted text;
+    wanted pg_catalog.text;
     there pg_catalog.pg_roles;
-    member_of text;
+    member_of pg_catalog.text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
         'pgmask_recoverer', 'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder']

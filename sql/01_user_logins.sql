@@ -15,7 +15,7 @@ CREATE EXTENSION IF NOT EXISTS pg_mask SCHEMA public;
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    taken record;
+    taken pg_catalog.record;
 BEGIN
     SELECT c.relname, c.relowner::regrole AS owner, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
     INTO taken

@@ -11,8 +11,8 @@ INSERT INTO pg_temp.refused VALUES ('02_rights'), ('02_rights');
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    unmarked name;
-    other regrole;
+    unmarked pg_catalog.name;
+    other pg_catalog.regrole;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_mask') THEN
         RAISE EXCEPTION 'this database has no extension pg_mask'
@@ -83,7 +83,7 @@ BEGIN
 
     -- The bare names are in the schema that CREATE EXTENSION was given.
     DECLARE
-        home name;
+        home pg_catalog.name;
     BEGIN
         SELECT n.nspname INTO home
         FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

@@ -15,7 +15,7 @@ INSERT INTO pg_temp.refused VALUES ('03_analyst_views'), ('03_analyst_views');
 -- What default privileges would give others in it is taken back: it is for what superusers call.
 DO $$
 DECLARE
-    other text;
+    other pg_catalog.text;
 BEGIN
     IF pg_catalog.to_regnamespace('logins') IS NULL THEN
         CREATE SCHEMA logins;
@@ -34,7 +34,7 @@ $$;
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    taken record;
+    taken pg_catalog.record;
 BEGIN
     IF pg_catalog.to_regclass('public.user_logins') IS NULL OR pg_catalog.to_regprocedure('pgmask.current_mask(text,text)') IS NULL THEN
         RAISE EXCEPTION 'this database has no table public.user_logins, or no extension pg_mask'
@@ -136,7 +136,7 @@ CREATE OR REPLACE VIEW logins.new_devices_by_day WITH (security_invoker = true) 
 -- A table that keeps versions as text keeps what the sender wrote: there is nothing to turn back.
 DO $$
 DECLARE
-    readable text := (SELECT CASE t.typcategory WHEN 'N' THEN 'pgmask.app_version_text(app_version::integer)' ELSE 'app_version::text' END
+    readable pg_catalog.text := (SELECT CASE t.typcategory WHEN 'N' THEN 'pgmask.app_version_text(app_version::integer)' ELSE 'app_version::text' END
         FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
         WHERE a.attrelid = 'public.user_logins'::pg_catalog.regclass AND a.attname = 'app_version');
 BEGIN
@@ -186,7 +186,7 @@ COMMENT ON VIEW logins.new_devices_by_day IS 'devices that were seen for the fir
 -- A column has one meaning wherever it is.
 DO $$
 DECLARE
-    described record;
+    described pg_catalog.record;
 BEGIN
     FOR described IN
         SELECT a.attrelid::pg_catalog.regclass AS view, a.attname AS name, m.meaning

@@ -13,7 +13,7 @@ INSERT INTO pg_temp.refused VALUES ('04_networks'), ('04_networks');
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    taken record;
+    taken pg_catalog.record;
 BEGIN
     IF pg_catalog.to_regclass('public.user_logins') IS NULL OR pg_catalog.to_regnamespace('logins') IS NULL THEN
         RAISE EXCEPTION 'this database has no table public.user_logins, or no schema logins'
@@ -52,7 +52,7 @@ ALTER TABLE public.user_logins ADD COLUMN IF NOT EXISTS masked_ip_network varcha
 
 DO $$
 DECLARE
-    kind text := (SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute AS a
+    kind pg_catalog.text := (SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = 'public.user_logins'::pg_catalog.regclass AND a.attname = 'masked_ip_network' AND NOT a.attisdropped);
 BEGIN
     IF kind <> 'text' AND kind <> 'character varying'

@@ -19,7 +19,7 @@ INSERT INTO pg_temp.refused VALUES ('05_dashboards'), ('05_dashboards');
 CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    taken record;
+    taken pg_catalog.record;
 BEGIN
     IF pg_catalog.to_regclass('logins.shared_ips') IS NULL OR pg_catalog.to_regrole('pgmask_refresher') IS NULL THEN
         RAISE EXCEPTION 'this database has no view logins.shared_ips, or this server no role pgmask_refresher'
@@ -53,8 +53,8 @@ DO $$ BEGIN PERFORM pg_temp.refuse_what_others_made(); END $$;
 -- is stored is of PostgreSQL's own types: functions of others are run by ANALYZE, without that condition.
 DO $$
 DECLARE
-    made record;
-    columns text;
+    made pg_catalog.record;
+    columns pg_catalog.text;
 BEGIN
     FOR made IN
         SELECT * FROM (VALUES
@@ -67,7 +67,11 @@ BEGIN
         ) AS v(name, token, domain, key, top)
         WHERE pg_catalog.to_regclass('logins.' || v.name) IS NOT NULL
     LOOP
-        CONTINUE WHEN pg_catalog.to_regclass('logins.stored_' || made.name) IS NOT NULL;
+        IF pg_catalog.to_regclass('logins.stored_' || made.name) IS NOT NULL THEN
+            -- A restore without owners gives it to whoever restores.
+            EXECUTE pg_catalog.format('ALTER MATERIALIZED VIEW logins.stored_%s OWNER TO pgmask_refresher', made.name);
+            CONTINUE;
+        END IF;
         SELECT pg_catalog.string_agg(pg_catalog.format(CASE WHEN a.atttypid < 16384 THEN '%I' ELSE '%I::text' END, a.attname), ', ' ORDER BY a.attnum)
         INTO columns
         FROM pg_catalog.pg_attribute AS a
@@ -113,8 +117,8 @@ BEGIN
         CREATE MATERIALIZED VIEW logins.stored_when AS
             SELECT pg_catalog.now() AS refreshed_at, pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp() AS took WITH NO DATA;
         CREATE UNIQUE INDEX stored_when_key ON logins.stored_when (refreshed_at);
-        ALTER MATERIALIZED VIEW logins.stored_when OWNER TO pgmask_refresher;
     END IF;
+    ALTER MATERIALIZED VIEW logins.stored_when OWNER TO pgmask_refresher;
 END
 $$;
 CREATE OR REPLACE VIEW logins.dashboard_refresh WITH (security_invoker = true) AS
@@ -124,16 +128,21 @@ CREATE OR REPLACE VIEW logins.dashboard_refresh WITH (security_invoker = true) A
 CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    stored record;
-    thing text;
+    stored pg_catalog.record;
+    thing pg_catalog.text;
 BEGIN
     FOR stored IN
-        SELECT c.oid, c.relispopulated
+        SELECT c.oid, c.relispopulated, c.relname, c.relowner
         FROM pg_catalog.pg_class AS c
         WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'
-          AND c.relowner = 'pgmask_refresher'::pg_catalog.regrole
+          AND (c.relowner = 'pgmask_refresher'::pg_catalog.regrole
+               OR pg_catalog.to_regclass('logins.' || pg_catalog.replace(c.relname, 'stored_', 'dashboard_')) IS NOT NULL OR c.relname = 'stored_when')
         ORDER BY c.relname = 'stored_when', c.relname
     LOOP
+        IF stored.relowner <> 'pgmask_refresher'::pg_catalog.regrole THEN
+            RAISE EXCEPTION 'logins.% belongs to role %, not to pgmask_refresher', stored.relname, stored.relowner::pg_catalog.regrole
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Apply sql/05_dashboards.sql again.';
+        END IF;
         -- Code of the login table reaches nothing of this session meanwhile, and leaves no cursor in it.
         PERFORM pgmask.refresh_stored(stored.oid, stored.relispopulated);
     END LOOP;

@@ -17,6 +17,14 @@ pub(crate) struct Message {
     pub(crate) trace: Option<Box<str>>,
 }
 
+impl Message {
+    /// How many bytes it has in memory.
+    pub(crate) fn size(&self) -> usize {
+        let trace = self.trace.as_ref().map_or(0, |trace| trace.len());
+        self.id.len() + self.receipt_handle.len() + self.body.0.len() + trace
+    }
+}
+
 /// A body: UTF-8, as far as the queue's server keeps to SQS's rules. Its debug output is its length alone, so
 /// that it can't reach a log.
 pub(crate) struct Body(pub(crate) Vec<u8>);

@@ -177,9 +177,8 @@ impl Queue {
             // the visibility timeout.
             .set_receive_request_attempt_id(self.is_fifo().then(sqs_query::random_id))
             .send();
-        let answer = gate::within(reservation, receive)
-            .await
-            .map_err(|error| classify(error, "ReceiveMessage", &self.endpoint))?;
+        let (answer, _turn) = sqs_query::receiving(gate::within(reservation.clone(), receive)).await;
+        let answer = answer.map_err(|error| classify(error, "ReceiveMessage", &self.endpoint))?;
         let messages = answer.messages.unwrap_or_default();
         // There are permits for as many as were asked for. The others come again.
         if messages.len() > most {
@@ -187,7 +186,9 @@ impl Queue {
             let text = format!("the queue at {endpoint} gave {number} messages where {most} were asked for");
             return Err(Error::transient(End::Queue, text));
         }
-        Ok(messages.into_iter().filter_map(read).collect())
+        let messages: Vec<_> = messages.into_iter().filter_map(read).collect();
+        reservation.wait_for_room(messages.iter().map(Message::size).sum()).await;
+        Ok(messages)
     }
 
     /// Deletes up to ten messages; says of each what became of it.

@@ -8,7 +8,7 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 -- that name. Who owns the schema can take the extension away with it.
 DO $$
 DECLARE
-    maker text := (
+    maker pg_catalog.text := (
         SELECT r.rolname FROM pg_namespace AS n JOIN pg_roles AS r ON r.oid = n.nspowner
         WHERE n.oid = '@extschema@'::regnamespace AND n.nspname = current_user AND r.rolname <> current_user AND NOT r.rolsuper
     );
@@ -196,7 +196,7 @@ CREATE TABLE pgmask.ledger_slot (
 DO $$
 DECLARE
     slot integer;
-    partition text;
+    partition pg_catalog.text;
 BEGIN
     FOR slot IN 0..32 LOOP
         partition := pg_catalog.format('pgmask.ledger_%s', slot);
@@ -217,16 +217,16 @@ CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigi
     -- After one second of this time (deadlock_timeout) an autovacuum makes way.
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
-    today CONSTANT date := (now() AT TIME ZONE INTERVAL '0')::date;
-    oldest CONSTANT date := today - pgmask.ledger_days();
+    today CONSTANT pg_catalog.date := (now() AT TIME ZONE INTERVAL '0')::date;
+    oldest CONSTANT pg_catalog.date := today - pgmask.ledger_days();
     -- A snapshot that is older than the lock does not show what the slot holds.
     may_truncate CONSTANT boolean := current_setting('transaction_isolation') LIKE 'read %';
     due smallint;
     all_old smallint[] := '{}';
-    partition text;
-    first_day date;
-    first_to_keep date;
-    last_day date;
+    partition pg_catalog.text;
+    first_day pg_catalog.date;
+    first_to_keep pg_catalog.date;
+    last_day pg_catalog.date;
     deleted bigint;
 BEGIN
     PERFORM pgmask.refuse_prepare();
@@ -294,7 +294,7 @@ $$;
 CREATE FUNCTION pgmask.remask_parts(relation regclass) RETURNS oid[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    parts oid[];
+    parts pg_catalog.oid[];
 BEGIN
     WITH RECURSIVE tree (id) AS (
         SELECT relation::oid
@@ -317,9 +317,9 @@ CREATE FUNCTION pgmask.wait_for_writers(relation regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     longest CONSTANT interval := '1 minute';
-    began CONSTANT timestamptz := clock_timestamp();
-    tables CONSTANT oid[] := pgmask.remask_parts(relation) || relation::oid;
-    writers text[];
+    began CONSTANT pg_catalog.timestamptz := clock_timestamp();
+    tables CONSTANT pg_catalog.oid[] := pgmask.remask_parts(relation) || relation::oid;
+    writers pg_catalog.text[];
     left_over integer;
 BEGIN
     SELECT array_agg(DISTINCT l.virtualtransaction) INTO writers
@@ -347,7 +347,7 @@ CREATE FUNCTION pgmask.remask_progress(part oid, began timestamptz, block bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     blocks CONSTANT bigint := greatest(1, block, pg_relation_size(part) / current_setting('block_size')::bigint);
-    seconds CONSTANT float8 := greatest(0.001, extract(epoch FROM clock_timestamp() - began));
+    seconds CONSTANT pg_catalog.float8 := greatest(0.001, extract(epoch FROM clock_timestamp() - began));
 BEGIN
     RAISE NOTICE 'remask: % of %, % rows lifted, %/s, % left', part::regclass, round(100.0 * block / blocks) || ' %',
         lifted, round((lifted / seconds)::numeric),
@@ -474,11 +474,11 @@ CREATE FUNCTION pgmask.health_items()
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     -- The login roles whose parameters the server must not log, with what 00_roles.sql sets for them.
-    quiet CONSTANT text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
+    quiet CONSTANT pg_catalog.text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
         'log_error_verbosity=terse', 'plan_cache_mode=force_generic_plan', 'auto_explain.log_parameter_max_length=0'];
     sampled CONSTANT integer := 2000;
     -- What is the same on each node of a Citus cluster. A key that waits may be on some of them alone.
-    ask CONSTANT text := $ask$SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', k.kind, k.number, k.current, k.check_value, k.state),
+    ask CONSTANT pg_catalog.text := $ask$SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', k.kind, k.number, k.current, k.check_value, k.state),
         ', ' ORDER BY k.kind, k.number) FROM pgmask.key_status() AS k WHERE k.state <> 'waiting'$ask$;
     bad bigint;
     looked_at bigint;
@@ -486,8 +486,8 @@ DECLARE
     is_taken_back boolean;
     sealing integer;
     waiting integer;
-    names text;
-    login_table regclass;
+    names pg_catalog.text;
+    login_table pg_catalog.regclass;
     older bigint;
 BEGIN
     PERFORM pgmask.refuse_prepare(); -- it locks tables for a moment that whoever asks has no right to
@@ -1079,7 +1079,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 -- table, for example. Those are for tables of people's own, and are taken back here.
 DO $$
 DECLARE
-    given record;
+    given pg_catalog.record;
 BEGIN
     FOR given IN
         SELECT made.what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS other

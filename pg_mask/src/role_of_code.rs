@@ -3,6 +3,7 @@
 //! which tables it may not write.
 
 pub(crate) mod commands;
+mod compiled;
 mod filled;
 mod functions;
 mod partitions;
@@ -25,6 +26,7 @@ use watched::Watched;
 /// Looks from now on at what such code does, and has stored results refreshed in that way. For `_PG_init`.
 pub(crate) fn watch(refresh: commands::Refresh) {
     commands::watch(refresh);
+    compiled::watch();
     filled::watch();
     functions::watch();
     writes::watch();

@@ -106,14 +106,24 @@ impl Reservation {
         self.0.answered.store(true, Relaxed);
         let Some(length) = length else { return };
         self.0.length.store(length, Relaxed);
-        let bytes = self.exchange(length).await;
+        let bytes = self.exchange(self.0.budget.permits(length)).await;
         *lock(&self.0.bytes) = bytes;
     }
 
+    /// Waits until there are permits for messages of so many bytes that came: an answer of unknown length may have brought more
+    /// than was reserved.
+    pub async fn wait_for_room(&self, bytes: usize) {
+        let needed = bytes.min(self.0.budget.total_bytes) as u32;
+        let has = lock(&self.0.bytes).as_ref().map_or(0, |bytes| bytes.num_permits());
+        if needed as usize > has {
+            let bytes = self.exchange(needed).await;
+            *lock(&self.0.bytes) = bytes;
+        }
+    }
+
     /// Turns the bytes that were reserved into those that are needed.
-    async fn exchange(&self, length: usize) -> Option<OwnedSemaphorePermit> {
+    async fn exchange(&self, needed: u32) -> Option<OwnedSemaphorePermit> {
         let budget = &self.0.budget;
-        let needed = budget.permits(length);
         let mut reserved = lock(&self.0.bytes).take()?;
         let has = reserved.num_permits() as u32;
         if let Some(more) = needed.checked_sub(has) {
@@ -189,6 +199,25 @@ mod tests {
         answer.await.unwrap();
         assert_eq!(second.into_permits(&[]).len(), 0);
         assert_eq!((budget.messages.available_permits(), budget.bytes.available_permits()), (20, 100));
+    }
+
+    #[tokio::test]
+    async fn what_came_in_an_answer_of_unknown_length_waits_for_room() {
+        let budget = Arc::new(Budget::new(20, 100, 10));
+        let first = budget.reserve(10).await;
+        first.wait_until_readable(None).await;
+        first.wait_for_room(90).await;
+        let held = first.into_permits(&[60, 30]);
+        assert_eq!(budget.bytes.available_permits(), 10);
+        let next = budget.reserve(1);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), next).await.is_err(),
+            "20 bytes are reserved"
+        );
+        drop(held);
+        let third = budget.reserve(1).await;
+        third.wait_for_room(1000).await;
+        assert_eq!(budget.bytes.available_permits(), 0);
     }
 
     #[tokio::test]

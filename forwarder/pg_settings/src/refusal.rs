@@ -100,7 +100,10 @@ pub(crate) fn of_objection(objection: &Objection, server: &str, password_from: &
         Objection::NoPassword => format!(
             "the database at {server} {objection} ({password_from}). Give it in PGPASSWORD, or in a line of ~/.pgpass."
         ),
-        Objection::TooLong(_) => format!("the database at {server} {objection}"),
+        Objection::TooLong(_)
+        | Objection::TooMany
+        | Objection::TooManySettings
+        | Objection::UnknownType(_) => format!("the database at {server} {objection}"),
         Objection::NotPostgres => {
             format!(
                 "the database at {server} {objection}. Check that host and port are a PostgreSQL server's."

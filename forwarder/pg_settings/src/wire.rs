@@ -2,16 +2,19 @@
 //! known before tokio-postgres acts on it.
 //!
 //! tokio-postgres answers whatever authentication a server asks for, and keeps a message in memory until
-//! it is whole. Here a way of authentication that is not allowed ends the connection before anything is
-//! answered (`require_auth`), and so does an answer that is too large. Messages: PostgreSQL manual,
-//! "Message Formats". Each has a byte for its type and four for its length.
+//! it is whole; it keeps each setting that a server reports, and asks for each type that it does not know. Here a way of
+//! authentication that is not allowed ends the connection before anything is answered (`require_auth`), and so does an answer
+//! that is too large, or that no server of ours gives. Messages: PostgreSQL manual, "Message Formats". Each has a byte for its
+//! type and four for its length.
 
 use crate::require_auth::{Method, RequireAuth};
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
+use tokio_postgres::types::Type;
 
 /// Why a connection is given up.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -24,9 +27,24 @@ pub(crate) enum Objection {
     NoPassword,
     #[error("sent an answer of more than {} MiB, and the connection was closed", .0 >> 20)]
     TooLong(usize),
+    #[error("sent an answer of more than {MOST_MESSAGES} messages, and the connection was closed")]
+    TooMany,
+    #[error("reports more settings than a PostgreSQL server has, and the connection was closed")]
+    TooManySettings,
+    #[error(
+        "answers with a type that is not PostgreSQL's own (object id {0}), and the connection was closed"
+    )]
+    UnknownType(u32),
     #[error("does not speak PostgreSQL's protocol")]
     NotPostgres,
 }
+
+/// Messages from one ReadyForQuery to the next: statements here give few rows.
+const MOST_MESSAGES: usize = 10_000;
+/// Settings that a server reports: PostgreSQL 18 has fifteen, and a pooler may add some.
+const MOST_SETTINGS: usize = 100;
+/// Bytes of a message that describes a result, or reports a setting.
+const MOST_DESCRIBED: usize = 64 << 10;
 
 /// What is asked of the server.
 #[derive(Debug, Clone)]
@@ -92,7 +110,7 @@ impl<S: TlsStream + Unpin> TlsStream for Wire<S> {
 }
 
 const HEADER: usize = 5;
-/// Of a message's content only the first four bytes matter: the code of an authentication message.
+/// The code of an authentication message, the first four bytes of its content.
 const CODE: usize = 4;
 
 #[derive(Debug)]
@@ -100,12 +118,17 @@ struct Listener {
     terms: Terms,
     objection: Arc<OnceLock<Objection>>,
     phase: Phase,
-    /// The header and the code of the message under way, as far as they have come.
+    /// The header of the message under way and as much of its content as matters, as far as they have come.
     start: Vec<u8>,
+    /// So many bytes of its content matter.
+    matters: usize,
     /// So much of the message under way is still to come after its header.
     left: usize,
-    /// So many bytes came since the last ReadyForQuery.
+    /// So many bytes came since the last ReadyForQuery, and so many messages.
     since_ready: usize,
+    messages: usize,
+    /// The names of settings that the server has reported.
+    settings: HashSet<Vec<u8>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -124,8 +147,11 @@ impl Listener {
             objection,
             phase: Phase::Authentication(Method::None),
             start: Vec::with_capacity(HEADER + CODE),
+            matters: 0,
             left: 0,
             since_ready: 0,
+            messages: 0,
+            settings: HashSet::new(),
         }
     }
 
@@ -133,7 +159,7 @@ impl Listener {
     fn hear(&mut self, mut bytes: &[u8]) -> Result<(), Objection> {
         while let Some((first, rest)) = bytes.split_first() {
             let is_header = self.start.len() < HEADER;
-            if is_header || (self.start.len() < HEADER + CODE && self.left > 0) {
+            if is_header || (self.start.len() < HEADER + self.matters && self.left > 0) {
                 self.start.push(*first);
                 bytes = rest;
                 if !is_header {
@@ -167,6 +193,14 @@ impl Listener {
             return Err(Objection::NotPostgres);
         }
         self.left = length.checked_sub(4).ok_or(Objection::NotPostgres)?;
+        self.matters = match tag {
+            b'R' => CODE,
+            b'S' | b'T' | b't' if self.left > MOST_DESCRIBED => {
+                return Err(Objection::TooLong(self.terms.answer_limit));
+            }
+            b'S' | b'T' | b't' => self.left,
+            _ => 0,
+        };
         // These come at any time and are not kept, once the connection is ready.
         let passes = self.phase == Phase::Ready && b"NSA".contains(tag);
         let size = length + 1;
@@ -176,18 +210,30 @@ impl Listener {
         }
         if !passes {
             self.since_ready = all;
+            self.messages += 1;
         }
-        Ok(())
+        if self.messages > MOST_MESSAGES { Err(Objection::TooMany) } else { Ok(()) }
     }
 
     /// A message is whole.
     fn end(&mut self) -> Result<(), Objection> {
+        let content = &self.start[HEADER..];
         match (self.start[0], &self.phase) {
             (b'R', Phase::Authentication(asked)) => self.phase = self.authentication(*asked)?,
             (b'Z', Phase::Starting | Phase::Ready) => {
                 self.phase = Phase::Ready;
                 self.since_ready = 0;
+                self.messages = 0;
             }
+            (b'S', _) => {
+                let name = content.split(|byte| *byte == 0).next().unwrap_or_default();
+                self.settings.insert(name.to_owned());
+                if self.settings.len() > MOST_SETTINGS {
+                    return Err(Objection::TooManySettings);
+                }
+            }
+            (b'T', _) => are_known(result_types(content))?,
+            (b't', _) => are_known(parameter_types(content))?,
             _ => {}
         }
         Ok(())
@@ -215,6 +261,33 @@ impl Listener {
             return Err(Objection::NoPassword);
         }
         Ok(Phase::Authentication(asks))
+    }
+}
+
+/// Of a RowDescription: each column has a name that ends with a zero, and then 18 bytes with the type's object id after six.
+fn result_types(content: &[u8]) -> Option<Vec<u32>> {
+    let (columns, mut rest) = content.split_first_chunk()?;
+    let mut types = Vec::new();
+    for _ in 0..u16::from_be_bytes(*columns) {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let (column, after) = rest[end + 1..].split_first_chunk::<18>()?;
+        types.push(u32::from_be_bytes(*column[6..].first_chunk()?));
+        rest = after;
+    }
+    Some(types)
+}
+
+/// Of a ParameterDescription.
+fn parameter_types(content: &[u8]) -> Option<Vec<u32>> {
+    let (_, types) = content.split_first_chunk::<2>()?;
+    Some(types.as_chunks().0.iter().map(|id| u32::from_be_bytes(*id)).collect())
+}
+
+/// tokio-postgres asks the server for others, and for those that these consist of, without an end.
+fn are_known(types: Option<Vec<u32>>) -> Result<(), Objection> {
+    match types.ok_or(Objection::NotPostgres)?.into_iter().find(|id| Type::from_oid(*id).is_none()) {
+        Some(unknown) => Err(Objection::UnknownType(unknown)),
+        None => Ok(()),
     }
 }
 
@@ -291,6 +364,48 @@ mod tests {
         let notices = message(b'N', &vec![0; LIMIT / 4]).repeat(5);
         assert_eq!(heard("", true, &notices), Err(Objection::TooLong(LIMIT)));
         assert_eq!(heard("", true, &[let_in(), notices].concat()), Ok(Phase::Ready));
+    }
+
+    /// Many small messages, each of which is kept in a multiple of its size.
+    #[test]
+    fn answers_have_a_largest_number_of_messages() {
+        let row = message(b'D', b"\0\0");
+        let fits = [let_in(), row.repeat(MOST_MESSAGES - 1), message(b'Z', b"I"), row.repeat(9)].concat();
+        assert_eq!(heard("", true, &fits), Ok(Phase::Ready));
+        let over = [let_in(), row.repeat(MOST_MESSAGES + 1)].concat();
+        assert_eq!(heard("", true, &over), Err(Objection::TooMany));
+    }
+
+    /// Each is kept by its name as long as the connection lives.
+    #[test]
+    fn a_server_reports_so_many_settings() {
+        let reported = |n: usize| message(b'S', format!("setting{n}\0on\0").as_bytes());
+        let again = [let_in(), (0..2 * MOST_SETTINGS).flat_map(|n| reported(n % 50)).collect()].concat();
+        assert_eq!(heard("", true, &again), Ok(Phase::Ready));
+        let over = [let_in(), (0..2 * MOST_SETTINGS).flat_map(reported).collect()].concat();
+        assert_eq!(heard("", true, &over), Err(Objection::TooManySettings));
+        let large = [let_in(), message(b'S', &vec![b'x'; MOST_DESCRIBED + 1])].concat();
+        assert_eq!(heard("", true, &large), Err(Objection::TooLong(LIMIT)));
+    }
+
+    /// Of other types tokio-postgres asks what they are made of, and of these again.
+    #[test]
+    fn results_have_types_of_postgresql() {
+        let column =
+            |id: u32| [&b"name\0"[..], &[0; 6], &id.to_be_bytes(), &[0, 4], &[255; 4], &[0, 1]].concat();
+        let result =
+            |ids: [u32; 2]| message(b'T', &[&2_u16.to_be_bytes()[..], &ids.map(column).concat()].concat());
+        let parameters = |ids: [u32; 2]| {
+            message(b't', &[&2_u16.to_be_bytes()[..], &ids.map(u32::to_be_bytes).concat()].concat())
+        };
+        for describe in [&result as &dyn Fn([u32; 2]) -> Vec<u8>, &parameters] {
+            let own = [let_in(), describe([Type::INT8.oid(), Type::TEXT_ARRAY.oid()])].concat();
+            assert_eq!(heard("", true, &own), Ok(Phase::Ready));
+            let others = [let_in(), describe([Type::INT8.oid(), 16_384])].concat();
+            assert_eq!(heard("", true, &others), Err(Objection::UnknownType(16_384)));
+        }
+        let cut = [let_in(), message(b'T', &[0, 1, b'n'])].concat();
+        assert_eq!(heard("", true, &cut), Err(Objection::NotPostgres));
     }
 
     #[test]

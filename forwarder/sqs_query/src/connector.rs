@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::json;
 use crate::limits;
 use crate::negotiation::{Sign, Verdict};
+use crate::receive::Receive;
 use crate::request::FORM;
 use crate::{Negotiation, Protocol, WRONG_PROTOCOL};
 use aws_sdk_sqs::config::http::{HttpRequest, HttpResponse};
@@ -29,13 +30,16 @@ use aws_smithy_types::retry::ErrorKind;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 const JSON: &str = "application/x-amz-json-1.0";
 
 /// Puts the protocol before an HTTP client.
 pub(crate) fn wrap(inner: SharedHttpClient, negotiation: Arc<Negotiation>) -> SharedHttpClient {
-    SharedHttpClient::new(Wrap { inner, shared: Arc::new(Shared { negotiation, large: Semaphore::new(1) }) })
+    SharedHttpClient::new(Wrap {
+        inner,
+        shared: Arc::new(Shared { negotiation, turns: Arc::new(Semaphore::new(1)) }),
+    })
 }
 
 /// An HTTP client whose connectors speak the protocol.
@@ -49,8 +53,8 @@ struct Wrap {
 #[derive(Debug)]
 struct Shared {
     negotiation: Arc<Negotiation>,
-    /// Held while a large answer is read that does not say its length.
-    large: Semaphore,
+    /// Of large answers that do not say their length.
+    turns: Arc<Semaphore>,
 }
 
 impl HttpClient for Wrap {
@@ -136,7 +140,7 @@ async fn hear(
     shared: &Shared,
 ) -> Result<HttpResponse, ConnectorError> {
     let negotiation = &shared.negotiation;
-    let (body, _turn) = whole(&mut response, &shared.large).await?;
+    let body = whole(&mut response, &shared.turns).await?;
     if asked == Protocol::Json && is_plainly_json(&response, negotiation) {
         negotiation.hear(asked, Sign::Speaks(asked));
         hand_on_json(&mut response, body)?;
@@ -231,31 +235,32 @@ fn is_json_result(response: &HttpResponse, body: &[u8]) -> bool {
     response.status().is_success() && body.trim_ascii().starts_with(b"{")
 }
 
-/// The whole of a response's body, and the turn of a large one. SQS says the length of every answer, so
-/// that its reader can make room for it before; an answer without one gets large only while no other does.
-async fn whole<'a>(
-    response: &mut HttpResponse,
-    large: &'a Semaphore,
-) -> Result<(Vec<u8>, Option<SemaphorePermit<'a>>), ConnectorError> {
+/// The whole of a response's body. SQS says the length of every answer, so that its reader can make room for it before; an
+/// answer without one gets large only while no other does.
+async fn whole(response: &mut HttpResponse, turns: &Arc<Semaphore>) -> Result<Vec<u8>, ConnectorError> {
+    let receive = Receive::under_way();
+    let most = if receive.is_some() { limits::BYTES } else { limits::OTHER_BYTES };
     let length = response.headers().get("content-length").and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > limits::BYTES) {
-        return Err(failed(Error::TooLarge));
+    if length.is_some_and(|length| length > most) {
+        return Err(failed(Error::TooLarge(most)));
     }
     let mut body = ByteStream::new(response.take_body());
     let read = async {
         let mut whole = Vec::with_capacity(length.unwrap_or_default());
-        let mut turn = None;
         while let Some(part) = body.try_next().await.map_err(|error| ConnectorError::io(error.into()))? {
             let size = whole.len() + part.len();
-            if size > limits::BYTES {
-                return Err(failed(Error::TooLarge));
+            if size > most {
+                return Err(failed(Error::TooLarge(most)));
             }
-            if length.is_none() && size > limits::UNANNOUNCED_BYTES && turn.is_none() {
-                turn = large.acquire().await.ok(); // it is never closed
+            if let Some(receive) = &receive
+                && length.is_none()
+                && size > limits::UNANNOUNCED_BYTES
+            {
+                receive.wait_for_turn(turns).await;
             }
             whole.extend_from_slice(&part);
         }
-        Ok((whole, turn))
+        Ok(whole)
     };
     tokio::time::timeout(limits::TIME, read).await.unwrap_or_else(|_| Err(failed(Error::TooSlow)))
 }

@@ -10,9 +10,9 @@ pub enum Error {
     /// No XML, or only the beginning of it.
     #[error("the answer is no XML, or cut short")]
     Malformed,
-    /// More bytes than ten messages can have.
-    #[error("the answer is larger than {} MiB", crate::limits::BYTES >> 20)]
-    TooLarge,
+    /// More bytes than such an answer can have, which are these.
+    #[error("the answer is larger than {} MiB", .0 >> 20)]
+    TooLarge(usize),
     /// More values than ten messages can have.
     #[error("the answer has more than {} values", crate::limits::VALUES)]
     TooManyValues,

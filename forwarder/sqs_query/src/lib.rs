@@ -17,7 +17,8 @@
 //! signed, and a connector around the SDK's own ([`connector`]) rewrites the answer ([`xml`], [`answer`])
 //! before the SDK reads it. Signing, retries and timeouts stay the SDK's. [`negotiation`] finds out which
 //! protocol a server speaks. Answers in either protocol have [`limits`] of size and time, so that a broken or
-//! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. A
+//! hostile server neither fills the memory nor holds a call up; what is beyond them is an [`Error`]. Only a call within
+//! [`receiving`] may bring a large one. A
 //! message's [`Body`] may be none that the SDK can read, and keeps no other back; [`sent_at()`] reads its time of sending,
 //! whatever its unit is, and [`trace_header`] which trace it belongs to. Calls that the forwarder makes are covered: `GetQueueUrl`,
 //! `GetQueueAttributes`, `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`; others
@@ -32,6 +33,7 @@ mod error;
 mod json;
 mod limits;
 mod negotiation;
+mod receive;
 mod request;
 mod sent_at;
 #[cfg(test)]
@@ -45,6 +47,7 @@ use aws_sdk_sqs::config::retry::{RetryConfig, RetryPartition};
 pub use body::Body;
 pub use error::Error;
 pub use negotiation::Negotiation;
+pub use receive::{Turn, receiving};
 pub use sent_at::sent_at;
 use std::str::FromStr;
 use std::sync::Arc;

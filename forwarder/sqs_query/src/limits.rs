@@ -6,6 +6,8 @@ use std::time::Duration;
 /// The most bytes of an answer: ten messages of 1 MiB (SQS developer guide, "Amazon SQS message quotas"),
 /// with each character written in the longest way that JSON and XML have, six bytes.
 pub(crate) const BYTES: usize = 64 << 20;
+/// The most bytes of an answer that holds no messages: what became of ten, or a queue's attributes.
+pub(crate) const OTHER_BYTES: usize = 1 << 20;
 /// An answer that does not say its length, as SQS's all do, is read beside others up to this; what is
 /// larger is read one at a time.
 pub(crate) const UNANNOUNCED_BYTES: usize = 1 << 20;

@@ -170,14 +170,20 @@ async fn answers_have_limits() {
         (Choice::Json, AMZ_JSON, format!("{{\"Messages\":[{many}{{}}]}}").into_bytes(), Error::TooManyValues),
         (Choice::Auto, AMZ_JSON, deep.into_bytes(), Error::TooDeep),
         (Choice::Query, XML, xml, Error::TooManyValues),
-        (Choice::Json, AMZ_JSON, vec![b' '; limits::BYTES + 1], Error::TooLarge),
-        (Choice::Query, XML, vec![b' '; limits::BYTES + 1], Error::TooLarge),
+        (Choice::Json, AMZ_JSON, vec![b' '; limits::BYTES + 1], Error::TooLarge(limits::BYTES)),
+        (Choice::Query, XML, vec![b' '; limits::BYTES + 1], Error::TooLarge(limits::BYTES)),
     ] {
         let (client, network) = exchange(choice, &[(200, kind, body)], SHORT);
-        let error = client.receive_message().queue_url(URL).send().await.unwrap_err();
+        let (received, _) = crate::receiving(client.receive_message().queue_url(URL).send()).await;
+        let error = received.unwrap_err();
         assert_eq!(Error::of(&error), Some(&expected), "{error:?}");
         assert_eq!(network.requests.lock().unwrap().len(), 1, "{expected:?}");
     }
+    // Sixty-four deletes may be under way, and none of their answers holds a message.
+    let long = vec![b' '; limits::OTHER_BYTES + 1];
+    let (client, _) = exchange(Choice::Json, &[(200, AMZ_JSON, long)], SHORT);
+    let error = client.get_queue_attributes().queue_url(URL).send().await.unwrap_err();
+    assert_eq!(Error::of(&error), Some(&Error::TooLarge(limits::OTHER_BYTES)), "{error:?}");
     // A page of a gateway may be anything; its status says enough.
     let page = (503, HTML, many.into_bytes());
     let answers = [page, (200, AMZ_JSON, br#"{"Messages":[{"Body":"b"}]}"#.to_vec())];

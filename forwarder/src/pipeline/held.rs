@@ -24,7 +24,7 @@ pub(super) fn hold(
     tally: &Tally,
 ) -> Vec<HeldMessage> {
     tally.received.inc_by(messages.len() as u64);
-    let sizes: Vec<usize> = messages.iter().map(|message| message.body.0.len()).collect();
+    let sizes: Vec<usize> = messages.iter().map(Message::size).collect();
     let permits = reservation.into_permits(&sizes);
     let hold = |(message, permit): (Message, _)| HeldMessage {
         _guard: in_flight.enter(message.receipt_handle.clone(), permit, requested_at, message.sent_at),

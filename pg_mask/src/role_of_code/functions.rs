@@ -1,7 +1,8 @@
 //! Which functions code of a table may not call: those that reach what belongs to the session, which is whoever's who inserts
-//! or refreshes. A large object that the client has open can be read and written by its number, and session locks be given up
-//! or be left behind.
+//! or refreshes. A large object that the client has open can be read and written by its number, session locks be given up
+//! or be left behind, and functions be compiled for later.
 
+use super::compiled::compiles;
 use super::watched;
 use crate::error::Error;
 use crate::{own_roles, unguarded};
@@ -44,7 +45,8 @@ unsafe extern "C-unwind" fn access(
 ) {
     // SAFETY: as PostgreSQL itself would call it.
     unsafe {
-        if access == OAT_FUNCTION_EXECUTE && OF_THE_SESSION.contains(&object.to_u32()) {
+        let may_be_one = OF_THE_SESSION.contains(&object.to_u32()) || watched::now().is_some();
+        if access == OAT_FUNCTION_EXECUTE && may_be_one {
             look_at(object);
         }
         if let Some(before) = BEFORE {
@@ -60,6 +62,9 @@ unsafe extern "C-unwind" fn look_at(function: pg_sys::Oid) {
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
     if marks == 0 || (watched::now().is_none() && !own_roles::is_refresher(role)) {
+        return;
+    }
+    if !OF_THE_SESSION.contains(&function.to_u32()) && !compiles(function) {
         return;
     }
     // SAFETY: a look-up; it is there, and its name is copied.

@@ -34,7 +34,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA pgmask FROM PUBLIC;
 -- table, for example. Those are for tables of people's own, and are taken back here.
 DO $$
 DECLARE
-    given record;
+    given pg_catalog.record;
 BEGIN
     FOR given IN
         SELECT made.what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS other

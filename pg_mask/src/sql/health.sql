@@ -10,11 +10,11 @@ CREATE FUNCTION pgmask.health_items()
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     -- The login roles whose parameters the server must not log, with what 00_roles.sql sets for them.
-    quiet CONSTANT text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
+    quiet CONSTANT pg_catalog.text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
         'log_error_verbosity=terse', 'plan_cache_mode=force_generic_plan', 'auto_explain.log_parameter_max_length=0'];
     sampled CONSTANT integer := 2000;
     -- What is the same on each node of a Citus cluster. A key that waits may be on some of them alone.
-    ask CONSTANT text := $ask$SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', k.kind, k.number, k.current, k.check_value, k.state),
+    ask CONSTANT pg_catalog.text := $ask$SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', k.kind, k.number, k.current, k.check_value, k.state),
         ', ' ORDER BY k.kind, k.number) FROM pgmask.key_status() AS k WHERE k.state <> 'waiting'$ask$;
     bad bigint;
     looked_at bigint;
@@ -22,8 +22,8 @@ DECLARE
     is_taken_back boolean;
     sealing integer;
     waiting integer;
-    names text;
-    login_table regclass;
+    names pg_catalog.text;
+    login_table pg_catalog.regclass;
     older bigint;
 BEGIN
     PERFORM pgmask.refuse_prepare(); -- it locks tables for a moment that whoever asks has no right to

@@ -22,7 +22,7 @@ CREATE TABLE pgmask.ledger_slot (
 DO $$
 DECLARE
     slot integer;
-    partition text;
+    partition pg_catalog.text;
 BEGIN
     FOR slot IN 0..32 LOOP
         partition := pg_catalog.format('pgmask.ledger_%s', slot);
@@ -43,16 +43,16 @@ CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigi
     -- After one second of this time (deadlock_timeout) an autovacuum makes way.
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
-    today CONSTANT date := (now() AT TIME ZONE INTERVAL '0')::date;
-    oldest CONSTANT date := today - pgmask.ledger_days();
+    today CONSTANT pg_catalog.date := (now() AT TIME ZONE INTERVAL '0')::date;
+    oldest CONSTANT pg_catalog.date := today - pgmask.ledger_days();
     -- A snapshot that is older than the lock does not show what the slot holds.
     may_truncate CONSTANT boolean := current_setting('transaction_isolation') LIKE 'read %';
     due smallint;
     all_old smallint[] := '{}';
-    partition text;
-    first_day date;
-    first_to_keep date;
-    last_day date;
+    partition pg_catalog.text;
+    first_day pg_catalog.date;
+    first_to_keep pg_catalog.date;
+    last_day pg_catalog.date;
     deleted bigint;
 BEGIN
     PERFORM pgmask.refuse_prepare();

@@ -6,7 +6,7 @@
 CREATE FUNCTION pgmask.remask_parts(relation regclass) RETURNS oid[]
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    parts oid[];
+    parts pg_catalog.oid[];
 BEGIN
     WITH RECURSIVE tree (id) AS (
         SELECT relation::oid
@@ -29,9 +29,9 @@ CREATE FUNCTION pgmask.wait_for_writers(relation regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     longest CONSTANT interval := '1 minute';
-    began CONSTANT timestamptz := clock_timestamp();
-    tables CONSTANT oid[] := pgmask.remask_parts(relation) || relation::oid;
-    writers text[];
+    began CONSTANT pg_catalog.timestamptz := clock_timestamp();
+    tables CONSTANT pg_catalog.oid[] := pgmask.remask_parts(relation) || relation::oid;
+    writers pg_catalog.text[];
     left_over integer;
 BEGIN
     SELECT array_agg(DISTINCT l.virtualtransaction) INTO writers
@@ -59,7 +59,7 @@ CREATE FUNCTION pgmask.remask_progress(part oid, began timestamptz, block bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     blocks CONSTANT bigint := greatest(1, block, pg_relation_size(part) / current_setting('block_size')::bigint);
-    seconds CONSTANT float8 := greatest(0.001, extract(epoch FROM clock_timestamp() - began));
+    seconds CONSTANT pg_catalog.float8 := greatest(0.001, extract(epoch FROM clock_timestamp() - began));
 BEGIN
     RAISE NOTICE 'remask: % of %, % rows lifted, %/s, % left', part::regclass, round(100.0 * block / blocks) || ' %',
         lifted, round((lifted / seconds)::numeric),

@@ -5,7 +5,7 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 -- that name. Who owns the schema can take the extension away with it.
 DO $$
 DECLARE
-    maker text := (
+    maker pg_catalog.text := (
         SELECT r.rolname FROM pg_namespace AS n JOIN pg_roles AS r ON r.oid = n.nspowner
         WHERE n.oid = '@extschema@'::regnamespace AND n.nspname = current_user AND r.rolname <> current_user AND NOT r.rolsuper
     );

@@ -599,6 +599,24 @@ async fn what_another_role_made_is_refused() {
     client.batch_execute("DROP OWNED BY boarder; DROP ROLE boarder").await.unwrap();
 }
 
+/// A restore without owners gives what is stored to whoever restores: a refresh did nothing from then on, and one by hand ran
+/// code of the login table with that one's rights.
+#[tokio::test]
+async fn what_is_stored_is_given_back_to_its_role() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let client = cluster.database("dashboards_given").await.unwrap();
+    cluster.apply_file("dashboards_given", "05_dashboards.sql").unwrap();
+    for view in ["shared_ips", "when"] {
+        let give = format!("ALTER MATERIALIZED VIEW logins.stored_{view} OWNER TO postgres");
+        client.batch_execute(&give).await.unwrap();
+        let refused = message(&client.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+        let expected = format!("55000 logins.stored_{view} belongs to role postgres");
+        assert!(refused.starts_with(&expected), "{refused}");
+        cluster.apply_file("dashboards_given", "05_dashboards.sql").unwrap();
+        client.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    }
+}
+
 /// A hash without a key can be made of any guess, so lifting one is a guess: it would be the table owner's, who could have
 /// ten thousand tried in each hour by whoever refreshes.
 #[tokio::test]

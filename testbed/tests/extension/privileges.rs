@@ -463,3 +463,51 @@ async fn settings_that_code_of_the_table_changes_are_put_back() {
         WHERE name IN ('search_path', 'work_mem', 'synchronous_commit') AND source = 'session'";
     assert_eq!(count(&admin, changed).await, 0);
 }
+
+/// Anybody may have PL/pgSQL compile a function in the search path of the moment (plpgsql_validator), whatever the function says
+/// of its own path. What it declares has to mean the same in each.
+#[tokio::test]
+async fn no_function_is_compiled_with_names_of_others() {
+    let cluster = Cluster::start(&["pgmask.vault = on"]).await.unwrap();
+    let admin = cluster.database("compiled").await.unwrap();
+    cluster.apply_file("compiled", "05_dashboards.sql").unwrap();
+    let body = "{\"user_id\": \"u\", \"ip\": \"192.0.2.1\"}";
+    admin
+        .batch_execute(&format!("SELECT pgmask.ingest_login('{body}'); SELECT pgmask.rotate_key()"))
+        .await
+        .unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION pg_temp.evil() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil as %', current_user; END $$;
+             DO $$ DECLARE t pg_catalog.text; BEGIN
+                 FOR t IN SELECT typname FROM pg_catalog.pg_type WHERE typnamespace = 'pg_catalog'::pg_catalog.regnamespace
+                     AND typtype = 'b' AND typelem = 0 AND typname !~ '^pg_' LOOP
+                     EXECUTE pg_catalog.format('CREATE DOMAIN pg_temp.%1$I AS pg_catalog.%1$I CHECK (pg_temp.evil())', t);
+                 END LOOP; END $$;
+             CREATE TYPE pg_temp.record AS (a pg_catalog.int4);
+             SET search_path = pg_temp, pg_catalog;
+             SELECT plpgsql_validator(p.oid) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+             WHERE l.lanname = 'plpgsql' AND p.pronamespace IN ('pgmask'::pg_catalog.regnamespace, 'logins'::pg_catalog.regnamespace);
+             SET search_path = pg_catalog",
+        )
+        .await
+        .unwrap();
+    for sql in [
+        "SELECT FROM pgmask.maintain()",
+        "SELECT FROM pgmask.health",
+        "SELECT logins.refresh_dashboards()",
+        "CALL pgmask.remask('public.user_logins')",
+        "CALL pgmask.remask('pgmask.vault')",
+        "CALL pgmask.recover_pii(pgmask.mask_pii('192.0.2.1'), 'why')",
+        "CALL pgmask.forget(pgmask.mask_pii('192.0.2.1'), 'why')",
+        "SELECT pgmask.reseal_quarantine()",
+    ] {
+        admin.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", message(&error)));
+    }
+    let health = crate::common::texts(
+        &admin,
+        "SELECT item || value || hint FROM pgmask.health WHERE value LIKE 'SQLSTATE%'",
+    )
+    .await;
+    assert_eq!(health, [""; 0]);
+}

@@ -36,7 +36,7 @@ async fn at_login_nothing_but_postgresql_will_do() {
     let (lets_in, wants_clear) = (b"R\0\0\0\x08\0\0\0\0", b"R\0\0\0\x08\0\0\0\x03");
     for (methods, start, piece, saying) in [
         ("none", &b"N\x7f\xff\xff\xff"[..], zeros.clone(), "an answer of more than 64 MiB"),
-        ("none", lets_in, notice, "an answer of more than 64 MiB"),
+        ("none", lets_in, notice, "an answer of more than 10000 messages"),
         ("none", b"HTTP/1.1 400 Bad Request\r\n\r\n", zeros, "does not speak PostgreSQL's protocol"),
         ("scram-sha-256", wants_clear, Vec::new(), "asks for authentication by password, which require_auth"),
         ("scram-sha-256", lets_in, Vec::new(), "asks for no authentication, which require_auth"),

@@ -84,6 +84,34 @@ async fn answers_are_bounded_in_bytes_values_and_messages() {
     way.holds_each_once(60).await;
 }
 
+/// Sixty-four deletes may be under way: answers of 60 MiB to each filled gigabytes.
+#[tokio::test]
+async fn answers_to_deletes_are_small() {
+    let way = Way::new("hostile_deletes").await;
+    let (proxy, running) = through_proxy(&way, &[]).await;
+    let start =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: 62914560\r\n\r\n";
+    proxy.set(Fault::Endless(Endless {
+        to: "AmazonSQS.DeleteMessageBatch",
+        start: start.as_bytes().to_vec(),
+        piece: vec![b' '; 1 << 20],
+        pause: Duration::ZERO,
+    }));
+    proxy.cut();
+    way.queue.send(&logins(0..700)).await.unwrap();
+    let failed = || async { running.metric("pg_mask_forwarder_delete_failures_total").await >= 1400 };
+    wait_until("deletes fail", failed).await.unwrap();
+    let most = most_resident(&running);
+    assert!(most < MOST_RESIDENT, "{} MiB", most >> 20);
+    proxy.set(Fault::None);
+    proxy.cut();
+    way.drained().await;
+    running.signal(Signal::TERM).unwrap();
+    let ended = running.ended().await.unwrap();
+    assert!(ended.log.contains("larger than 1 MiB"), "{}", ended.log);
+    way.holds_each_once(700).await;
+}
+
 /// An answer that dribbles a byte a second stalled a receiver in silence, and survived SIGTERM.
 #[tokio::test]
 async fn an_answer_that_never_ends_is_given_up_and_does_not_delay_the_end() {

@@ -307,3 +307,80 @@ async fn code_of_the_table_changes_no_role_and_reads_no_cursor() {
         AND (rolpassword IS NOT NULL OR rolvaliduntil IS NOT NULL)";
     assert_eq!(count(&admin, has_password).await, 0);
 }
+
+/// PL/pgSQL keeps for a session what the types of a function mean, as its first call found them. Code of the table had that done
+/// in a search path of its own, and was run by whoever called the function next.
+#[tokio::test]
+async fn code_of_the_table_has_no_function_compiled_for_later() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "compiles").await;
+    cluster.apply_file("compiles", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "GRANT TRIGGER ON user_logins TO mallory; CREATE SCHEMA dba; GRANT USAGE ON SCHEMA dba TO PUBLIC;
+             CREATE FUNCTION dba.report() RETURNS text LANGUAGE plpgsql AS $$ DECLARE x text; BEGIN x := 'row'; RETURN x; END $$",
+        )
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.ran_as (who pg_catalog.text); CREATE TABLE mallory.told (what pg_catalog.text);
+             GRANT INSERT ON mallory.ran_as, mallory.told TO PUBLIC;
+             CREATE FUNCTION mallory.evil(t pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO mallory.ran_as VALUES (current_user); RETURN true; END $$;
+             CREATE FUNCTION mallory.own() RETURNS pg_catalog.text LANGUAGE plpgsql AS $$ DECLARE x text := 'own'; BEGIN RETURN x; END $$;
+             CREATE DOMAIN mallory.text AS pg_catalog.text CHECK (mallory.evil(VALUE));
+             CREATE FUNCTION mallory.in_its_path(what pg_catalog.text) RETURNS void LANGUAGE plpgsql SET search_path = mallory, pg_catalog AS $$ BEGIN EXECUTE what; END $$;
+             CREATE FUNCTION mallory.sets(what pg_catalog.text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM set_config('search_path', 'mallory, pg_catalog', true); EXECUTE what; END $$;
+             CREATE FUNCTION mallory.tries() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE f pg_catalog.text; way pg_catalog.text; BEGIN
+                 FOREACH way IN ARRAY ARRAY['SELECT mallory.in_its_path(%L)', 'SELECT mallory.sets(%L)']::pg_catalog.text[] LOOP
+                     FOREACH f IN ARRAY ARRAY['dba.report()', 'plpgsql_validator(''dba.report()''::regprocedure)']::pg_catalog.text[] LOOP
+                         BEGIN
+                             EXECUTE format(way, 'SELECT ' || f); INSERT INTO mallory.told VALUES (f);
+                         EXCEPTION WHEN insufficient_privilege THEN INSERT INTO mallory.told VALUES (SQLERRM); END;
+                     END LOOP;
+                 END LOOP;
+                 PERFORM mallory.in_its_path('SELECT mallory.own()');
+                 RETURN true; END $$;
+             CREATE FUNCTION mallory.compiles() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.tries(); RETURN NEW; END $$;
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mallory TO PUBLIC; GRANT USAGE ON TYPE mallory.text TO PUBLIC;
+             CREATE TRIGGER compiles BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.compiles()",
+        )
+        .await
+        .unwrap();
+    admin
+        .batch_execute(
+            "ALTER TABLE user_logins ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY compiles ON user_logins USING (mallory.tries()) WITH CHECK (true)",
+        )
+        .await
+        .unwrap();
+    for (number, work) in [
+        "SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"192.0.2.1\"}')",
+        "SELECT pgmask.rotate_key(); CALL pgmask.remask('user_logins')",
+        "SELECT logins.refresh_dashboards()",
+        "SELECT pgmask.mask_pii('x'); REFRESH MATERIALIZED VIEW logins.stored_shared_ips",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let session = cluster.connect("compiles").await.unwrap();
+        for statement in work.split("; ") {
+            session.batch_execute(statement).await.unwrap();
+        }
+        admin.batch_execute("DELETE FROM mallory.ran_as WHERE who LIKE 'pgmask%'").await.unwrap();
+        assert_eq!(texts(&session, "SELECT dba.report()").await, ["row"]);
+        assert_eq!(texts(&admin, "SELECT who FROM mallory.ran_as").await, [""; 0], "{work}");
+        let told = texts(&admin, "SELECT DISTINCT what FROM mallory.told ORDER BY 1").await;
+        assert_eq!(
+            told,
+            [
+                "code of a table calls report(), a PL/pgSQL function, in a search path that others than its owner have set",
+                "code of the table calls plpgsql_validator(), which reaches what belongs to the session",
+            ],
+            "{number}: {work}"
+        );
+        admin.batch_execute("TRUNCATE mallory.told").await.unwrap();
+    }
+}
