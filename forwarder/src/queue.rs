@@ -298,11 +298,20 @@ fn outcomes<'a>(
     outcomes
 }
 
-/// Whether it is useless to try again: the handle has expired, or its message or queue is gone.
+/// Whether it is useless to try again: the handle has expired, or its message or queue is gone. The code alone says so
+/// (SQS API reference, errors of `DeleteMessage` and `ChangeMessageVisibility`): to SQS a call that is throttled is the
+/// sender's fault, too, and that passes.
 fn is_lost(entry: &BatchResultErrorEntry) -> bool {
+    const LOST: [&str; 6] = [
+        "ReceiptHandleIsInvalid",
+        "InvalidIdFormat",
+        "InvalidParameterValue",
+        "MessageNotInflight",
+        "QueueDoesNotExist",
+        "NonExistentQueue",
+    ];
     let code = entry.code.rsplit(['.', '#']).next().unwrap_or_default();
-    let codes = ["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"];
-    entry.sender_fault || codes.iter().any(|lost| code.starts_with(lost))
+    LOST.iter().any(|lost| code.starts_with(lost))
 }
 
 /// `None` for a message without a receipt handle or an id that PostgreSQL can hold: SQS gives none such.
@@ -319,4 +328,43 @@ fn read(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         receive_count,
         trace: trace.and_then(|header| sqs_query::trace_header(header)).map(Into::into),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is throttled was taken for lost where it is the sender's fault: the message came again, and again.
+    #[test]
+    fn an_entry_is_lost_by_its_code_and_not_by_whose_fault_it_is() {
+        let outcome = |code: &str, sender_fault| {
+            let entry = BatchResultErrorEntry::builder().id("1").code(code).sender_fault(sender_fault);
+            outcomes(3, std::iter::once("0"), &[entry.build().unwrap()])
+        };
+        for sender_fault in [true, false] {
+            for code in [
+                "ReceiptHandleIsInvalid",
+                "InvalidParameterValue",
+                "InvalidParameterValueException",
+                "AWS.SimpleQueueService.MessageNotInflight",
+                "com.amazonaws.sqs#MessageNotInflight",
+                "AWS.SimpleQueueService.NonExistentQueue",
+            ] {
+                let expected = [Outcome::Done, Outcome::Lost, Outcome::Failed];
+                assert_eq!(outcome(code, sender_fault), expected, "{code}");
+            }
+            for code in [
+                "RequestThrottled",
+                "KmsThrottled",
+                "KMS.ThrottlingException",
+                "KMS.DisabledException",
+                "AccessDenied",
+                "InternalError",
+                "",
+            ] {
+                let expected = [Outcome::Done, Outcome::Failed, Outcome::Failed];
+                assert_eq!(outcome(code, sender_fault), expected, "{code}");
+            }
+        }
+    }
 }

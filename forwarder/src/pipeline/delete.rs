@@ -1,7 +1,7 @@
 //! Deleting: a message leaves the queue once the commit that stores it is durable.
 
 use super::held::{HeldMessage, receipt_handles};
-use super::outage::Outages;
+use super::outage::{Outage, Outages};
 use super::release::Releases;
 use super::shutdown::Stop;
 use crate::queue::{Outcome, Queue, chunks};
@@ -14,6 +14,8 @@ use tokio_util::task::TaskTracker;
 
 /// How many deletes may be under way at once.
 pub(super) const CALLS: usize = 64;
+
+const NOT_DELETED: &str = "the queue did not delete some messages";
 
 /// What deleting works with.
 #[derive(Clone)]
@@ -46,8 +48,10 @@ impl Deletes {
     async fn delete(self, mut messages: Vec<HeldMessage>) {
         let release_now = &self.stop.release_now;
         let mut backoff = Backoff::default();
+        let mut failures = None;
         while !messages.is_empty() {
-            if release_now.run_until_cancelled(self.try_once(&mut messages)).await != Some(true) {
+            let tried = self.try_once(&mut messages, &mut failures);
+            if release_now.run_until_cancelled(tried).await != Some(true) {
                 return self.releases.add(messages);
             }
             if !messages.is_empty() {
@@ -58,7 +62,7 @@ impl Deletes {
 
     /// Tries once. Those that failed and are worth trying again stay in `messages`. `false` if an error has
     /// ended everything.
-    async fn try_once(&self, messages: &mut Vec<HeldMessage>) -> bool {
+    async fn try_once(&self, messages: &mut Vec<HeldMessage>, failures: &mut Option<Outage>) -> bool {
         let deleted = {
             let _permit = self.calls.acquire().await;
             // The future of an SDK call is large, and many more deletes wait for a permit than have one: in a
@@ -78,7 +82,7 @@ impl Deletes {
         self.progress.done(deleted);
         self.tally.delete_failures.inc_by((failed + lost) as u64);
         if failed > 0 {
-            self.outages.warn("the queue did not delete some messages; trying again");
+            self.outages.warn(&format!("{NOT_DELETED}; trying again"));
         }
         if lost > 0 {
             self.outages.warn(
@@ -87,6 +91,6 @@ impl Deletes {
         }
         let mut outcomes = outcomes.into_iter();
         messages.retain(|_| outcomes.next() == Some(Outcome::Failed));
-        true
+        messages.is_empty() || !self.outages.ends_on_failures(failures, NOT_DELETED)
     }
 }

@@ -32,12 +32,27 @@ struct Seen {
     fatal: Option<Error>,
 }
 
-/// An end is out.
-struct Outage {
+/// An end is out, or something else does not succeed.
+pub(super) struct Outage {
     /// Since when, or since when nothing has moved.
     since: Instant,
     /// What [`Tally::moved`] said then.
     moved: u64,
+}
+
+impl Outage {
+    /// One that has just begun.
+    fn new(moved: u64) -> Self {
+        Self { since: Instant::now(), moved }
+    }
+
+    /// Whether it lasts, and nothing has moved, for longer than a drain waits.
+    fn lasts(&mut self, moved: u64) -> bool {
+        if self.moved != moved {
+            *self = Self::new(moved);
+        }
+        self.since.elapsed() > DRAIN_PATIENCE
+    }
 }
 
 impl Outages {
@@ -56,6 +71,17 @@ impl Outages {
         }
         self.end_with(error);
         true
+    }
+
+    /// Takes note of calls that an end answers, and which do not succeed nevertheless. `true`: they have not for so long
+    /// that a drain ends, with this error.
+    pub(super) fn ends_on_failures(&self, failures: &mut Option<Outage>, text: &str) -> bool {
+        let moved = self.tally.moved();
+        let lasts = failures.get_or_insert_with(|| Outage::new(moved)).lasts(moved);
+        if self.drain && lasts {
+            self.end_with(Error::transient(End::Queue, format!("{text} for a minute")));
+        }
+        self.drain && lasts
     }
 
     /// Logs an error that is waited out, unless the same was logged within the last minute.
@@ -102,13 +128,8 @@ impl Outages {
 
     /// Whether an end has been out, and nothing has moved, for longer than a drain waits.
     fn lasts(&self, end: End) -> bool {
-        let (now, moved) = (Instant::now(), self.tally.moved());
-        let mut seen = self.seen();
-        let outage = seen.outages.entry(end).or_insert(Outage { since: now, moved });
-        if outage.moved != moved {
-            *outage = Outage { since: now, moved };
-        }
-        now - outage.since > DRAIN_PATIENCE
+        let moved = self.tally.moved();
+        self.seen().outages.entry(end).or_insert_with(|| Outage::new(moved)).lasts(moved)
     }
 
     /// An end has done what it was asked for: its outage is over.
