@@ -24,12 +24,14 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
 use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::date_time::Format;
 use aws_smithy_types::retry::ErrorKind;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
 const JSON: &str = "application/x-amz-json-1.0";
@@ -140,6 +142,7 @@ async fn hear(
     shared: &Shared,
 ) -> Result<HttpResponse, ConnectorError> {
     let negotiation = &shared.negotiation;
+    drop_odd_date(&mut response);
     let body = whole(&mut response, &shared.turns).await?;
     if asked == Protocol::Json && is_plainly_json(&response, negotiation) {
         negotiation.hear(asked, Sign::Speaks(asked));
@@ -168,6 +171,18 @@ async fn hear(
         Verdict::HandOn => hand_on(&mut response, asked, body, answer)?,
     }
     Ok(response)
+}
+
+/// Drops a time that is far from this machine's. The SDK signs its next requests for the time that an answer gives, so a
+/// clock that is wrong by hours does no harm; with one of the year 9999 it panics, and a request that was signed for
+/// another year can be kept and used then.
+fn drop_odd_date(response: &mut HttpResponse) {
+    let date =
+        response.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+    let apart = date.map(|date| date.secs().abs_diff(DateTime::from(SystemTime::now()).secs()));
+    if apart.is_none_or(|apart| apart > limits::SKEW.as_secs()) {
+        response.headers_mut().remove("date");
+    }
 }
 
 /// Puts what the SDK can read into a response.

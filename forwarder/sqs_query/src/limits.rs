@@ -21,3 +21,6 @@ pub(crate) const VALUES: usize = 4096;
 pub(crate) const UNCOUNTED_BYTES: usize = 16 << 10;
 /// How deep an answer may be nested. SQS's are five deep.
 pub(crate) const DEPTH: usize = 16;
+/// How far the time that an answer gives may be from this machine's. A clock that is set to local time in place of UTC is
+/// off by less.
+pub(crate) const SKEW: Duration = Duration::from_secs(24 * 3600);

@@ -9,11 +9,13 @@ use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
+use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::date_time::Format;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const URL: &str = "http://queue.invalid/000000000000/q";
 const AMZ_JSON: &str = "application/x-amz-json-1.0";
@@ -27,6 +29,8 @@ type Answer = (u16, &'static str, Vec<u8>);
 #[derive(Debug)]
 struct Network {
     answers: Mutex<VecDeque<Answer>>,
+    /// What answers have as their `Date`.
+    date: Mutex<Option<String>>,
     requests: Mutex<Vec<HttpRequest>>,
 }
 
@@ -41,14 +45,20 @@ impl HttpConnector for Wire {
             if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
         let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
         response.headers_mut().insert("content-type", kind);
+        if let Some(date) = self.0.date.lock().unwrap().clone() {
+            response.headers_mut().insert("date", date);
+        }
         HttpConnectorFuture::ready(Ok(response))
     }
 }
 
 /// The SDK waits up to `backoff` before it tries again.
 fn exchange(choice: Choice, answers: &[Answer], backoff: Duration) -> (Client, Arc<Network>) {
-    let network =
-        Arc::new(Network { answers: Mutex::new(answers.to_vec().into()), requests: Mutex::default() });
+    let network = Arc::new(Network {
+        answers: Mutex::new(answers.to_vec().into()),
+        date: Mutex::default(),
+        requests: Mutex::default(),
+    });
     let wire = network.clone();
     let http = http_client_fn(move |_, _| SharedHttpConnector::new(Wire(wire.clone())));
     let settings = SdkConfig::builder()
@@ -297,5 +307,49 @@ async fn the_wrong_choice_is_named() {
         let (bodies, _) = receive(choice, &[answer]).await;
         let error = bodies.unwrap_err();
         assert_eq!(error.code.as_deref(), Some(WRONG_PROTOCOL), "{error:?}");
+    }
+}
+
+/// The SDK corrects its clock by the time that an answer gives: after one of the year 9999 the next request was a
+/// panic, and after one of 2030 it was signed for 2030.
+#[tokio::test]
+async fn an_answer_of_another_year_is_no_reason_to_sign_for_it() {
+    let answer = (200, AMZ_JSON, br#"{"Messages":[{"Body":"b"}]}"#.to_vec());
+    let refusal = (403, AMZ_JSON, br#"{"__type":"AccessDenied"}"#.to_vec());
+    let http = |time: SystemTime| DateTime::from(time).fmt(Format::HttpDate).unwrap();
+    let hour = Duration::from_secs(3600);
+    let signed_at = async |answer: &Answer, date: String| {
+        let (client, network) = exchange(Choice::Json, std::slice::from_ref(answer), SHORT);
+        *network.date.lock().unwrap() = Some(date);
+        for _ in 0..2 {
+            let _ = client.receive_message().queue_url(URL).send().await;
+        }
+        let requests = network.requests.lock().unwrap();
+        let signed = requests.last().unwrap().headers().get("x-amz-date").unwrap();
+        let [day, time] = [&signed[..8], &signed[9..15]];
+        let digits = |text: &str, at: usize| text[at..at + 2].to_owned();
+        let time = [0, 2, 4].map(|at| digits(time, at)).join(":");
+        let text = format!("{}-{}-{}T{time}Z", &day[..4], digits(day, 4), digits(day, 6));
+        SystemTime::try_from(DateTime::from_str(&text, Format::DateTime).unwrap()).unwrap()
+    };
+    let near = |time: SystemTime, wanted: SystemTime| {
+        let apart = time.duration_since(wanted).unwrap_or_else(|error| error.duration());
+        assert!(apart < Duration::from_secs(300), "{time:?} is not {wanted:?}");
+    };
+    for answer in [&answer, &refusal] {
+        for date in [
+            "Mon, 31 Dec 9999 23:59:59 GMT".to_owned(),
+            "Fri, 31 Dec 9999 23:59:59 GMT".to_owned(),
+            "Tue, 01 Jan 2080 00:00:00 GMT".to_owned(),
+            "Thu, 01 Jan 1970 00:00:00 GMT".to_owned(),
+            http(SystemTime::now() + 25 * hour),
+            http(SystemTime::now() - 25 * hour),
+            "no date".to_owned(),
+        ] {
+            near(signed_at(answer, date).await, SystemTime::now());
+        }
+        // This machine's clock is wrong.
+        let hours = SystemTime::now() - 3 * hour;
+        near(signed_at(answer, http(hours)).await, hours);
     }
 }
