@@ -15,8 +15,18 @@ const OF_A_BATCH: [&str; 4] = ["extension", "role", "keys", "table"];
 
 const ABOUT: &str = include_str!("about.sql");
 
-/// Other tables than the system's and those of other extensions that the role has a right to.
+/// What else the role may do: which kind of thing, and its name.
 const RIGHTS: &str = include_str!("rights.sql");
+
+/// The kinds of what else a role may do, and how to say it.
+const KINDS: [(&str, &str); 4] = [
+    ("attribute", "has"),
+    ("membership", "is a member of"),
+    ("function", "may call"),
+    ("table", "has rights to the table"),
+];
+/// So many of a kind are named.
+const MOST_NAMED: usize = 3;
 
 /// What is found at the database, and for how many days the ledger knows a message.
 pub(super) async fn check(config: &Config) -> (Findings, Option<u64>) {
@@ -143,14 +153,23 @@ async fn excess_rights(client: &Client, about: &About) -> Result<Option<String>,
             "{role} is a superuser, so the forwarder's password is worth the whole server. {hint}"
         )));
     }
-    let tables = client.query_typed(RIGHTS, &[]).await?;
-    let Some(first) = tables.first() else { return Ok(None) };
-    let first: &str = first.try_get(0)?;
-    let more = match tables.len() - 1 {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Ok(Some(format!("{role} has rights to tables, which it does not need: {first}{more}. {hint}")))
+    let rows = client.query_typed(RIGHTS, &[]).await?;
+    let found: Vec<(&str, &str)> =
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Error>>()?;
+    let said: Vec<String> = KINDS
+        .iter()
+        .filter_map(|(kind, begins)| {
+            let names: Vec<&str> = found.iter().filter(|row| row.0 == *kind).map(|row| row.1).collect();
+            let more = match names.len().saturating_sub(MOST_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = names[..names.len().min(MOST_NAMED)].join(", ");
+            (!names.is_empty()).then(|| format!("{begins} {named}{more}"))
+        })
+        .collect();
+    let said = said.join("; ");
+    Ok((!said.is_empty()).then(|| format!("{role} may do more than it needs: it {said}. {hint}")))
 }
 
 /// What the dry run says of the extension, the role, the keys and the table: an error fails one of these checks,

@@ -196,7 +196,7 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     for role in ["check_nobody", "check_reader"] {
         checked.sql(&format!(
             "ALTER ROLE {role} SET log_parameter_max_length = 0; ALTER ROLE {role} SET log_parameter_max_length_on_error = 0;
-             ALTER ROLE {role} SET plan_cache_mode = force_generic_plan;"
+             ALTER ROLE {role} SET log_error_verbosity = terse; ALTER ROLE {role} SET plan_cache_mode = force_generic_plan;"
         )).await;
     }
     let as_role = async |role| {
@@ -252,6 +252,88 @@ async fn what_is_wrong_with_the_database_is_told_with_its_cure() {
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "ALTER EXTENSION pg_mask UPDATE");
     checked.sql("DROP EXTENSION pg_mask CASCADE").await;
     says(&checked.with(|_| ()).await, 78, "extension", "failed", "CREATE EXTENSION pg_mask");
+}
+
+/// The check said "and nothing else" of roles whose password is worth the server, the quarantine or the vault.
+#[tokio::test]
+async fn what_else_the_role_may_do_is_named() {
+    let checked = Checked::new("check_more_rights").await;
+    let major = cluster().await.major();
+    checked
+        .sql(
+            "DROP ROLE IF EXISTS check_more, check_group, check_tables;
+             CREATE ROLE check_more LOGIN IN ROLE pgmask_ingester;
+             CREATE ROLE check_group NOINHERIT IN ROLE pg_execute_server_program;
+             CREATE ROLE check_tables; GRANT DELETE ON user_logins TO check_tables;
+             ALTER ROLE check_more SET log_parameter_max_length = 0; ALTER ROLE check_more SET log_parameter_max_length_on_error = 0;
+             ALTER ROLE check_more SET log_error_verbosity = terse; ALTER ROLE check_more SET plan_cache_mode = force_generic_plan;",
+        )
+        .await;
+    if major >= 16 {
+        checked.sql("ALTER ROLE check_more SET auto_explain.log_parameter_max_length = 0").await;
+    }
+    let url = checked.url("check_more").await;
+    let check = async || {
+        checked
+            .with(|c| {
+                c.env("DATABASE_URL", &url);
+            })
+            .await
+    };
+    let member = |of: &str, named| {
+        (
+            format!("GRANT {of} TO check_more"),
+            format!("REVOKE {of} FROM check_more"),
+            format!("is a member of {named}"),
+        )
+    };
+    let attribute = |name: &str| {
+        (
+            format!("ALTER ROLE check_more {name}"),
+            format!("ALTER ROLE check_more NO{name}"),
+            format!("has {name}"),
+        )
+    };
+    let right = |what: &str, said: &str| {
+        (format!("GRANT {what} TO check_more"), format!("REVOKE {what} FROM check_more"), said.to_owned())
+    };
+    let mut cases = vec![
+        member("pg_read_server_files", "pg_read_server_files."),
+        member("pg_signal_backend", "pg_signal_backend."),
+        member("pgmask_recoverer", "pgmask_recoverer;"),
+        member("pgmask_unlimited", "pgmask_unlimited."),
+        member("pgmask_writer", "pgmask_writer;"),
+        member("check_group", "pg_execute_server_program."),
+        member("postgres", "postgres, a superuser."),
+        attribute("CREATEROLE"),
+        attribute("CREATEDB"),
+        attribute("REPLICATION"),
+        attribute("BYPASSRLS"),
+        right("EXECUTE ON FUNCTION pgmask.unsealed(bigint)", "may call pgmask.unsealed(bigint)."),
+        right("SELECT (user_id) ON user_logins", "has rights to the table user_logins."),
+    ];
+    if major >= 16 {
+        let of = "pgmask_analyst TO check_more WITH INHERIT FALSE, SET TRUE";
+        cases.push((
+            format!("GRANT {of}"),
+            "REVOKE pgmask_analyst FROM check_more".to_owned(),
+            "is a member of pgmask_analyst;".to_owned(),
+        ));
+    }
+    for (give, take, said) in cases {
+        checked.sql(&give).await;
+        let ended = check().await;
+        says(&ended, 0, "role", "warning", &said);
+        says(&ended, 0, "role", "warning", "Let the forwarder log in as pgmask_forwarder");
+        checked.sql(&take).await;
+    }
+    // A right of a role that it does not inherit from, but may become.
+    checked.sql("REVOKE pg_execute_server_program FROM check_group; GRANT check_tables TO check_group; GRANT check_group TO check_more").await;
+    says(&check().await, 0, "role", "warning", "has rights to the table user_logins.");
+    checked.sql("REVOKE check_group FROM check_more").await;
+    // What only looks at the server's state.
+    checked.sql("GRANT pg_read_all_stats, pg_read_all_settings TO check_more").await;
+    says(&check().await, 0, "role", "passed", "and nothing else");
 }
 
 /// A message is deleted once the primary has committed it: with an asynchronous standby, a failover can lose it.
