@@ -71,6 +71,46 @@ fn search(folder: &Path) {
     }
 }
 
+/// `forwarder check` said that the server logs no message of a role whose parameters `auto_explain` logs.
+#[tokio::test]
+async fn the_forwarder_sees_what_logs_its_messages() {
+    const FIND: &str = include_str!("../../../forwarder/src/database/find_extension.sql");
+    // auto_explain comes with it.
+    let contrib = installation::shared().unwrap().extensions.join("pg_stat_statements.control").exists();
+    for is_loaded in if contrib { &[false, true][..] } else { &[false] } {
+        let mut settings = vec!["log_parameter_max_length_on_error = -1"];
+        settings.extend(is_loaded.then_some("shared_preload_libraries = 'auto_explain'"));
+        let cluster = Cluster::start(&settings).await.unwrap();
+        let admin = cluster.database("seen_to_log").await.unwrap();
+        let cure = |settings: &[&str]| {
+            let one = |setting: &&str| format!("ALTER ROLE carrier SET {setting};");
+            (!settings.is_empty()).then(|| settings.iter().map(one).collect::<Vec<_>>().join(" "))
+        };
+        admin.batch_execute("CREATE ROLE carrier LOGIN IN ROLE pgmask_ingester").await.unwrap();
+        let mut settings = vec![
+            "log_parameter_max_length = 0",
+            "log_parameter_max_length_on_error = 0",
+            "log_error_verbosity = terse",
+            "plan_cache_mode = force_generic_plan",
+        ];
+        if *is_loaded && cluster.major() >= 16 {
+            settings.push("auto_explain.log_parameter_max_length = 0");
+        }
+        while !settings.is_empty() {
+            let carrier = cluster.connect_as("carrier", "seen_to_log").await.unwrap();
+            let found: Option<String> = carrier.query_one(FIND, &[]).await.unwrap().get(1);
+            assert_eq!(found, cure(&settings), "{is_loaded}");
+            let set = settings.remove(0);
+            admin.batch_execute(&format!("ALTER ROLE carrier SET {set}")).await.unwrap();
+        }
+        for role in ["carrier", "pgmask_forwarder"] {
+            let client = cluster.connect_as(role, "seen_to_log").await.unwrap();
+            let found: Option<String> = client.query_one(FIND, &[]).await.unwrap().get(1);
+            assert_eq!(found, None, "{role}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn not_in_the_log_nor_in_views_nor_in_files() {
     let contrib = installation::shared().unwrap().extensions.join("pg_stat_statements.control").exists();
