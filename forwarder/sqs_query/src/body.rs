@@ -8,6 +8,8 @@
 //!
 //! Half of a surrogate pair has three bytes then, as UTF-8 would write it (WTF-8).
 
+use crate::bounded::Bounded;
+use crate::error::Error;
 use std::sync::LazyLock;
 
 /// What the texts begin with that stand for bytes. It is another one in each process.
@@ -48,13 +50,14 @@ pub(crate) fn stand_in(body: Vec<u8>) -> String {
         let body = error.as_bytes();
         let mut text = String::with_capacity(MARK.len() + 2 * body.len());
         text.push_str(&MARK);
-        for byte in body {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(digit.into(), 16));
-            }
-        }
+        text.extend(body.iter().flat_map(|byte| digits(*byte)).map(char::from));
         text
     })
+}
+
+/// A byte in hexadecimal.
+fn digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)])
 }
 
 fn bytes(digits: &str) -> Option<Vec<u8>> {
@@ -66,41 +69,52 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
     digits.as_bytes().chunks(2).map(byte).collect()
 }
 
-/// An answer in JSON with strings that the SDK can read; `None` if it can read them as they are. Whether it is
-/// JSON at all is left to the SDK.
-pub(crate) fn mend(document: &[u8]) -> Option<Vec<u8>> {
+/// An answer in JSON with strings that the SDK can read; `None` if it can read them as they are. It has the limit that
+/// the answer had. Whether it is JSON at all is left to the SDK.
+pub(crate) fn mend(document: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     if !is_suspicious(document) {
-        return None;
+        return Ok(None);
     }
-    let mut mended = Vec::with_capacity(document.len());
+    let mut mended = Bounded::default();
     let (mut is_mended, mut is_key_body) = (false, false);
     let mut rest = document;
     while let Some(start) = rest.iter().position(|byte| *byte == b'"') {
-        mended.extend_from_slice(&rest[..start]);
+        mended.push(&rest[..start])?;
         rest = &rest[start..];
         // The last string has no end: the SDK may say what it thinks of that.
         let Some(length) = length_of_string(&rest[1..]) else { break };
         let (string, after) = rest[1..].split_at(length);
         rest = &after[1..];
         let is_key = rest.trim_ascii_start().starts_with(b":");
+        mended.push(b"\"")?;
         if is_plain(string) {
-            mended.push(b'"');
-            mended.extend_from_slice(string);
-            mended.push(b'"');
+            mended.push(string)?;
         } else {
-            let read = read(string);
-            let text = match is_key_body && !is_key {
-                true => stand_in(read),
-                // A name, or something that people read.
-                false => String::from_utf8_lossy(&read).into_owned(),
-            };
-            mended.extend_from_slice(serde_json::Value::String(text).to_string().as_bytes());
+            write_mended(&mut mended, &read(string), is_key_body && !is_key)?;
             is_mended = true;
         }
+        mended.push(b"\"")?;
         is_key_body = is_key && string == b"Body";
     }
-    mended.extend_from_slice(rest);
-    is_mended.then_some(mended)
+    mended.push(rest)?;
+    Ok(is_mended.then(|| mended.into_bytes()))
+}
+
+/// The inside of a string that means these bytes: for a body, the text that stands for them; else a name, or
+/// something that people read.
+fn write_mended(mended: &mut Bounded, bytes: &[u8], is_body: bool) -> Result<(), Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => mended.push_escaped(text),
+        Err(_) if is_body => {
+            mended.push(MARK.as_bytes())?;
+            bytes.iter().try_for_each(|byte| mended.push(&digits(*byte)))
+        }
+        Err(_) => bytes.utf8_chunks().try_for_each(|chunk| {
+            mended.push_escaped(chunk.valid())?;
+            let replacement = if chunk.invalid().is_empty() { "" } else { "\u{fffd}" };
+            mended.push(replacement.as_bytes())
+        }),
+    }
 }
 
 /// Whether there may be a string that the SDK can't read. Each answer is looked at, so the loops have no exit:
@@ -222,7 +236,7 @@ mod tests {
 
     /// The bodies of a mended answer.
     fn bodies(answer: &[u8]) -> Vec<Body> {
-        let mended = mend(answer).unwrap_or_else(|| answer.to_owned());
+        let mended = mend(answer).unwrap().unwrap_or_else(|| answer.to_owned());
         let answer: serde_json::Value = serde_json::from_slice(&mended).unwrap();
         let messages = answer["Messages"].as_array().unwrap();
         messages.iter().map(|message| Body::of(message["Body"].as_str().unwrap().to_owned())).collect()
@@ -274,15 +288,15 @@ mod tests {
             "\"\\u",
             "<html>\n",
         ] {
-            assert_eq!(mend(answer.as_bytes()), None, "{answer}");
+            assert_eq!(mend(answer.as_bytes()), Ok(None), "{answer}");
         }
         assert_eq!(
-            mend(b"{\"Message\":\"\xff\",\"x\xff\":1}").unwrap(),
+            mend(b"{\"Message\":\"\xff\",\"x\xff\":1}").unwrap().unwrap(),
             "{\"Message\":\"\u{fffd}\",\"x\u{fffd}\":1}".as_bytes()
         );
         // The last string has no end: the SDK says what it thinks of it.
         assert_eq!(
-            mend(b"{\"a\":\"\\ud800\",\"b").unwrap(),
+            mend(b"{\"a\":\"\\ud800\",\"b").unwrap().unwrap(),
             "{\"a\":\"\u{fffd}\u{fffd}\u{fffd}\",\"b".as_bytes()
         );
     }

@@ -3,6 +3,7 @@
 
 use crate::answer::{self, Answer, Refusal};
 use crate::body;
+use crate::bounded::Bounded;
 use crate::error::Error;
 use crate::json;
 use crate::limits;
@@ -160,13 +161,13 @@ async fn hear(
     };
     match negotiation.hear(asked, sign) {
         Verdict::AskAgain => {
-            replace(&mut response, 500, &not_spoken("ProtocolChanged", asked).json());
+            replace(&mut response, 500, &not_spoken("ProtocolChanged", asked).json())?;
             response.add_extension(Again);
         }
         // What baffles a server may be something else, and pass: worth the SDK's retries.
         Verdict::WrongChoice => {
             let status = if sign == Sign::Baffled { 500 } else { 400 };
-            replace(&mut response, status, &not_spoken(WRONG_PROTOCOL, asked).json());
+            replace(&mut response, status, &not_spoken(WRONG_PROTOCOL, asked).json())?;
         }
         Verdict::HandOn => hand_on(&mut response, asked, body, answer)?,
     }
@@ -194,10 +195,10 @@ fn hand_on(
 ) -> Result<(), ConnectorError> {
     let status = response.status();
     match answer {
-        Ok(Some(Answer::Error(refusal))) => refuse(response, &refusal),
+        Ok(Some(Answer::Error(refusal))) => refuse(response, &refusal)?,
         Ok(Some(Answer::Result(result))) if status.is_success() => {
             drop(body); // it may be large, and is in the result once more
-            replace(response, status.as_u16(), &result);
+            replace(response, status.as_u16(), &result)?;
         }
         Err(error) if asked == Protocol::Query && status.is_success() => return Err(failed(error)),
         Ok(None) if asked == Protocol::Query && status.is_success() => return Err(failed(Error::Malformed)),
@@ -209,7 +210,7 @@ fn hand_on(
 /// Leaves an answer to the SDK, which reads it as JSON.
 fn hand_on_json(response: &mut HttpResponse, body: Vec<u8>) -> Result<(), ConnectorError> {
     let body = match json::check(&body) {
-        Ok(()) => body::mend(&body).unwrap_or(body),
+        Ok(()) => body::mend(&body).map_err(failed)?.unwrap_or(body),
         // Some gateway's error page: the status says enough.
         Err(_) if !response.status().is_success() => Vec::new(),
         Err(error) => return Err(failed(error)),
@@ -290,20 +291,24 @@ fn not_spoken(code: &str, asked: Protocol) -> Refusal {
 
 /// Makes a response the AWS JSON protocol's error, with the Query protocol's code in the header where
 /// the SDK looks for it.
-fn refuse(response: &mut HttpResponse, refusal: &Refusal) {
+fn refuse(response: &mut HttpResponse, refusal: &Refusal) -> Result<(), ConnectorError> {
     let status = match response.status() {
         status if !status.is_success() => status.as_u16(),
         _ if refusal.fault == "Receiver" => 500,
         _ => 400,
     };
-    replace(response, status, &refusal.json());
+    replace(response, status, &refusal.json())?;
     let code = format!("{};{}", refusal.code, refusal.fault);
     // A code that fits into no header is in the body alone.
     let _ = response.headers_mut().try_insert("x-amzn-query-error", code);
+    Ok(())
 }
 
-fn replace(response: &mut HttpResponse, status: u16, body: &Value) {
-    let body = body.to_string();
+fn replace(response: &mut HttpResponse, status: u16, body: &Value) -> Result<(), ConnectorError> {
+    let mut written = Bounded::default();
+    // A Value can always be written; only the room for it may be too small.
+    serde_json::to_writer(&mut written, body).map_err(|_| failed(Error::TooLarge(limits::BYTES)))?;
+    let body = written.into_bytes();
     if let Ok(status) = StatusCode::try_from(status) {
         *response.status_mut() = status;
     }
@@ -311,4 +316,5 @@ fn replace(response: &mut HttpResponse, status: u16, body: &Value) {
     headers.insert("content-type", JSON);
     headers.insert("content-length", body.len().to_string());
     *response.body_mut() = SdkBody::from(body);
+    Ok(())
 }

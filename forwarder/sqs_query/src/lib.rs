@@ -28,6 +28,7 @@
 
 mod answer;
 mod body;
+mod bounded;
 mod connector;
 mod error;
 mod json;

@@ -189,6 +189,17 @@ async fn answers_have_limits() {
         assert_eq!(Error::of(&error), Some(&expected), "{error:?}");
         assert_eq!(network.requests.lock().unwrap().len(), 1, "{expected:?}");
     }
+    // A control character takes six times as much memory once it is JSON that the SDK can read: an answer of 60 MiB was a
+    // GiB.
+    let controls = "\u{1}".repeat(limits::BYTES / 6 + 1);
+    let json = format!("{{\"Messages\":[{{\"Body\":\"{controls}\"}}]}}").into_bytes();
+    let xml = message(str::to_owned, &controls);
+    for (choice, kind, body) in [(Choice::Json, AMZ_JSON, json), (Choice::Query, XML, xml)] {
+        let (client, _) = exchange(choice, &[(200, kind, body)], SHORT);
+        let (received, _) = crate::receiving(client.receive_message().queue_url(URL).send()).await;
+        let Err(error) = received else { panic!("{choice:?}: it is taken") }; // too long to be shown
+        assert_eq!(Error::of(&error), Some(&Error::TooLarge(limits::BYTES)), "{error:?}");
+    }
     // Sixty-four deletes may be under way, and none of their answers holds a message.
     let long = vec![b' '; limits::OTHER_BYTES + 1];
     let (client, _) = exchange(Choice::Json, &[(200, AMZ_JSON, long)], SHORT);
