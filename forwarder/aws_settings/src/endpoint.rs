@@ -1,9 +1,11 @@
-//! The endpoint that the environment gives. The SDK passes over one that it can't read, asks AWS instead, and
+//! The endpoints that the environment gives. The SDK passes over one that it can't read, asks AWS instead, and
 //! logs what was given, which may hold a password.
 
 use crate::Error;
 
-const VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"];
+/// The last one says where a container asks for its credentials.
+const VARIABLES: [&str; 3] =
+    ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
 
 /// Whether the variables that give an endpoint can be read.
 pub(crate) fn check() -> Result<(), Error> {
@@ -17,7 +19,7 @@ pub(crate) fn check() -> Result<(), Error> {
         } else {
             continue;
         };
-        return Err(Error::Endpoint { name, wrong });
+        return Err(Error::Value { name, wrong });
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The AWS SDK's settings, as the environment and profiles give them.
 //!
-//! The SDK passes over an endpoint that it can't read and asks AWS instead, panics on some values of other
-//! settings, and by itself knows no proxy. [`load()`] refuses the former with an [`Error`] that names the
-//! setting and never shows its value, and gives an HTTP client that goes through the proxies that
+//! The SDK passes over an endpoint that it can't read and asks AWS instead, its HTTP client passes over such a proxy, it
+//! panics on some values of other settings and of credentials, and by itself it knows no proxy. [`load()`] refuses these
+//! with an [`Error`] that names the setting and never shows its value, and gives an HTTP client that goes through the proxies that
 //! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name:
 //!
 //! ```no_run
@@ -13,6 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod credentials;
 mod endpoint;
 mod http;
 mod load;
@@ -23,9 +24,9 @@ pub use load::load;
 /// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A variable that gives an endpoint.
+    /// A variable that gives an endpoint, a proxy or credentials.
     #[error("{name} {wrong}")]
-    Endpoint {
+    Value {
         /// The variable.
         name: &'static str,
         /// What is wrong with it, and what to do.

@@ -1,12 +1,14 @@
 //! What the SDK reads from its environment and profiles.
 
-use crate::{Error, endpoint, http};
+use crate::{Error, credentials, endpoint, http};
 use aws_config::{BehaviorVersion, SdkConfig};
 use std::panic;
 
 /// The settings that environment and profiles give, with an HTTP client in them.
 pub async fn load() -> Result<SdkConfig, Error> {
     endpoint::check()?;
+    credentials::check()?;
+    http::check()?;
     if std::env::var_os("AWS_CA_BUNDLE").is_some_and(|file| !file.is_empty()) {
         tracing::warn!(
             "AWS_CA_BUNDLE is not read; certificates to trust are those of the system, or of the file that SSL_CERT_FILE names"

@@ -4,7 +4,7 @@
 //! - [`usage`]: errors of the command line and of variables that never show what was given, which may be a
 //!   secret in the wrong place; and parsers for numbers, sizes and times that say what they expect.
 //! - [`log`]: log lines as text or JSON with control characters escaped, so that a text of others can't begin
-//!   a line of its own or move a terminal's cursor.
+//!   a line of its own or move a terminal's cursor; and lines in place of those that may hold a secret.
 //! - [`Throttle`]: the same text once in a while, and a bound on how many different ones, so that an outage
 //!   does not fill the log.
 //! - [`with_causes`]: an error and its causes in one line.
@@ -32,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod causes;
+mod hidden;
 pub mod log;
 mod progress;
 mod throttle;

@@ -1,5 +1,7 @@
 //! Log lines with control characters escaped.
 
+use crate::hidden::Hidden;
+pub use crate::hidden::Instead;
 use std::borrow::Cow;
 use std::io::{self, Write};
 use tracing::Subscriber;
@@ -22,8 +24,8 @@ pub enum Format {
     Json,
 }
 
-/// A layer that writes each event as one line.
-pub fn layer<S, W>(format: Format, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+/// A layer that writes each event as one line; in place of some, a warning that says something else.
+pub fn layer<S, W>(format: Format, writer: W, instead: Instead) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -31,11 +33,15 @@ where
     match format {
         Format::Text { ansi } => {
             let fields = debug_fn(write_field).delimited(" ");
-            fmt::layer().with_target(false).with_ansi(ansi).fmt_fields(fields).with_writer(writer).boxed()
+            let layer =
+                fmt::layer().with_target(false).with_ansi(ansi).fmt_fields(fields).with_writer(writer);
+            layer.map_event_format(|format| Hidden { format, instead }).boxed()
         }
         Format::Json => {
             let layer: FmtLayer<S> = fmt::layer();
-            layer.json().flatten_event(true).with_target(false).with_writer(EscapeBeyondAscii(writer)).boxed()
+            let layer = layer.json().flatten_event(true).with_target(false);
+            let layer = layer.with_writer(EscapeBeyondAscii(writer));
+            layer.map_event_format(|format| Hidden { format, instead }).boxed()
         }
     }
 }
@@ -114,12 +120,17 @@ mod tests {
     }
 
     /// What is written of a warning with this text, once as the message and once as a field.
-    fn written(format: Format, text: &str) -> String {
+    fn written(format: Format, text: &str, hidden: bool) -> String {
         let page = Page::default();
         let writer = page.clone();
-        let layer = layer(format, move || writer.clone());
+        let instead = |module: &str| module.starts_with("told").then(|| format!("{module} is\nhidden"));
+        let layer = layer(format, move || writer.clone(), instead);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!(said = text, "{text}");
+            if hidden {
+                tracing::error!(target: "told::on", said = text, "{text}");
+            } else {
+                tracing::warn!(said = text, "{text}");
+            }
         });
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn a_text_stays_on_its_line_and_moves_no_cursor() {
         for format in [Format::Text { ansi: false }, Format::Json] {
-            let line = written(format, HOSTILE);
+            let line = written(format, HOSTILE, false);
             let controls: Vec<char> = line.chars().filter(|character| character.is_control()).collect();
             assert_eq!(controls, ['\n'], "{line}");
             assert!(line.ends_with('\n') && line.contains('é'), "{line}");
@@ -139,8 +150,17 @@ mod tests {
 
     #[test]
     fn a_json_line_says_what_was_said() {
-        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, HOSTILE)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, HOSTILE, false)).unwrap();
         assert_eq!((line["message"].as_str(), line["said"].as_str()), (Some(HOSTILE), Some(HOSTILE)));
         assert_eq!(line["level"], "WARN");
+    }
+
+    #[test]
+    fn a_hidden_event_is_another_line_in_its_place() {
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, "x17", true)).unwrap();
+        assert_eq!(line["message"], "told::on is\nhidden");
+        assert_eq!((&line["level"], &line["said"]), (&"WARN".into(), &serde_json::Value::Null));
+        let line = written(Format::Text { ansi: false }, "x17", true);
+        assert!(line.ends_with("WARN told::on is\\nhidden\n") && !line.contains("x17"), "{line}");
     }
 }

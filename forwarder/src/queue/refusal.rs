@@ -11,6 +11,8 @@ use safe_output::causes;
 use sqs_query::WRONG_PROTOCOL;
 
 const CREDENTIALS: &str = "Check the AWS credentials.";
+const CREDENTIAL_SETTINGS: &str =
+    "Check the AWS profile, AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN.";
 /// A server's text is shown up to so many characters.
 const MOST_SHOWN: usize = 300;
 const SETTINGS: &str =
@@ -108,12 +110,22 @@ fn not_translated(wrong: &sqs_query::Error, call: &str) -> Error {
 
 /// The request was not sent: a setting is missing, or no credentials could be had.
 fn not_sent(error: &(dyn std::error::Error + 'static), call: &str) -> Error {
-    let text = format!("{call} could not be sent: {}", last_causes(error, 1));
+    let last = last_causes(error, 1);
+    // What a program says that was to give credentials may hold a secret, and is the end of the SDK's text.
+    let shown = last.split(" Stderr: ").next().unwrap_or_default();
+    let text = format!("{call} could not be sent: {shown}");
     let mut source = Some(error);
     while let Some(cause) = source {
         match cause.downcast_ref() {
             Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
                 return Error::transient(End::Queue, format!("the credentials can't be had: {text}"));
+            }
+            // The SDK quotes the setting, unless it says what caused the error in its turn.
+            Some(CredentialsError::InvalidConfiguration(_))
+                if cause.source().is_none_or(|quoted| quoted.source().is_none()) =>
+            {
+                let text = format!("{call} could not be sent: a setting for credentials can't be used");
+                return Error::new(Kind::Credentials, Some(End::Queue), text).with_hint(CREDENTIAL_SETTINGS);
             }
             Some(_) => {
                 let profile = std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());

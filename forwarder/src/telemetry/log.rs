@@ -21,6 +21,23 @@ pub(crate) fn start(config: &Config, progress: &Progress) {
     let own = ["forwarder", "pg_settings", "sqs_query"].map(|name| (name, config.log_level));
     let of_others = LevelFilter::from_level(config.log_level).min(LevelFilter::from_level(Level::WARN));
     let levels = Targets::new().with_default(of_others).with_targets(own);
-    let layer = log::layer(format, progress.writer()).with_filter(levels);
+    let layer = log::layer(format, progress.writer(), instead_of_the_sdk).with_filter(levels);
     tracing_subscriber::registry().with(layer).init();
+}
+
+/// The AWS SDK's warnings quote the settings that it can't use, which may hold a secret, and what programs say that give
+/// credentials. The module says which setting it is about.
+fn instead_of_the_sdk(module: &str) -> Option<String> {
+    const SDK: [&str; 7] = [
+        "aws_config",
+        "aws_credential_types",
+        "aws_runtime",
+        "aws_sdk_",
+        "aws_sigv4",
+        "aws_smithy_",
+        "aws_types",
+    ];
+    SDK.iter().any(|name| module.starts_with(name)).then(|| {
+        format!("the AWS SDK ({module}) can't use a setting, or has no success with it; look at AWS_… variables and the AWS profile. Its own text may hold a secret and is not shown")
+    })
 }

@@ -122,6 +122,58 @@ async fn user_info_in_the_queue_s_url_and_in_endpoints() {
     }
 }
 
+/// The SDK's own warnings and errors show the settings that it can't use, and what a program says that gives
+/// credentials.
+#[tokio::test]
+async fn what_the_sdk_is_given_and_can_not_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("profile");
+    let of_profile = async |text: &str| {
+        std::fs::write(&profile, format!("[default]\nregion = us-east-1\n{text}\n")).unwrap();
+        let mut command = forwarder().await;
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", &profile).arg("--drain");
+        command
+    };
+    let mut command = of_profile("endpoint_url = not a url canary-tail").await;
+    command.env_remove("AWS_ENDPOINT_URL");
+    ends(command, 78, "the AWS SDK (aws_config::default_provider::endpoint_url) can't use a setting").await;
+    let command = of_profile("credential_process = echo canary-tail >&2; exit 3").await;
+    ends(command, 69, "external process exited with code exit status: 3").await;
+    for address in ["http://user:canary-tail@10.0.0.1/", "http://10.0.0.1/canary-tail", "http://canary tail"]
+    {
+        let mut command = of_profile("").await;
+        command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", address);
+        ends(command, 78, "AWS_CONTAINER_CREDENTIALS_FULL_URI").await;
+    }
+}
+
+/// A proxy that can't be read was passed over without a word, and the queue asked directly.
+#[tokio::test]
+async fn proxies_that_are_no_urls() {
+    for variable in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        for address in ["http://user:canary-tail@127.0.0.1:x y", "ftp://canary-tail", "/canary-tail"] {
+            for arguments in [&["check"][..], &["--drain"]] {
+                let mut command = forwarder().await;
+                command.env(variable, address).args(arguments);
+                ends(command, 78, &format!("{variable} is no URL")).await;
+            }
+        }
+    }
+}
+
+/// A secret that was mounted with a line end was a panic of the SDK.
+#[tokio::test]
+async fn credentials_with_a_line_end() {
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+        for value in ["canary-tail\n", "canary\u{e4}-tail", " canary-tail"] {
+            let mut command = forwarder().await;
+            command.env(variable, value).arg("--drain");
+            ends(command, 78, &format!("{variable} has a character")).await;
+        }
+    }
+}
+
 /// Reading it waited for ever for whoever writes into it.
 #[tokio::test]
 async fn a_password_file_that_is_a_pipe() {
