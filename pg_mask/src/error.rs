@@ -129,6 +129,8 @@ pub(crate) enum Error {
         "code of a table calls {0}(), a PL/pgSQL function, in a search path that others than its owner have set"
     )]
     PathOfOthers(String),
+    #[error("this session has made a type of its own, {0}, which code of a table could meet")]
+    TemporaryType(String),
     #[error("code of a table changes a key that table {0} follows")]
     FollowsKey(String),
     #[error("{view} could not be refreshed: SQLSTATE {}", shown_sqlstate(sqlstate))]
@@ -250,6 +252,7 @@ impl Error {
             | Self::Function(_)
             | Self::WritesBeside(_)
             | Self::PathOfOthers(_)
+            | Self::TemporaryType(_)
             | Self::FollowsKey(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
@@ -394,6 +397,7 @@ impl Error {
                 "ON UPDATE and ON DELETE change that table as its owner, with whoever's triggers: let code of the table change no such key."
             }
             Self::NotStored(_) => "REFRESH MATERIALIZED VIEW refreshes any other.",
+            Self::TemporaryType(_) => "Drop it, or do this in another session.",
             Self::PathOfOthers(_) => {
                 "The session would keep what the types that it declares mean in that path. ALTER FUNCTION … SET search_path, or leave the path as it is before the call."
             }

@@ -7,6 +7,7 @@ mod compiled;
 mod filled;
 mod functions;
 mod partitions;
+mod temporary_types;
 pub(crate) mod watched;
 pub(crate) mod writes;
 
@@ -139,6 +140,7 @@ fn run_watched<R>(
     _hidden: Hidden<'_>,
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
+    temporary_types::refuse()?;
     let cursors = OutOfReach::new()?;
     let _silent = Silent::new();
     let _watching = watched.begin();

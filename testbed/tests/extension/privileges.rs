@@ -478,14 +478,14 @@ async fn no_function_is_compiled_with_names_of_others() {
         .unwrap();
     admin
         .batch_execute(
-            "CREATE FUNCTION pg_temp.evil() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil as %', current_user; END $$;
+            "CREATE SCHEMA evil; CREATE FUNCTION evil.evil() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil as %', current_user; END $$;
              DO $$ DECLARE t pg_catalog.text; BEGIN
                  FOR t IN SELECT typname FROM pg_catalog.pg_type WHERE typnamespace = 'pg_catalog'::pg_catalog.regnamespace
                      AND typtype = 'b' AND typelem = 0 AND typname !~ '^pg_' LOOP
-                     EXECUTE pg_catalog.format('CREATE DOMAIN pg_temp.%1$I AS pg_catalog.%1$I CHECK (pg_temp.evil())', t);
+                     EXECUTE pg_catalog.format('CREATE DOMAIN evil.%1$I AS pg_catalog.%1$I CHECK (evil.evil())', t);
                  END LOOP; END $$;
-             CREATE TYPE pg_temp.record AS (a pg_catalog.int4);
-             SET search_path = pg_temp, pg_catalog;
+             CREATE TYPE evil.record AS (a pg_catalog.int4);
+             SET search_path = evil, pg_catalog;
              SELECT plpgsql_validator(p.oid) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
              WHERE l.lanname = 'plpgsql' AND p.pronamespace IN ('pgmask'::pg_catalog.regnamespace, 'logins'::pg_catalog.regnamespace);
              SET search_path = pg_catalog",

@@ -384,3 +384,57 @@ async fn code_of_the_table_has_no_function_compiled_for_later() {
         admin.batch_execute("TRUNCATE mallory.told").await.unwrap();
     }
 }
+
+/// Whoever's session it is could have what honest code of the table calls compiled there before, with a type of its own that sees
+/// tokens.
+#[tokio::test]
+async fn types_of_the_session_see_no_row() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("warm").await.unwrap();
+    cluster.apply_file("warm", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE SCHEMA dba; GRANT USAGE ON SCHEMA dba TO PUBLIC; CREATE TABLE dba.told (who text, what text); GRANT INSERT ON dba.told TO PUBLIC;
+             CREATE FUNCTION dba.short(t text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE x text; BEGIN x := pg_catalog.lower(t); RETURN x; END $$;
+             CREATE FUNCTION dba.log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM dba.short(NEW.masked_ip); RETURN NEW; END $$;
+             CREATE TRIGGER log BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION dba.log();
+             CREATE ROLE ops LOGIN IN ROLE pgmask_operator",
+        )
+        .await
+        .unwrap();
+    let ingest = "SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"192.0.2.1\"}')";
+    admin.batch_execute(&format!("{ingest}; SELECT pgmask.rotate_key()")).await.unwrap();
+    let check = "CREATE FUNCTION pg_temp.sees(t pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                     INSERT INTO dba.told VALUES (current_user, t); RETURN true; END $$;";
+    let domain = "CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.sees(VALUE));";
+    let cast = "CREATE TEMPORARY TABLE text (t pg_catalog.text);
+                CREATE FUNCTION pg_temp.of(t pg_catalog.text) RETURNS pg_temp.text LANGUAGE plpgsql AS $$ BEGIN
+                    PERFORM pg_temp.sees(t); RETURN ROW(t)::pg_temp.text; END $$;
+                CREATE CAST (pg_catalog.text AS pg_temp.text) WITH FUNCTION pg_temp.of AS ASSIGNMENT;";
+    for own_type in [domain, cast] {
+        for (role, work) in [
+            ("pgmask_forwarder", ingest),
+            ("ops", "CALL pgmask.remask('public.user_logins')"),
+            ("ops", "SELECT logins.refresh_dashboards()"),
+        ] {
+            let session = cluster.connect_as(role, "warm").await.unwrap();
+            session
+                .batch_execute(&format!("{check} {own_type} SET search_path = pg_temp, pg_catalog"))
+                .await
+                .unwrap();
+            let _ = session.batch_execute("SELECT dba.short('warm'); RESET search_path").await;
+            let refused = message(&session.batch_execute(work).await.unwrap_err());
+            assert!(
+                refused.starts_with("42501 this session has made a type of its own, text"),
+                "{work}: {refused}"
+            );
+        }
+    }
+    let told =
+        "SELECT DISTINCT who || ' ' || left(what, 3) FROM dba.told WHERE what <> '' AND what <> 'warm'";
+    assert_eq!(texts(&admin, told).await, [""; 0]);
+    // Temporary tables by themselves are no matter.
+    let session = cluster.connect_as("pgmask_forwarder", "warm").await.unwrap();
+    session.batch_execute("CREATE TEMPORARY TABLE t (a integer)").await.unwrap();
+    session.batch_execute(ingest).await.unwrap();
+}
