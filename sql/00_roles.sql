@@ -27,6 +27,7 @@ DECLARE
     wanted pg_catalog.text;
     there pg_catalog.pg_roles;
     member_of pg_catalog.text;
+    grantor pg_catalog.text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator',
         'pgmask_recoverer', 'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder']
@@ -52,12 +53,15 @@ BEGIN
             RAISE EXCEPTION 'role % is there already and can log in', wanted
                 USING HINT = pg_catalog.format('Drop it, or ALTER ROLE %I NOLOGIN.', wanted);
         END IF;
-        SELECT pg_catalog.min(m.roleid::pg_catalog.regrole::text) INTO member_of
+        SELECT m.roleid::pg_catalog.regrole, m.grantor::pg_catalog.regrole INTO member_of, grantor
         FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
-        WHERE m.member = there.oid AND (wanted, r.rolname) NOT IN (('pgmask_forwarder', 'pgmask_ingester'), ('pgmask_refresher', 'pgmask_analyst'));
+        WHERE m.member = there.oid AND (wanted, r.rolname) NOT IN (('pgmask_forwarder', 'pgmask_ingester'), ('pgmask_refresher', 'pgmask_analyst'))
+        ORDER BY 1 LIMIT 1;
         IF member_of IS NOT NULL THEN
             RAISE EXCEPTION 'role % is there already and a member of %', wanted, member_of
-                USING HINT = pg_catalog.format('Drop it, or REVOKE %s FROM %I.', member_of, wanted);
+                USING HINT = pg_catalog.format('REVOKE %s FROM %I%s, or look who may grant that, and drop %1$s.', member_of, wanted,
+                    -- Up to 15 it does not matter who granted it, and nobody else may be named.
+                    CASE WHEN pg_catalog.current_setting('server_version_num')::integer >= 160000 THEN ' GRANTED BY ' || grantor ELSE '' END);
         END IF;
         -- Whoever may make roles could have made it in advance, or anew when it was dropped: and have a password for it, a
         -- session or a member that acts as it, or functions that run with its rights.

@@ -325,7 +325,7 @@ impl Error {
             Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
             Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
             Self::Cascades { .. } => {
-                "As a role that may change both, UPDATE the table itself: SET column = pgmask.current_mask(column)."
+                "As the owner of both, and no superuser, UPDATE the table itself: SET column = pgmask.current_mask(column). Code of the tables runs with the rights of whoever does it."
             }
             Self::ForeignPartition(_) => "Detach it, or lift its tokens on that server.",
             Self::NotFirstToWrite => {
@@ -362,7 +362,7 @@ impl Error {
                 "It would not count for those whose code that is. An index or materialized view calls mask_pii itself; what a foreign key deletes is masked before."
             }
             Self::MaskedByRefresh => {
-                "Code of the login table would try guesses while dashboards are refreshed. If the table holds tokens of generation 0, lift them first: CALL pgmask.remask('user_logins')."
+                "Code of the login table would try guesses while dashboards are refreshed. If the table holds tokens of generation 0, lift them first: CALL pgmask.remask('public.user_logins')."
             }
             Self::GuessTable { .. } => {
                 "Let people share roles, or grant pgmask_unlimited to those whose job is masking."

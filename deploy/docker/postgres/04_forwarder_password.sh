@@ -8,7 +8,7 @@ if [ ! -s "$FORWARDER_PASSWORD_FILE" ]; then
     exit 1
 fi
 # The statement holds the password, so it is never logged.
-export PGOPTIONS='-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic'
+export PGOPTIONS='-c log_statement=none -c log_min_duration_statement=-1 -c log_min_duration_sample=-1 -c log_transaction_sample_rate=0 -c log_min_error_statement=panic -c pg_stat_statements.track_utility=off'
 psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username="${POSTGRES_USER:=postgres}" --dbname="${POSTGRES_DB:-$POSTGRES_USER}" <<'END'
 \set password `cat "$FORWARDER_PASSWORD_FILE"`
 ALTER ROLE pgmask_forwarder PASSWORD :'password';

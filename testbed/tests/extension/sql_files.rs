@@ -194,6 +194,21 @@ async fn a_role_that_is_not_as_we_would_make_it_is_refused() {
     cluster.apply_sql("postgres").unwrap();
 }
 
+/// Whoever may make roles can keep the files from being applied by a grant; what the hint says undoes it.
+#[tokio::test]
+async fn the_hint_takes_a_role_back_that_somebody_granted() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("granted").await.unwrap();
+    admin.batch_execute("CREATE ROLE makes_roles LOGIN CREATEROLE").await.unwrap();
+    let maker = cluster.connect_as("makes_roles", "granted").await.unwrap();
+    maker.batch_execute("CREATE ROLE made; GRANT made TO pgmask_analyst").await.unwrap();
+    let refused = cluster.apply_sql("granted").unwrap_err().to_string();
+    assert!(refused.contains("role pgmask_analyst is there already and a member of made"), "{refused}");
+    let revoke = refused.split("HINT:").nth(1).unwrap().split(", or").next().unwrap().trim();
+    admin.batch_execute(revoke).await.unwrap_or_else(|error| panic!("{revoke}: {}", message(&error)));
+    cluster.apply_sql("granted").unwrap();
+}
+
 /// Nor does it matter what such a role looks like: who made it may be in it, know its password, have a session or a function
 /// that acts as it.
 #[tokio::test]
