@@ -116,6 +116,6 @@ fn prepare_thread_locals() {
     keys::forget();
     named_tables::prepare();
     plan::prepare();
-    role_of_code::watched::prepare();
+    role_of_code::prepare();
     vault::prepare();
 }

@@ -8,7 +8,7 @@ mod filled;
 mod functions;
 mod partitions;
 mod temporary_types;
-pub(crate) mod watched;
+mod watched;
 pub(crate) mod writes;
 
 use crate::client_statement::Hidden;
@@ -32,6 +32,12 @@ pub(crate) fn watch(refresh: commands::Refresh) {
     functions::watch();
     writes::watch();
     watched::begin_late();
+}
+
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    compiled::prepare();
+    watched::prepare();
 }
 
 /// Why code failed that ran last, where pg_mask refused it something: of an error that it fails with, that is all that may be

@@ -114,7 +114,7 @@ impl Reservation {
     /// than was reserved.
     pub async fn wait_for_room(&self, bytes: usize) {
         let needed = bytes.min(self.0.budget.total_bytes) as u32;
-        let has = lock(&self.0.bytes).as_ref().map_or(0, |bytes| bytes.num_permits());
+        let has = lock(&self.0.bytes).as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if needed as usize > has {
             let bytes = self.exchange(needed).await;
             *lock(&self.0.bytes) = bytes;

@@ -87,7 +87,7 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
                 enter((*call).fn_oid);
             }
         } else if (*notes).is_entered {
-            RUNNING.with_borrow_mut(|running| running.pop());
+            RUNNING.with_borrow_mut(Vec::pop);
         }
         if let Some(before) = BEFORE {
             before(event, call, &raw mut (*notes).before);

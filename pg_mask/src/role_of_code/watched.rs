@@ -17,9 +17,8 @@ thread_local! {
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
-pub(crate) fn prepare() {
+pub(super) fn prepare() {
     REFUSED.set(None);
-    super::compiled::prepare();
 }
 
 /// What is looked at now.

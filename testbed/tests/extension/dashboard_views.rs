@@ -645,7 +645,7 @@ async fn a_refresh_tries_no_guess() {
         let refused = admin.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err();
         let refused = refused.as_db_error().unwrap();
         assert!(refused.message().contains("pgmask_refresher masks no value"), "{refused}");
-        assert!(refused.hint().unwrap().contains("CALL pgmask.remask('user_logins')"), "{refused}");
+        assert!(refused.hint().unwrap().contains("CALL pgmask.remask('public.user_logins')"), "{refused}");
     }
     admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
     let mallory = cluster.connect_as("mallory", "dashboards_of_hashes").await.unwrap();
