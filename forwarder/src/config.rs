@@ -63,7 +63,7 @@ pub(crate) struct Config {
     #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT", default_value = "10000", value_name = "N")]
     pub(crate) max_in_flight: NonZeroUsize,
 
-    /// The most bytes of bodies received and not yet deleted.
+    /// The most bytes of messages received and not yet deleted.
     #[arg(long, env = "FORWARDER_MAX_IN_FLIGHT_BYTES", default_value = "64 MiB", value_name = "SIZE", value_parser = size(1..=usize::MAX, "1 B or more"))]
     pub(crate) max_in_flight_bytes: usize,
 
