@@ -8,6 +8,8 @@ mod filled;
 mod functions;
 mod partitions;
 mod temporary_types;
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+mod timeouts;
 mod watched;
 pub(crate) mod writes;
 
@@ -21,7 +23,9 @@ use crate::{catalog_scan, own_names, plan, run_as};
 use partitions::root_of;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
+use std::cell::Cell;
 use std::ffi::CStr;
+use std::time::{Duration, Instant};
 use watched::Watched;
 
 /// Looks from now on at what such code does, and has stored results refreshed in that way. For `_PG_init`.
@@ -30,6 +34,8 @@ pub(crate) fn watch(refresh: commands::Refresh) {
     compiled::watch();
     filled::watch();
     functions::watch();
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    timeouts::watch();
     writes::watch();
     watched::begin_late();
 }
@@ -189,10 +195,31 @@ fn is_a_member(role: pg_sys::Oid) -> bool {
     }
 }
 
+thread_local! {
+    /// The last look at what a role owns, where it took long: the role, when, how long, and what was found.
+    static LAST_LOOK: Cell<Option<(pg_sys::Oid, Instant, Duration, bool)>> = const { Cell::new(None) };
+}
+
+/// [`owns`]. Whoever may connect can grant the role as many large objects as it likes, and each is one more entry to look at:
+/// a look that takes long is good for a while.
+fn owns_something(role: pg_sys::Oid) -> bool {
+    const LONG: Duration = Duration::from_millis(5);
+    const IS_GOOD_FOR: u32 = 20;
+    let kept = LAST_LOOK.get().filter(|(of, at, took, _)| *of == role && at.elapsed() < *took * IS_GOOD_FOR);
+    if let Some((_, _, _, found)) = kept {
+        return found;
+    }
+    let began = Instant::now();
+    let found = owns(role);
+    let took = began.elapsed();
+    LAST_LOOK.set((took > LONG).then_some((role, began, took, found)));
+    found
+}
+
 /// Whether anything in any database is owned by `role`, or it has default privileges. User mappings don't count:
 /// PostgreSQL notes them as owned by the role that they are for, who owns a foreign server makes them for any role,
 /// and they give no right to use that server.
-fn owns_something(role: pg_sys::Oid) -> bool {
+fn owns(role: pg_sys::Oid) -> bool {
     // pg_shdepend.h
     const SHARED_DEPENDENCIES: pg_sys::Oid = pg_sys::Oid::from_u32(1214);
     const BY_REFERENCE: pg_sys::Oid = pg_sys::Oid::from_u32(1233);

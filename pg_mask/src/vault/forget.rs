@@ -5,6 +5,7 @@ use super::{find, given, must_write};
 use crate::arrays::ArrayBuilder;
 use crate::audit::{Action, Entry, commit_durably, written};
 use crate::error::{Error, OrRaise};
+use crate::keys::Keys;
 use crate::text::Text;
 use crate::{guesses, keys, plan};
 use pg_mask_core::token::Token;
@@ -46,13 +47,28 @@ fn token_to_forget(token: Option<Text<'_>>) -> Result<Token, Error> {
     given(token, takes_hashes)
 }
 
+/// Whoever has begun to write may put the value in, or lift it, under keys of before a rotation, where it is not seen yet.
+const WAIT: &str = "SELECT pgmask.wait_for_writers('pgmask.vault')";
+
 /// Takes the value out of its rows, which stay: ingestion does not put it in again.
 fn erase(token: &Token) -> Result<(), Error> {
-    let keys = keys::current()?;
+    let mut is_any = false;
+    loop {
+        let keys = keys::newest()?;
+        plan::run(WAIT, Vec::new, |_| ());
+        is_any |= erase_under(&keys, token)?;
+        if keys::newest()?.generation() == keys.generation() {
+            return if is_any { Ok(()) } else { Err(Error::NotInVault) };
+        }
+    }
+}
+
+/// Says whether there was something.
+fn erase_under(keys: &Keys, token: &Token) -> Result<bool, Error> {
     let mut is_any = false;
     // Again, until there is nothing left: a row may have been lifted to another generation meanwhile.
     loop {
-        let rows = find::rows_of(&keys, token)?;
+        let rows = find::rows_of(keys, token)?;
         let (mut kept, mut in_use) = (ArrayBuilder::text(), Vec::new());
         for row in rows.iter().filter(|row| row.sealed.is_some()) {
             kept.push_bytes(Some(&row.token.0));
@@ -60,7 +76,7 @@ fn erase(token: &Token) -> Result<(), Error> {
             in_use.extend(masker.lift(token).map(|hash| (masker.token_of(&hash), &row.domain.0)));
         }
         if kept.is_empty() {
-            return if is_any { Ok(()) } else { Err(Error::NotInVault) };
+            return Ok(is_any);
         }
         is_any = true;
         plan::run(ERASE, || vec![kept.finish()], |_| ());

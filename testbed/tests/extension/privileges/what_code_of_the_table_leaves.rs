@@ -2,7 +2,7 @@
 
 use super::code_of_the_table::{mallory, times};
 use super::{INGEST, is_refused};
-use crate::common::{count, ingest, message, texts};
+use crate::common::{cluster, count, ingest, message, texts};
 use testbed::cluster::Cluster;
 
 /// What the writer made it would own, and the next batch be refused for it. PL/pgSQL looks once in a transaction at what an
@@ -437,4 +437,26 @@ async fn types_of_the_session_see_no_row() {
     let session = cluster.connect_as("pgmask_forwarder", "warm").await.unwrap();
     session.batch_execute("CREATE TEMPORARY TABLE t (a integer)").await.unwrap();
     session.batch_execute(ingest).await.unwrap();
+}
+
+/// The only timeout that takes effect in the midst of a statement ended the session, and so stopped all other messages.
+#[tokio::test]
+async fn code_of_the_table_ends_no_session_by_a_timeout() {
+    let cluster = cluster().await;
+    let admin = cluster.database("times_out").await.unwrap();
+    if count(&admin, "SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'").await == 0 {
+        return; // before PostgreSQL 17
+    }
+    admin
+        .batch_execute(
+            "CREATE FUNCTION times_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.user_id = 'ends' THEN PERFORM set_config('transaction_timeout', '1ms', true); PERFORM pg_sleep(0.05); END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER times_out BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION times_out()",
+        )
+        .await
+        .unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "times_out").await.unwrap();
+    let messages = [("a", "{\"user_id\": \"ends\"}"), ("b", "{\"user_id\": \"passes\"}")];
+    assert_eq!(ingest(&session, &messages).await, [1, 0, 1]);
 }

@@ -2,6 +2,7 @@
 
 use super::{IP, audited, forget, kept, login, recover, server, take_in, token_of};
 use crate::common::{count, message, texts};
+use testbed::guardian::wait_until;
 
 #[tokio::test]
 async fn what_is_forgotten_is_gone_for_good() {
@@ -124,4 +125,56 @@ async fn where_two_rows_of_a_value_meet_the_forgotten_one_counts() {
     let left = "SELECT count(*) FROM pgmask.vault WHERE sealed_value IS NOT NULL AND pgmask.current_mask(token) = mask_pii('b')";
     assert_eq!(count(&admin, left).await, 0);
     assert_eq!(count(&admin, &left.replace("IS NOT NULL", "IS NULL")).await, 3);
+}
+
+/// Who has begun to write before a rotation puts the value in, or lifts it, under keys of before: it came back afterwards.
+#[tokio::test]
+async fn what_others_are_about_to_write_is_forgotten_too() {
+    let (cluster, admin, recoverer) = server("vault_waits", &[]).await;
+    admin.batch_execute("CREATE ROLE ops LOGIN IN ROLE pgmask_operator").await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'recovers' AND state = 'active'
+                 AND (wait_event = 'PgSleep' OR wait_event_type = 'Lock')";
+    let ingest = format!(
+        "SELECT FROM pgmask.ingest_login_batch('{{a}}', ARRAY['{}'], ARRAY[now()], '{{1}}')",
+        login(IP, "d")
+    );
+    // An ingester leaves a transaction open over the rotation; an operator seals rows anew, and lifts them once the key has changed.
+    for (role, value, begins, rotated, ends) in [
+        ("pgmask_forwarder", IP, &*ingest, true, ""),
+        (
+            "ops",
+            "198.51.100.9",
+            "SELECT pgmask.remask_vault(0, 0)",
+            false,
+            "SELECT pgmask.remask_vault(0, 0)",
+        ),
+    ] {
+        if !rotated {
+            take_in(&admin, &[login(value, "e")]).await;
+            admin.batch_execute("SELECT pgmask.rotate_seal_key()").await.unwrap();
+        }
+        let other = cluster.connect_as(role, "vault_waits").await.unwrap();
+        other.batch_execute(&format!("BEGIN; {begins}")).await.unwrap();
+        if rotated {
+            admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+            take_in(&admin, &[login(value, "d")]).await;
+        }
+        let token = token_of(&admin, value).await;
+        let forgetting = tokio::spawn({
+            let (client, token) =
+                (cluster.connect_as("recovers", "vault_waits").await.unwrap(), token.clone());
+            async move { forget(&client, &token, "x").await }
+        });
+        let waits_or_is_done = || async { forgetting.is_finished() || count(&admin, waits).await == 1 };
+        wait_until("it waits, or is done", waits_or_is_done).await.unwrap();
+        if !rotated {
+            admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+        }
+        other.batch_execute(&format!("{ends}; COMMIT")).await.unwrap();
+        forgetting.await.unwrap().unwrap();
+        for token in [token, token_of(&admin, value).await] {
+            let recovered = recover(&recoverer, &token, "x").await;
+            assert!(message(&recovered.expect_err(role)).starts_with("P0002 "), "{role}");
+        }
+    }
 }
