@@ -125,12 +125,8 @@ pub(crate) enum Error {
     Function(String),
     #[error("code of a table writes into table {0}, which pg_mask is filling")]
     WritesBeside(String),
-    #[error(
-        "code of a table calls {0}(), a PL/pgSQL function, in a search path that others than its owner have set"
-    )]
-    PathOfOthers(String),
-    #[error("this session has made a type of its own, {0}, which code of a table could meet")]
-    TemporaryType(String),
+    #[error("this session has made {0} for itself, which code of a table could meet")]
+    MadeForItself(String),
     #[error("code of a table changes a key that table {0} follows")]
     FollowsKey(String),
     #[error("{view} could not be refreshed: SQLSTATE {}", shown_sqlstate(sqlstate))]
@@ -251,8 +247,7 @@ impl Error {
             | Self::CalledByCode
             | Self::Function(_)
             | Self::WritesBeside(_)
-            | Self::PathOfOthers(_)
-            | Self::TemporaryType(_)
+            | Self::MadeForItself(_)
             | Self::FollowsKey(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
@@ -397,10 +392,7 @@ impl Error {
                 "ON UPDATE and ON DELETE change that table as its owner, with whoever's triggers: let code of the table change no such key."
             }
             Self::NotStored(_) => "REFRESH MATERIALIZED VIEW refreshes any other.",
-            Self::TemporaryType(_) => "Drop it, or do this in another session.",
-            Self::PathOfOthers(_) => {
-                "The session would keep what the types that it declares mean in that path. ALTER FUNCTION … SET search_path, or leave the path as it is before the call."
-            }
+            Self::MadeForItself(_) => "Drop it, or do this in another session.",
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {
                 "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."

@@ -7,7 +7,7 @@ mod compiled;
 mod filled;
 mod functions;
 mod partitions;
-mod temporary_types;
+mod temporary;
 #[cfg(any(feature = "pg17", feature = "pg18"))]
 mod timeouts;
 mod watched;
@@ -25,6 +25,7 @@ use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 use watched::Watched;
 
@@ -90,13 +91,11 @@ impl Powerless {
         if let Some(attribute) = attribute {
             return refuse(format!("has the attribute {attribute}"));
         }
-        if owns_something(role) {
+        if owns_something(role)? {
             return refuse("owns something".to_owned());
         }
         if is_a_member(role) {
-            let mighty =
-                plan::catalog_row(MIGHTY, || vec![role.into()], |row| row.get_or_null::<OwnedText>(1))?;
-            if let Some(OwnedText(name)) = mighty {
+            if let Some(OwnedText(name)) = mighty(role)? {
                 return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
             }
         }
@@ -111,7 +110,7 @@ impl Powerless {
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let watched = Watched { role: Some(self.role), table: Some(self.table) };
         let done = run_watched(watched, Hidden::new(), || run_as::bound(self.role, work))?;
-        if owns_something(self.role) { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
+        if owns_something(self.role)? { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
     }
 
     /// [`Powerless::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
@@ -152,9 +151,10 @@ fn run_watched<R>(
     _hidden: Hidden<'_>,
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
-    temporary_types::refuse()?;
+    temporary::refuse()?;
     let cursors = OutOfReach::new()?;
     let _silent = Silent::new();
+    let _apart = compiled::Apart::begin();
     let _watching = watched.begin();
     let done = work()?;
     cursors.none_was_left()?;
@@ -195,25 +195,51 @@ fn is_a_member(role: pg_sys::Oid) -> bool {
     }
 }
 
-thread_local! {
-    /// The last look at what a role owns, where it took long: the role, when, how long, and what was found.
-    static LAST_LOOK: Cell<Option<(pg_sys::Oid, Instant, Duration, bool)>> = const { Cell::new(None) };
+/// A look at a role that found nothing against it, and took long: whoever may connect can grant the role as many large objects as it
+/// likes, and whoever makes roles as many of these, each of which is one more to look at. So it is good for a while.
+struct Looked {
+    role: pg_sys::Oid,
+    at: Instant,
+    good_for: Duration,
 }
 
-/// [`owns`]. Whoever may connect can grant the role as many large objects as it likes, and each is one more entry to look at:
-/// a look that takes long is good for a while.
-fn owns_something(role: pg_sys::Oid) -> bool {
+thread_local! {
+    static OWNED: Cell<Option<Looked>> = const { Cell::new(None) };
+    static REACHED: Cell<Option<Looked>> = const { Cell::new(None) };
+}
+
+/// What `look` finds against a role, or nothing if the last one was long and is still good.
+fn found_by<R>(
+    last: &'static LocalKey<Cell<Option<Looked>>>,
+    role: pg_sys::Oid,
+    look: impl FnOnce() -> Result<Option<R>, Error>,
+) -> Result<Option<R>, Error> {
     const LONG: Duration = Duration::from_millis(5);
-    const IS_GOOD_FOR: u32 = 20;
-    let kept = LAST_LOOK.get().filter(|(of, at, took, _)| *of == role && at.elapsed() < *took * IS_GOOD_FOR);
-    if let Some((_, _, _, found)) = kept {
-        return found;
+    const TIMES: u32 = 20;
+    const LONGEST: Duration = Duration::from_secs(10);
+    let at = Instant::now();
+    let kept = last.take().filter(|looked| looked.role == role && looked.at.elapsed() < looked.good_for);
+    if kept.is_some() {
+        last.set(kept);
+        return Ok(None);
     }
-    let began = Instant::now();
-    let found = owns(role);
-    let took = began.elapsed();
-    LAST_LOOK.set((took > LONG).then_some((role, began, took, found)));
-    found
+    let found = look()?;
+    let took = at.elapsed();
+    if found.is_none() && took > LONG {
+        last.set(Some(Looked { role, at: Instant::now(), good_for: (took * TIMES).min(LONGEST) }));
+    }
+    Ok(found)
+}
+
+fn owns_something(role: pg_sys::Oid) -> Result<bool, Error> {
+    Ok(found_by(&OWNED, role, || Ok(owns(role).then_some(())))?.is_some())
+}
+
+/// A role worth taking that `role` is a member of.
+fn mighty(role: pg_sys::Oid) -> Result<Option<OwnedText>, Error> {
+    found_by(&REACHED, role, || {
+        plan::catalog_row(MIGHTY, || vec![role.into()], |row| row.get_or_null::<OwnedText>(1))
+    })
 }
 
 /// Whether anything in any database is owned by `role`, or it has default privileges. User mappings don't count:

@@ -33,8 +33,8 @@ pub(crate) fn wait() -> bool {
     !WAS_ENDED.get()
 }
 
-/// Has this transaction's commit wait for them in any case. For one that took messages in: who is told of it deletes them from
-/// the queue.
+/// Has this transaction's commit wait for them in any case. For one that took messages in, as who is told of it deletes them from
+/// the queue; and for one that erased a value.
 pub(crate) fn wait_at_commit() {
     WAITS.set(true);
 }

@@ -1,29 +1,33 @@
-//! PL/pgSQL looks up the types that a function declares when it is called first in a session, in the search path of that
-//! moment, and keeps them for all later calls, whoever's they are. So code of a table, which has another's session for a moment,
-//! calls no such function in a search path that others have set than its owner, a superuser or pg_mask.
+//! What languages keep of a function for a session: PL/pgSQL the types that it declares and the constants of its statements, as
+//! the first call found them in the search path and with the settings of that moment. Code of a table has another's session for
+//! a moment. So what is kept of functions while it runs, as each role, is kept apart from what the session has, and is not
+//! taken up again: neither did whoever's session it is have them compiled for that code, nor that code for the session.
+//!
+//! What is kept goes by the row of `pg_proc` that it was made from, by its address and its `xmin` (pl_comp.c, and funccache.c
+//! from 18 on). While such code runs, the session's copies of these rows (syscache.c) show another `xmin`, which no other use of
+//! a copy looks at.
 
 use super::watched;
-use crate::error::Error;
-use crate::text::Text;
 use crate::unguarded;
 use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::cell::{Cell, RefCell};
 
-/// The search paths in which nobody's names are but PostgreSQL's.
-const OWN: [&CStr; 4] = [c"pg_catalog, pg_temp", c"pg_catalog", c"", c"\"\""];
-
-/// A function of such code that runs.
-struct Running {
-    owner: pg_sys::Oid,
-    /// Its own search path (SET search_path), as it was set for it.
-    path: Option<CString>,
+/// The row of a function in the session's copy.
+struct Shown {
+    function: pg_sys::Oid,
+    /// Its `xmin` in `pg_proc`, and what the copy shows in its place.
+    real: u32,
+    shown: u32,
 }
 
 thread_local! {
-    static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
+    /// The rows whose copies show something else.
+    static SHOWN: RefCell<Vec<Shown>> = const { RefCell::new(Vec::new()) };
+    /// The roles as which functions were called since such code began, each with a number of its own.
+    static ROLES: RefCell<Vec<(pg_sys::Oid, u32)>> = const { RefCell::new(Vec::new()) };
+    static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -42,125 +46,143 @@ pub(super) fn watch() {
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
 pub(super) fn prepare() {
-    RUNNING.with_borrow_mut(Vec::clear);
+    SHOWN.with_borrow_mut(Vec::clear);
+    ROLES.with_borrow_mut(Vec::clear);
 }
 
-/// Whether a function is looked at as it runs. PostgreSQL asks this when it looks the function up, of all but its own; one in SQL
-/// that is looked at would not become a part of the statement that calls it.
+/// While it lives, what is kept of functions is kept apart.
+pub(super) struct Apart(());
+
+impl Apart {
+    pub(super) fn begin() -> Self {
+        ROLES.with_borrow_mut(Vec::clear);
+        Self(())
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// Has the copies show what the rows are.
+fn end() {
+    ROLES.with_borrow_mut(Vec::clear);
+    let shown = SHOWN.take();
+    if std::thread::panicking() {
+        // After an error nothing is looked up: the copies are dropped.
+        if !shown.is_empty() {
+            // SAFETY: a plain call, which reads nothing (catcache.c).
+            unsafe { pg_sys::CatalogCacheFlushCatalog(pg_sys::ProcedureRelationId) };
+        }
+        return;
+    }
+    for Shown { function, real, shown } in shown {
+        change(function, |xmin| if xmin == shown { real } else { xmin });
+    }
+}
+
+/// Whether a function is looked at as it runs: those of languages that look things up then. PostgreSQL asks this when it looks
+/// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    let matters = |(_, language, has_own_path)| has_own_path || is_plpgsql(language);
-    let is_ours = is_guarded() && look_up(function).is_some_and(matters);
+    let is_ours = match role_of_code() {
+        Some(role) => show_another(function, role) == Some(plpgsql()),
+        None => false,
+    };
     // SAFETY: as PostgreSQL itself would call it.
-    is_ours || unsafe { NEEDED_BEFORE.is_some_and(|needed| needed(function)) }
+    is_ours || unsafe { was_looked_at(function) }
 }
 
-/// Whether code of a table runs, in a search path that was pg_mask's. That of a refresh that had the library loaded in its midst
-/// was not.
-fn is_guarded() -> bool {
+/// # Safety
+/// As [`is_looked_at`].
+unsafe fn was_looked_at(function: pg_sys::Oid) -> bool {
+    // SAFETY: by the caller.
+    unsafe { NEEDED_BEFORE.is_some_and(|needed| needed(function)) }
+}
+
+/// Called as such a function starts, before its language looks for what it has kept.
+#[pg_guard]
+unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, kept: *mut pg_sys::Datum) {
+    // SAFETY: PostgreSQL hands over the function's look-up, and a value of the library before.
+    unsafe {
+        let function = (*call).fn_oid;
+        // The copy may be a new one since the function was looked up.
+        if event == FHET_START
+            && let Some(role) = role_of_code()
+        {
+            show_another(function, role);
+        }
+        if let Some(before) = BEFORE
+            && was_looked_at(function)
+        {
+            before(event, call, kept);
+        }
+    }
+}
+
+/// The role as which code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had
+/// functions compiled already.
+fn role_of_code() -> Option<pg_sys::Oid> {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    marks != 0 && watched::now().is_some() && !watched::is_late()
+    (marks != 0 && watched::now().is_some() && !watched::is_late()).then_some(role)
 }
 
-/// What is kept for one place that a function is called from.
-struct Notes {
-    is_entered: bool,
-    /// For the library that was loaded before.
-    before: pg_sys::Datum,
-}
-
-/// Called as such a function starts, once its own settings are in force, and as it ends or fails.
-#[pg_guard]
-unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, kept: *mut pg_sys::Datum) {
-    // SAFETY: PostgreSQL hands over the function's look-up, and a value of ours, zero at first, that lasts as long as it.
-    unsafe {
-        if (*kept).is_null() {
-            let size = size_of::<Notes>();
-            *kept = pg_sys::Datum::from(pg_sys::MemoryContextAllocZero((*call).fn_mcxt, size));
-        }
-        let notes: *mut Notes = (*kept).cast_mut_ptr();
-        if event == FHET_START {
-            (*notes).is_entered = is_guarded();
-            if (*notes).is_entered {
-                enter((*call).fn_oid);
+/// Has the copy of a function's row show an `xmin` that is this role's since such code began. Gives the function's language.
+fn show_another(function: pg_sys::Oid, role: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    const FAR: u32 = 1 << 31;
+    let number = number_of(role);
+    change(function, |xmin| {
+        SHOWN.with_borrow_mut(|all| {
+            let known = all.iter_mut().find(|known| known.function == function);
+            let real = known.as_ref().filter(|known| known.shown == xmin).map_or(xmin, |known| known.real);
+            let shown = real.wrapping_add(FAR).wrapping_sub(number);
+            match known {
+                Some(known) => (known.real, known.shown) = (real, shown),
+                None => all.push(Shown { function, real, shown }),
             }
-        } else if (*notes).is_entered {
-            RUNNING.with_borrow_mut(Vec::pop);
-        }
-        if let Some(before) = BEFORE {
-            before(event, call, &raw mut (*notes).before);
-        }
-    }
+            shown
+        })
+    })
 }
 
-/// A function of such code begins, or is refused.
-fn enter(function: pg_sys::Oid) {
-    let path = search_path();
-    let Some((owner, language, has_own_path)) = look_up(function) else { return };
-    if !has_own_path && is_plpgsql(language) && !OWN.contains(&&*path) {
-        let is_of_its_owner = RUNNING.with_borrow(|running| {
-            let of_its_path = running.iter().rev().find(|caller| caller.path.is_some());
-            // SAFETY: a look-up.
-            let is_trusted = |by| by == owner || unsafe { pg_sys::superuser_arg(by) };
-            of_its_path.is_some_and(|caller| is_trusted(caller.owner) && caller.path.as_ref() == Some(&path))
-        });
-        if !is_of_its_owner {
-            watched::refuse(|| Error::PathOfOthers(name_of(function)));
+fn number_of(role: pg_sys::Oid) -> u32 {
+    ROLES.with_borrow_mut(|roles| {
+        if let Some((_, number)) = roles.iter().find(|(known, _)| *known == role) {
+            return *number;
         }
-    }
-    let path = has_own_path.then_some(path);
-    RUNNING.with_borrow_mut(|running| running.push(Running { owner, path }));
+        let number = LAST_NUMBER.get() % (1 << 30) + 1;
+        LAST_NUMBER.set(number);
+        roles.push((role, number));
+        number
+    })
 }
 
-fn search_path() -> CString {
-    // SAFETY: a read of the backend's own state; the value is copied.
+/// Changes the `xmin` that the copy of a function's row shows, if there is such a function. Gives its language.
+fn change(function: pg_sys::Oid, to: impl FnOnce(u32) -> u32) -> Option<pg_sys::Oid> {
+    // SAFETY: a look-up in PostgreSQL's cache. The row is a copy of this process's own; it is released when it was changed. The
+    // column is an oid (pg_proc.h).
     unsafe {
-        let path = pg_sys::namespace_search_path;
-        if path.is_null() { CString::default() } else { CStr::from_ptr(path).to_owned() }
-    }
-}
-
-/// A function's owner and language, and whether it has a search path of its own.
-fn look_up(function: pg_sys::Oid) -> Option<(pg_sys::Oid, pg_sys::Oid, bool)> {
-    // SAFETY: a look-up in PostgreSQL's cache; the tuple is released when it was read. The columns are of the types that they
-    // are read as (pg_proc.h).
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(Cache::PROCOID as i32, function.into());
-        if tuple.is_null() {
+        let row = pg_sys::SearchSysCache1(Cache::PROCOID as i32, function.into());
+        if row.is_null() {
             return None;
         }
-        let read = |column: u32| {
-            let mut is_null = false;
-            let value = pg_sys::SysCacheGetAttr(Cache::PROCOID as i32, tuple, column as i16, &mut is_null);
-            (!is_null).then_some(value)
-        };
-        let oid =
-            |column| read(column).map_or(pg_sys::InvalidOid, |value| pg_sys::Oid::from(value.value() as u32));
-        let settings = read(pg_sys::Anum_pg_proc_proconfig)
-            .and_then(|settings| Array::<'_, Text<'_>>::from_datum(settings, false));
-        let is_path = |setting: Option<Text<'_>>| {
-            setting.is_some_and(|setting| setting.as_server_bytes().starts_with(b"search_path="))
-        };
-        let has_own_path = settings.is_some_and(|settings| settings.iter().any(is_path));
-        let found = (oid(pg_sys::Anum_pg_proc_proowner), oid(pg_sys::Anum_pg_proc_prolang), has_own_path);
-        pg_sys::ReleaseSysCache(tuple);
-        Some(found)
+        let xmin = &raw mut (*(*row).t_data).t_choice.t_heap.t_xmin;
+        *xmin = pg_sys::TransactionId::from_inner(to((*xmin).into_inner()));
+        let mut is_null = false;
+        let column = pg_sys::Anum_pg_proc_prolang as i16;
+        let language = pg_sys::SysCacheGetAttr(Cache::PROCOID as i32, row, column, &mut is_null);
+        pg_sys::ReleaseSysCache(row);
+        Some(pg_sys::Oid::from(language.value() as u32))
     }
 }
 
-fn is_plpgsql(language: pg_sys::Oid) -> bool {
+fn plpgsql() -> pg_sys::Oid {
     // SAFETY: a look-up.
-    language == unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
-}
-
-fn name_of(function: pg_sys::Oid) -> String {
-    // SAFETY: a look-up; the name is copied.
-    unsafe {
-        let name = pg_sys::get_func_name(function);
-        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
-    }
+    unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
 }
 
 /// Whether it is what compiles PL/pgSQL's functions when they are made. Anybody may call it, and it compiles a function in the

@@ -8,6 +8,8 @@ CREATE TABLE pgmask.quarantine (
     quarantined_at timestamptz NOT NULL DEFAULT now(),
     sealed_body bytea NOT NULL
 );
+-- Statistics would keep what is deleted.
+ALTER TABLE pgmask.quarantine ALTER COLUMN sealed_body SET STATISTICS 0;
 
 -- Which database sealed bodies belong to: moved to another one, they don't open. A restore adds the ids of
 -- the database that was dumped to the one that CREATE EXTENSION makes.

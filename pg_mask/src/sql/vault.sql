@@ -7,6 +7,9 @@ CREATE TABLE pgmask.vault (
     kept_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Statistics would keep what is erased.
+ALTER TABLE pgmask.vault ALTER COLUMN sealed_value SET STATISTICS 0;
+
 SELECT pg_catalog.pg_extension_config_dump('pgmask.vault', '');
 
 -- These act as their caller, so that the audit names who really asked, and have no settings of their own, so

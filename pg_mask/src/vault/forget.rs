@@ -7,7 +7,7 @@ use crate::audit::{Action, Entry, commit_durably, written};
 use crate::error::{Error, OrRaise};
 use crate::keys::Keys;
 use crate::text::Text;
-use crate::{guesses, keys, plan};
+use crate::{guesses, keys, plan, standbys};
 use pg_mask_core::token::Token;
 use pgrx::prelude::*;
 
@@ -35,8 +35,9 @@ fn audit_forget(token: Option<Text<'_>>, reason: Option<Text<'_>>) {
 fn forgotten(token: Option<Text<'_>>) {
     let done = token_to_forget(token).and_then(|token| written(Action::Forget { token }, || erase(&token)));
     done.or_raise();
-    // The end of the procedure commits it.
+    // The end of the procedure commits it, and tells nobody before the standbys have it.
     commit_durably();
+    standbys::wait_at_commit();
 }
 
 /// A hash without a key is a guess, and whether there was something to forget would be an answer to it, which

@@ -6,7 +6,7 @@ use crate::common::{cluster, count, ingest, message, texts};
 use testbed::cluster::Cluster;
 
 /// What the writer made it would own, and the next batch be refused for it. PL/pgSQL looks once in a transaction at what an
-/// expression may call: so it passes what refuses the function itself, where its caller has called it before.
+/// expression may call: where its caller has called it before, it is looked at anew all the same.
 #[tokio::test]
 async fn code_of_the_table_leaves_nothing_behind() {
     let cluster = Cluster::start(&[]).await.unwrap();
@@ -28,11 +28,9 @@ async fn code_of_the_table_leaves_nothing_behind() {
         .await
         .unwrap();
     let error = message(&admin.batch_execute(makes).await.unwrap_err());
-    assert!(error.starts_with("42501 code of the table makes things"), "{error}");
+    assert!(error.starts_with("42501 code of the table calls lo_create()"), "{error}");
     admin.batch_execute("ROLLBACK").await.unwrap();
-    // Nor when constraints that wait are checked before the rows, of which there are none. (From PostgreSQL 18 on, what waits
-    // runs as who wrote the row.)
-    let version = count(&admin, "SELECT current_setting('server_version_num')::bigint").await;
+    // Nor when constraints that wait are checked before the rows, of which there are none.
     mallory
         .batch_execute(
             "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON user_logins DEFERRABLE INITIALLY DEFERRED
@@ -48,12 +46,8 @@ async fn code_of_the_table_leaves_nothing_behind() {
         let begun = "BEGIN; SET LOCAL search_path = pg_catalog, pg_temp; SELECT mallory.make();
             INSERT INTO public.user_logins (user_id) VALUES ('waits')";
         admin.batch_execute(begun).await.unwrap();
-        if version < 180_000 {
-            let error = message(&admin.batch_execute(ingests).await.unwrap_err());
-            assert!(error.starts_with("42501 code of the table makes things"), "{ingests}: {error}");
-        } else {
-            admin.batch_execute(ingests).await.unwrap();
-        }
+        let error = message(&admin.batch_execute(ingests).await.unwrap_err());
+        assert!(error.starts_with("42501 code of the table calls lo_create()"), "{ingests}: {error}");
         admin.batch_execute("ROLLBACK").await.unwrap();
     }
     admin.batch_execute(INGEST).await.unwrap();
@@ -318,7 +312,9 @@ async fn code_of_the_table_has_no_function_compiled_for_later() {
     admin
         .batch_execute(
             "GRANT TRIGGER ON user_logins TO mallory; CREATE SCHEMA dba; GRANT USAGE ON SCHEMA dba TO PUBLIC;
-             CREATE FUNCTION dba.report() RETURNS text LANGUAGE plpgsql AS $$ DECLARE x text; BEGIN x := 'row'; RETURN x; END $$",
+             CREATE FUNCTION dba.report() RETURNS text LANGUAGE plpgsql AS $$ DECLARE x text; BEGIN x := 'row'; RETURN x; END $$;
+             CREATE DOMAIN kind AS text;
+             CREATE FUNCTION dba.in_whose_path() RETURNS text LANGUAGE plpgsql SET search_path = \"$user\", public AS $$ DECLARE x kind; BEGIN x := 'row'; RETURN x; END $$",
         )
         .await
         .unwrap();
@@ -330,6 +326,8 @@ async fn code_of_the_table_has_no_function_compiled_for_later() {
                  INSERT INTO mallory.ran_as VALUES (current_user); RETURN true; END $$;
              CREATE FUNCTION mallory.own() RETURNS pg_catalog.text LANGUAGE plpgsql AS $$ DECLARE x text := 'own'; BEGIN RETURN x; END $$;
              CREATE DOMAIN mallory.text AS pg_catalog.text CHECK (mallory.evil(VALUE));
+             CREATE DOMAIN mallory.kind AS pg_catalog.text CHECK (mallory.evil(VALUE)); GRANT USAGE ON TYPE mallory.kind TO PUBLIC;
+             CREATE FUNCTION mallory.as_herself() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN PERFORM dba.in_whose_path(); END $$;
              CREATE FUNCTION mallory.in_its_path(what pg_catalog.text) RETURNS void LANGUAGE plpgsql SET search_path = mallory, pg_catalog AS $$ BEGIN EXECUTE what; END $$;
              CREATE FUNCTION mallory.sets(what pg_catalog.text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
                  PERFORM set_config('search_path', 'mallory, pg_catalog', true); EXECUTE what; END $$;
@@ -341,7 +339,7 @@ async fn code_of_the_table_has_no_function_compiled_for_later() {
                          EXCEPTION WHEN insufficient_privilege THEN INSERT INTO mallory.told VALUES (SQLERRM); END;
                      END LOOP;
                  END LOOP;
-                 PERFORM mallory.in_its_path('SELECT mallory.own()');
+                 PERFORM mallory.in_its_path('SELECT mallory.own()'); PERFORM mallory.as_herself();
                  RETURN true; END $$;
              CREATE FUNCTION mallory.compiles() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.tries(); RETURN NEW; END $$;
              GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mallory TO PUBLIC; GRANT USAGE ON TYPE mallory.text TO PUBLIC;
@@ -370,14 +368,17 @@ async fn code_of_the_table_has_no_function_compiled_for_later() {
             session.batch_execute(statement).await.unwrap();
         }
         admin.batch_execute("DELETE FROM mallory.ran_as WHERE who LIKE 'pgmask%'").await.unwrap();
-        assert_eq!(texts(&session, "SELECT dba.report()").await, ["row"]);
+        admin.batch_execute("DELETE FROM mallory.ran_as WHERE who = 'mallory'").await.unwrap();
+        for function in ["report", "in_whose_path"] {
+            assert_eq!(texts(&session, &format!("SELECT dba.{function}()")).await, ["row"]);
+        }
         assert_eq!(texts(&admin, "SELECT who FROM mallory.ran_as").await, [""; 0], "{work}");
         let told = texts(&admin, "SELECT DISTINCT what FROM mallory.told ORDER BY 1").await;
         assert_eq!(
             told,
             [
-                "code of a table calls report(), a PL/pgSQL function, in a search path that others than its owner have set",
                 "code of the table calls plpgsql_validator(), which reaches what belongs to the session",
+                "dba.report()",
             ],
             "{number}: {work}"
         );
@@ -388,7 +389,7 @@ async fn code_of_the_table_has_no_function_compiled_for_later() {
 /// Whoever's session it is could have what honest code of the table calls compiled there before, with a type of its own that sees
 /// tokens.
 #[tokio::test]
-async fn types_of_the_session_see_no_row() {
+async fn what_the_session_made_sees_no_row() {
     let cluster = Cluster::start(&[]).await.unwrap();
     let admin = cluster.database("warm").await.unwrap();
     cluster.apply_file("warm", "05_dashboards.sql").unwrap();
@@ -411,7 +412,8 @@ async fn types_of_the_session_see_no_row() {
                 CREATE FUNCTION pg_temp.of(t pg_catalog.text) RETURNS pg_temp.text LANGUAGE plpgsql AS $$ BEGIN
                     PERFORM pg_temp.sees(t); RETURN ROW(t)::pg_temp.text; END $$;
                 CREATE CAST (pg_catalog.text AS pg_temp.text) WITH FUNCTION pg_temp.of AS ASSIGNMENT;";
-    for own_type in [domain, cast] {
+    let granted = "CREATE TEMPORARY TABLE text (t pg_catalog.text); GRANT INSERT ON pg_temp.text TO PUBLIC;";
+    for own_type in [domain, cast, granted] {
         for (role, work) in [
             ("pgmask_forwarder", ingest),
             ("ops", "CALL pgmask.remask('public.user_logins')"),
@@ -424,26 +426,33 @@ async fn types_of_the_session_see_no_row() {
                 .unwrap();
             let _ = session.batch_execute("SELECT dba.short('warm'); RESET search_path").await;
             let refused = message(&session.batch_execute(work).await.unwrap_err());
-            assert!(
-                refused.starts_with("42501 this session has made a type of its own, text"),
-                "{work}: {refused}"
-            );
+            assert!(refused.starts_with("42501 this session has made text for itself"), "{work}: {refused}");
         }
     }
     let told =
         "SELECT DISTINCT who || ' ' || left(what, 3) FROM dba.told WHERE what <> '' AND what <> 'warm'";
     assert_eq!(texts(&admin, told).await, [""; 0]);
-    // Temporary tables by themselves are no matter.
+    // Temporary tables by themselves are no matter. Nor are types elsewhere, which are not met.
     let session = cluster.connect_as("pgmask_forwarder", "warm").await.unwrap();
     session.batch_execute("CREATE TEMPORARY TABLE t (a integer)").await.unwrap();
     session.batch_execute(ingest).await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE SCHEMA its_own AUTHORIZATION pgmask_forwarder; GRANT USAGE ON SCHEMA its_own TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    let elsewhere = |sql: &str| sql.replace("pg_temp", "its_own");
+    session.batch_execute(&elsewhere(&format!("{check} {domain} SET search_path = pg_temp, pg_catalog; SELECT dba.short('warm'); RESET search_path"))).await.unwrap();
+    session.batch_execute(ingest).await.unwrap();
+    assert_eq!(texts(&admin, told).await, [""; 0]);
 }
 
 /// The only timeout that takes effect in the midst of a statement ended the session, and so stopped all other messages.
 #[tokio::test]
 async fn code_of_the_table_ends_no_session_by_a_timeout() {
     let cluster = cluster().await;
-    let admin = cluster.database("times_out").await.unwrap();
+    let admin = cluster.database("ends_by_timeout").await.unwrap();
     if count(&admin, "SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'").await == 0 {
         return; // before PostgreSQL 17
     }
@@ -456,7 +465,7 @@ async fn code_of_the_table_ends_no_session_by_a_timeout() {
         )
         .await
         .unwrap();
-    let session = cluster.connect_as("pgmask_forwarder", "times_out").await.unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "ends_by_timeout").await.unwrap();
     let messages = [("a", "{\"user_id\": \"ends\"}"), ("b", "{\"user_id\": \"passes\"}")];
     assert_eq!(ingest(&session, &messages).await, [1, 0, 1]);
 }

@@ -1,7 +1,7 @@
 //! What is forgotten is gone.
 
 use super::{IP, audited, forget, kept, login, recover, server, take_in, token_of};
-use crate::common::{count, message, texts};
+use crate::common::{commits_wait, count, message, nobody_waits, texts};
 use testbed::guardian::wait_until;
 
 #[tokio::test]
@@ -177,4 +177,46 @@ async fn what_others_are_about_to_write_is_forgotten_too() {
             assert!(message(&recovered.expect_err(role)).starts_with("P0002 "), "{role}");
         }
     }
+}
+
+/// Nobody is told that a value was erased before the synchronous standby has that, whoever cancels the wait: after a failover it
+/// would be there again.
+#[tokio::test]
+async fn nothing_is_forgotten_before_the_standby_has_it() {
+    let (cluster, admin, recoverer) = server("vault_standby", &[]).await;
+    take_in(&admin, &[login(IP, "d")]).await;
+    let token = token_of(&admin, IP).await;
+    let locks = cluster.connect("vault_standby").await.unwrap();
+    locks.batch_execute("BEGIN; SELECT FROM pgmask.vault FOR UPDATE").await.unwrap();
+    let forgetting = tokio::spawn(async move { forget(&recoverer, &token, "x").await });
+    let waits_for =
+        |event: &str| format!("SELECT count(*) FROM pg_stat_activity WHERE usename = 'recovers' AND {event}");
+    let locked = waits_for("wait_event_type = 'Lock'");
+    wait_until("it was written down", || async { count(&admin, &locked).await == 1 }).await.unwrap();
+    commits_wait(&cluster, "vault_standby", &admin).await;
+    locks.batch_execute("ROLLBACK").await.unwrap();
+    let waits = waits_for("wait_event = 'SyncRep'");
+    for _ in 0..5 {
+        let waits_or_is_done = || async { forgetting.is_finished() || count(&admin, &waits).await == 1 };
+        wait_until("it waits", waits_or_is_done).await.unwrap();
+        assert!(!forgetting.is_finished());
+        count(&admin, &waits.replace("count(*)", "count(pg_cancel_backend(pid))")).await;
+    }
+    nobody_waits(&admin).await;
+    forgetting.await.unwrap().unwrap();
+}
+
+/// Statistics keep whole values of a column, which anybody who reads all data reads.
+#[tokio::test]
+async fn what_is_sealed_is_in_no_statistics() {
+    let (_cluster, admin, _) = server("vault_statistics", &[]).await;
+    take_in(&admin, &(0..50).map(|n| login(&format!("203.0.113.{n}"), "d")).collect::<Vec<_>>()).await;
+    let bad: Vec<_> = (0..50).map(|n| (format!("bad {n}"), format!("no login {n}"))).collect();
+    assert_eq!(crate::common::ingest(&admin, &bad).await, [0, 0, 50]);
+    admin.batch_execute("ANALYZE pgmask.vault, pgmask.quarantine").await.unwrap();
+    let kept = "SELECT count(*) FROM pg_stats WHERE schemaname = 'pgmask' AND attname LIKE 'sealed%'";
+    assert_eq!(count(&admin, kept).await, 0);
+    let others =
+        "SELECT count(*) FROM pg_stats WHERE schemaname = 'pgmask' AND attname IN ('token', 'reason')";
+    assert_eq!(count(&admin, others).await, 2);
 }
