@@ -168,7 +168,13 @@ fn try_login(
     ),
 > {
     must_write(c"try_login()");
-    TableIterator::once(try_one(payload.0).or_raise())
+    let (sqlstate, message, detail, hint) = try_one(payload.0).or_raise();
+    // In another encoding than UTF-8, what the server says is known letter by letter only as far as it is ASCII.
+    let shown = |text: String| match text::server_is_utf8_or_unknown() {
+        true => text,
+        false => text.replace(|letter: char| !letter.is_ascii(), "?"),
+    };
+    TableIterator::once((sqlstate, shown(message), detail.map(shown), hint.map(shown)))
 }
 
 type Said = (String, String, Option<String>, Option<String>);

@@ -22,6 +22,28 @@ pub(crate) fn with_own_names<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Runs `work` with statements of code read as everywhere: quotes, backslashes and NULLs mean what they mean by default, whatever
+/// whoever's session it is has set. Code that writes statements itself would write others.
+pub(crate) fn with_plain_statements<R>(work: impl FnOnce() -> R) -> R {
+    const PLAIN: [(&CStr, &CStr); 5] = [
+        (c"standard_conforming_strings", c"on"),
+        (c"backslash_quote", c"safe_encoding"),
+        (c"transform_null_equals", c"off"),
+        (c"array_nulls", c"on"),
+        (c"xmloption", c"content"),
+    ];
+    // SAFETY: as above.
+    unsafe {
+        let settings = pg_sys::NewGUCNestLevel();
+        for (name, value) in PLAIN {
+            set(name, value);
+        }
+        let done = work();
+        pg_sys::AtEOXact_GUC(false, settings);
+        done
+    }
+}
+
 /// Has names found in PostgreSQL's own schema only, and row security fail a statement, until the settings that hold
 /// around it are put back.
 pub(crate) fn pin() {

@@ -156,7 +156,7 @@ fn run_watched<R>(
     let _silent = Silent::new();
     let _apart = compiled::Apart::begin();
     let _watching = watched.begin();
-    let done = work()?;
+    let done = own_names::with_plain_statements(work)?;
     cursors.none_was_left()?;
     Ok(done)
 }

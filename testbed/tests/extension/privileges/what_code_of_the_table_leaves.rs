@@ -448,6 +448,35 @@ async fn what_the_session_made_sees_no_row() {
     assert_eq!(texts(&admin, told).await, [""; 0]);
 }
 
+/// An ingester's settings changed what a statement means that code of the table writes with quotes doubled by hand: it ran
+/// another, with the rights of that code's owner.
+#[tokio::test]
+async fn settings_of_the_session_change_no_statement_of_such_code() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("quotes").await.unwrap();
+    admin
+        .batch_execute(
+            r"CREATE TABLE by_user (u text, n integer);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                 EXECUTE 'INSERT INTO public.by_user SELECT ''' || replace(NEW.user_id, '''', '''''') || ''', 1'; RETURN NEW; END $$;
+             CREATE TRIGGER note AFTER INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION note()",
+        )
+        .await
+        .unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "quotes").await.unwrap();
+    session
+        .batch_execute(
+            r#"SET standard_conforming_strings = off; SET backslash_quote = on;
+             SELECT pgmask.ingest_login($j${"user_id": "\\', 2; ALTER ROLE pgmask_forwarder CREATEDB; --"}$j$)"#,
+        )
+        .await
+        .unwrap();
+    let has_more = "SELECT count(*) FROM pg_roles WHERE rolname = 'pgmask_forwarder' AND rolcreatedb";
+    assert_eq!(count(&admin, has_more).await, 0);
+    assert_eq!(count(&admin, "SELECT count(*) FROM by_user WHERE u LIKE '%CREATEDB%' AND n = 1").await, 1);
+    assert_eq!(texts(&session, "SHOW standard_conforming_strings").await, ["off"]);
+}
+
 /// The only timeout that takes effect in the midst of a statement ended the session, and so stopped all other messages.
 #[tokio::test]
 async fn code_of_the_table_ends_no_session_by_a_timeout() {
