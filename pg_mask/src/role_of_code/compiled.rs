@@ -70,16 +70,26 @@ impl Drop for Apart {
 fn end() {
     ROLES.with_borrow_mut(Vec::clear);
     let shown = SHOWN.take();
-    if std::thread::panicking() {
-        // After an error nothing is looked up: the copies are dropped.
-        if !shown.is_empty() {
-            // SAFETY: a plain call, which reads nothing (catcache.c).
-            unsafe { pg_sys::CatalogCacheFlushCatalog(pg_sys::ProcedureRelationId) };
-        }
+    if shown.is_empty() {
         return;
     }
-    for Shown { function, real, shown } in shown {
-        change(function, |xmin| if xmin == shown { real } else { xmin });
+    let otherwise = DropCopies;
+    // After an error nothing is looked up.
+    if !std::thread::panicking() {
+        for Shown { function, real, shown } in shown {
+            change(function, |xmin| if xmin == shown { real } else { xmin });
+        }
+        std::mem::forget(otherwise);
+    }
+}
+
+/// Drops all copies of rows of `pg_proc` at its end.
+struct DropCopies;
+
+impl Drop for DropCopies {
+    fn drop(&mut self) {
+        // SAFETY: a plain call, which reads nothing (catcache.c).
+        unsafe { pg_sys::CatalogCacheFlushCatalog(pg_sys::ProcedureRelationId) };
     }
 }
 
