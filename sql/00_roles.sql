@@ -15,6 +15,9 @@
 -- pgmask_forwarder comes without a password: give it one (\password pgmask_forwarder), or another way
 -- in (pg_hba.conf).
 BEGIN ISOLATION LEVEL READ COMMITTED;
+-- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

@@ -2,6 +2,9 @@
 -- again changes nothing. A table that is already there may have more columns, keys, constraints,
 -- triggers and partitions; pgmask.login_table names it if it is not public.user_logins.
 BEGIN ISOLATION LEVEL READ COMMITTED;
+-- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

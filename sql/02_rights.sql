@@ -1,6 +1,9 @@
 -- What the roles of 00_roles.sql may do in a database. Apply it to each database that takes in logins, as
 -- a superuser, after 01; applying it again changes nothing.
 BEGIN ISOLATION LEVEL READ COMMITTED;
+-- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

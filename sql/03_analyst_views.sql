@@ -5,6 +5,9 @@
 -- A column has one meaning in all of them: what is a column of user_logins keeps its name (create_date is "day"),
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.
 BEGIN ISOLATION LEVEL READ COMMITTED;
+-- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

@@ -3,6 +3,9 @@
 -- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applying it again
 -- changes nothing. Where the table is replicated, add the column at the subscribers first.
 BEGIN ISOLATION LEVEL READ COMMITTED;
+-- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

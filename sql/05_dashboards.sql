@@ -8,6 +8,9 @@
 -- runs code of the login table's owner, has no right worth taking, whoever calls it. Where user_logins has row level
 -- security, dashboards are empty until a policy is made for pgmask_refresher, and then every analyst sees its rows here.
 BEGIN ISOLATION LEVEL READ COMMITTED;
+-- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
+SET LOCAL SESSION AUTHORIZATION DEFAULT;
+SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has

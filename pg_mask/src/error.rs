@@ -125,6 +125,10 @@ pub(crate) enum Error {
     Function(String),
     #[error("code of a table writes into table {0}, which pg_mask is filling")]
     WritesBeside(String),
+    #[error("nothing is taken in by a SERIALIZABLE transaction while pgmask.vault is on")]
+    SerializableVault,
+    #[error("code of a table calls {0}() as one role while it runs as another")]
+    InUseAsAnother(String),
     #[error("this session has made {0} for itself, which code of a table could meet")]
     MadeForItself(String),
     #[error("code of a table changes a key that table {0} follows")]
@@ -248,6 +252,7 @@ impl Error {
             | Self::Function(_)
             | Self::WritesBeside(_)
             | Self::MadeForItself(_)
+            | Self::InUseAsAnother(_)
             | Self::FollowsKey(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
@@ -265,7 +270,9 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Prepared | Self::Cascades { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::Prepared | Self::SerializableVault | Self::Cascades { .. } => {
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED
+            }
             Self::GuessLimit { .. } | Self::RecoverLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
@@ -392,6 +399,12 @@ impl Error {
                 "ON UPDATE and ON DELETE change that table as its owner, with whoever's triggers: let code of the table change no such key."
             }
             Self::NotStored(_) => "REFRESH MATERIALIZED VIEW refreshes any other.",
+            Self::SerializableVault => {
+                "Its locks would show where in the vault a value is. Let it be READ COMMITTED, which is enough."
+            }
+            Self::InUseAsAnother(_) => {
+                "Let a function with its owner's rights call no function that calls it."
+            }
             Self::MadeForItself(_) => "Drop it, or do this in another session.",
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {

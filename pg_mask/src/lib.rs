@@ -58,6 +58,7 @@ mod remask;
 mod role_of_code;
 mod rotation;
 mod run_as;
+mod session_caches;
 mod settings;
 mod short_errors;
 mod snapshot;

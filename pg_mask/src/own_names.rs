@@ -23,13 +23,15 @@ pub(crate) fn with_own_names<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `work` with statements of code read as everywhere: quotes, backslashes and NULLs mean what they mean by default, whatever
-/// whoever's session it is has set. Code that writes statements itself would write others.
+/// whoever's session it is has set. Code that writes statements itself would write others; so it would with the bytes of a text of
+/// a bytea.
 pub(crate) fn with_plain_statements<R>(work: impl FnOnce() -> R) -> R {
-    const PLAIN: [(&CStr, &CStr); 5] = [
+    const PLAIN: [(&CStr, &CStr); 6] = [
         (c"standard_conforming_strings", c"on"),
         (c"backslash_quote", c"safe_encoding"),
         (c"transform_null_equals", c"off"),
         (c"array_nulls", c"on"),
+        (c"bytea_output", c"hex"),
         (c"xmloption", c"content"),
     ];
     // SAFETY: as above.

@@ -18,6 +18,7 @@ use crate::cursors::OutOfReach;
 use crate::error::Error;
 use crate::own_roles::RoleOfCode;
 use crate::quiet::Silent;
+use crate::session_caches::{self, Refreshed};
 use crate::text::OwnedText;
 use crate::{catalog_scan, own_names, plan, run_as};
 use partitions::root_of;
@@ -60,6 +61,8 @@ pub(crate) struct Powerless {
     pub(crate) role: pg_sys::Oid,
     /// The table whose code it is, or the root of its partitions.
     table: pg_sys::Oid,
+    /// Whether there can be any.
+    can_run_code: bool,
 }
 
 /// Attributes that are worth taking, by their columns of pg_authid.
@@ -99,7 +102,7 @@ impl Powerless {
                 return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
             }
         }
-        Ok(Self { which, role, table: root_of(table) })
+        Ok(Self { which, role, table: root_of(table), can_run_code: session_caches::can_run_code(table) })
     }
 
     /// Runs `work` as this role, in a security-restricted operation.
@@ -109,7 +112,7 @@ impl Powerless {
     /// would own it. What such code says short of an error is not for the client, who need not be allowed to see the rows.
     pub(crate) fn run<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let watched = Watched { role: Some(self.role), table: Some(self.table) };
-        let done = run_watched(watched, Hidden::new(), || run_as::bound(self.role, work))?;
+        let done = run_watched(watched, Hidden::new(), self.can_run_code, || run_as::bound(self.role, work))?;
         if owns_something(self.role)? { Err(Error::LeftBehind(self.which)) } else { Ok(done) }
     }
 
@@ -130,14 +133,14 @@ pub(crate) fn refresh_as<R>(
 ) -> Result<R, Error> {
     watched::refuse_code()?;
     let watched = Watched { role: Some(role), table: None };
-    run_watched(watched, Hidden::behind(Some(statement)), || commands::refresh(work))
+    run_watched(watched, Hidden::behind(Some(statement)), true, || commands::refresh(work))
 }
 
 /// Runs `work` on a table as its owner, in a security-restricted operation, as PostgreSQL's own maintenance does (VACUUM, CREATE
 /// INDEX). Code of the table is the owner's, and reaches nothing of the session, which may be another's.
 pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     watched::refuse_code()?;
-    run_watched(Watched { role: None, table: None }, Hidden::new(), || {
+    run_watched(Watched { role: None, table: None }, Hidden::new(), true, || {
         run_as::bound(owner, || {
             own_names::pin();
             work()
@@ -149,11 +152,15 @@ pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, E
 fn run_watched<R>(
     watched: Watched,
     _hidden: Hidden<'_>,
+    can_run_code: bool,
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
-    temporary::refuse()?;
+    if can_run_code {
+        temporary::refuse()?;
+    }
     let cursors = OutOfReach::new()?;
     let _silent = Silent::new();
+    let _refreshed = can_run_code.then(Refreshed::begin);
     let _apart = compiled::Apart::begin();
     let _watching = watched.begin();
     let done = own_names::with_plain_statements(work)?;

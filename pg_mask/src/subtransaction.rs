@@ -3,6 +3,7 @@
 use crate::error::{Error, OrRaise};
 use crate::own_roles::RoleOfCode;
 use crate::quiet::Settings;
+use crate::session_caches;
 use crate::sqlstate::unpacked;
 use crate::unguarded;
 use pgrx::prelude::*;
@@ -160,6 +161,7 @@ fn attempt_for<T>(
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             // Code that had set one of them itself has it put back to what it found, which was not the client's.
             settings.put_in_force();
+            session_caches::refresh_if_pending();
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
             // Only now: an error must not leave the subtransaction open.

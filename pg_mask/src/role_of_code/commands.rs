@@ -7,7 +7,7 @@
 
 use super::watched;
 use crate::error::Error;
-use crate::{own_roles, unguarded};
+use crate::{own_roles, session_caches, unguarded};
 use pg_sys::NodeTag;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -111,6 +111,8 @@ unsafe extern "C-unwind" fn command(
         let command = (*statement).utilityStmt;
         if marks != 0 {
             look_at(command, role, marks);
+        } else if session_caches::is_pending() && pg_sys::IsTransactionState() {
+            refresh_caches();
         }
         let is_refresh = (*command).type_ == NodeTag::T_RefreshMatViewStmt;
         if is_refresh && !OWN_REFRESH.take() && refreshed(command) {
@@ -118,6 +120,11 @@ unsafe extern "C-unwind" fn command(
         }
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn refresh_caches() {
+    session_caches::refresh_if_pending();
 }
 
 /// Has a stored result of sql/05_dashboards.sql refreshed, whoever asks for it and how, as `logins.refresh_dashboards()` does.
@@ -159,6 +166,7 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
         let is_refused = match watched::now().map(|watched| watched.role) {
             _ if kind == NodeTag::T_ConstraintsSetStmt && OWN_CHECK.take() => false,
+            Some(_) if resets_all(command) => true,
             Some(_) if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == Some(role) => {
                 let is_of_refresh = watched::is_filled() && is_of_refresh(command);
@@ -171,6 +179,18 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
             None => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)),
         };
         !is_refused
+    }
+}
+
+/// Whether it is RESET ALL, which puts settings back to what the session began with, also those that such code may not set.
+///
+/// # Safety
+/// `command` is the node of a command.
+unsafe fn resets_all(command: *mut pg_sys::Node) -> bool {
+    // SAFETY: by the caller; the node is of the type that its tag says.
+    unsafe {
+        (*command).type_ == NodeTag::T_VariableSetStmt
+            && (*command.cast::<pg_sys::VariableSetStmt>()).kind == pg_sys::VariableSetKind::VAR_RESET_ALL
     }
 }
 

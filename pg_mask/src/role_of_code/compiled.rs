@@ -8,11 +8,27 @@
 //! a copy looks at.
 
 use super::watched;
+use crate::error::Error;
 use crate::unguarded;
 use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+
+/// A function of PL/pgSQL's that runs, and the role as which it does.
+#[derive(Clone, Copy)]
+struct Running {
+    function: pg_sys::Oid,
+    role: pg_sys::Oid,
+}
+
+/// What is kept for one place that a function is called from.
+struct Notes {
+    is_entered: bool,
+    /// For the library that was loaded before.
+    before: pg_sys::Datum,
+}
 
 /// The row of a function in the session's copy.
 struct Shown {
@@ -28,6 +44,7 @@ thread_local! {
     /// The roles as which functions were called since such code began, each with a number of its own.
     static ROLES: RefCell<Vec<(pg_sys::Oid, u32)>> = const { RefCell::new(Vec::new()) };
     static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
+    static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -48,46 +65,35 @@ pub(super) fn watch() {
 pub(super) fn prepare() {
     SHOWN.with_borrow_mut(Vec::clear);
     ROLES.with_borrow_mut(Vec::clear);
+    RUNNING.with_borrow_mut(Vec::clear);
 }
 
-/// While it lives, what is kept of functions is kept apart.
-pub(super) struct Apart(());
+/// While it lives, what is kept of functions is kept apart. Calls are not counted meanwhile (`track_functions`): to begin with a
+/// count, PostgreSQL hears of what others have changed, and may read a copy anew right before it is looked at.
+pub(super) struct Apart {
+    counts_calls: i32,
+}
 
 impl Apart {
     pub(super) fn begin() -> Self {
         ROLES.with_borrow_mut(Vec::clear);
-        Self(())
+        // SAFETY: a plain write of the backend's own state (pgstat.h).
+        Self { counts_calls: unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) } }
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::pgstat_track_functions = self.counts_calls };
         end();
     }
 }
 
-/// Has the copies show what the rows are.
+/// Has the copies show what the rows are: they are dropped, without a look at anything, which could fail.
 fn end() {
     ROLES.with_borrow_mut(Vec::clear);
-    let shown = SHOWN.take();
-    if shown.is_empty() {
-        return;
-    }
-    let otherwise = DropCopies;
-    // After an error nothing is looked up.
-    if !std::thread::panicking() {
-        for Shown { function, real, shown } in shown {
-            change(function, |xmin| if xmin == shown { real } else { xmin });
-        }
-        std::mem::forget(otherwise);
-    }
-}
-
-/// Drops all copies of rows of `pg_proc` at its end.
-struct DropCopies;
-
-impl Drop for DropCopies {
-    fn drop(&mut self) {
+    if !SHOWN.take().is_empty() {
         // SAFETY: a plain call, which reads nothing (catcache.c).
         unsafe { pg_sys::CatalogCacheFlushCatalog(pg_sys::ProcedureRelationId) };
     }
@@ -98,7 +104,7 @@ impl Drop for DropCopies {
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
     let is_ours = match role_of_code() {
-        Some(role) => show_another(function, role) == Some(plpgsql()),
+        Some(role) => show_another(function, role).is_some_and(keeps_functions),
         None => false,
     };
     // SAFETY: as PostgreSQL itself would call it.
@@ -115,20 +121,48 @@ unsafe fn was_looked_at(function: pg_sys::Oid) -> bool {
 /// Called as such a function starts, before its language looks for what it has kept.
 #[pg_guard]
 unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, kept: *mut pg_sys::Datum) {
-    // SAFETY: PostgreSQL hands over the function's look-up, and a value of the library before.
+    // SAFETY: PostgreSQL hands over the function's look-up, and a value of ours, zero at first, that lasts as long as it.
     unsafe {
         let function = (*call).fn_oid;
-        // The copy may be a new one since the function was looked up.
-        if event == FHET_START
-            && let Some(role) = role_of_code()
-        {
-            show_another(function, role);
+        if (*kept).is_null() {
+            let size = size_of::<Notes>();
+            *kept = pg_sys::Datum::from(pg_sys::MemoryContextAllocZero((*call).fn_mcxt, size));
+        }
+        let notes: *mut Notes = (*kept).cast_mut_ptr();
+        if event == FHET_START {
+            let role = role_of_code();
+            (*notes).is_entered = role.is_some();
+            if let Some(role) = role {
+                enter(Running { function, role });
+            }
+        } else if (*notes).is_entered {
+            RUNNING.with_borrow_mut(Vec::pop);
         }
         if let Some(before) = BEFORE
             && was_looked_at(function)
         {
-            before(event, call, kept);
+            before(event, call, &raw mut (*notes).before);
         }
+    }
+}
+
+/// A function of such code begins. One that runs already is not made anew for another role: PostgreSQL would never free what it
+/// made before.
+fn enter(running: Running) {
+    let Running { function, role } = running;
+    let is_in_use = |other: &Running| other.function == function && other.role != role;
+    if RUNNING.with_borrow(|all| all.iter().any(is_in_use)) {
+        watched::refuse(|| Error::InUseAsAnother(name_of(function)));
+    }
+    show_another(function, role); // the copy may be a new one since the function was looked up
+    RUNNING.with_borrow_mut(|all| all.push(running));
+}
+
+fn name_of(function: pg_sys::Oid) -> String {
+    // SAFETY: a look-up; the name is copied.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }
 }
 
@@ -190,9 +224,12 @@ fn change(function: pg_sys::Oid, to: impl FnOnce(u32) -> u32) -> Option<pg_sys::
     }
 }
 
-fn plpgsql() -> pg_sys::Oid {
+/// Whether a language keeps what it has made of a function, by the row: PL/pgSQL, and from PostgreSQL 18 on SQL.
+fn keeps_functions(language: pg_sys::Oid) -> bool {
+    const SQL: pg_sys::Oid = pg_sys::Oid::from_u32(14); // pg_language.dat
+    let keeps_sql = cfg!(feature = "pg18") && language == SQL;
     // SAFETY: a look-up.
-    unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
+    keeps_sql || language == unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
 }
 
 /// Whether it is what compiles PL/pgSQL's functions when they are made. Anybody may call it, and it compiles a function in the

@@ -11,12 +11,13 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
 
 /// Their object ids (pg_proc.dat), in order.
-const OF_THE_SESSION: [u32; 33] = [
+const OF_THE_SESSION: [u32; 34] = [
     715, // lo_create
     764, 765, 767, // lo_import, lo_export
     952, 953, 954, 955, 956, 957, 958,
     964,  // lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink
     1004, // lo_truncate
+    1599, // setseed
     2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890, 2891,
     2892, // pg_advisory_…, but for …_xact_…
     3170, 3171, 3172, // lo_lseek64, lo_tell64, lo_truncate64

@@ -8,21 +8,13 @@ use crate::text::OwnedText;
 use crate::unguarded;
 use pgrx::prelude::*;
 
-/// A type in the temporary schema $1, any but the rows of its tables, and of these one that has a cast; or a table, a view or a
-/// column on which somebody else was given a right.
+/// A type, a table, a view or a sequence in the temporary schema $1. Whether somebody was given a right to it does not matter: code
+/// may run as a superuser.
 const MADE: &str = "SELECT pg_catalog.min(made.name::pg_catalog.text)
     FROM (
-        SELECT t.typname
-        FROM pg_catalog.pg_type AS t LEFT JOIN pg_catalog.pg_class AS c ON c.oid = t.typrelid
-        WHERE t.typnamespace = $1
-          AND (t.typtype IN ('d', 'e', 'r', 'm') OR c.relkind = 'c'
-               OR EXISTS (SELECT FROM pg_catalog.pg_cast AS k WHERE t.oid IN (k.castsource, k.casttarget)))
+        SELECT t.typname FROM pg_catalog.pg_type AS t WHERE t.typnamespace = $1 AND t.typcategory <> 'A'
         UNION ALL
-        SELECT c.relname
-        FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = $1
-          AND (c.relacl IS NOT NULL
-               OR EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL))
+        SELECT c.relname FROM pg_catalog.pg_class AS c WHERE c.relnamespace = $1
     ) AS made (name)";
 
 /// Refuses a session that has such a thing, but for a superuser's, who needs none.

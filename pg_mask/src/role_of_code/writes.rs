@@ -5,7 +5,7 @@
 use super::partitions::{cells, root_of};
 use super::watched::{self, Watched};
 use crate::error::Error;
-use crate::{own_roles, unguarded};
+use crate::{own_roles, session_caches, unguarded};
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
@@ -58,11 +58,19 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
         let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
         unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
         let plan = (*query).plannedstmt;
+        if marks == 0 && session_caches::is_pending() {
+            refresh();
+        }
         if marks != 0 && !(*plan).resultRelations.is_null() {
             look_at(plan, role, marks);
         }
         NEXT(query, flags);
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn refresh() {
+    session_caches::refresh_if_pending();
 }
 
 /// Refuses a statement that writes where it may not now.

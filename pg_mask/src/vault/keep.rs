@@ -84,6 +84,10 @@ impl Vault {
         if !settings::vault() {
             return Ok(None);
         }
+        // SAFETY: a plain read.
+        if unsafe { pg_sys::XactIsoLevel } == pg_sys::XACT_SERIALIZABLE as i32 {
+            return Err(Error::SerializableVault);
+        }
         let table = lock_own(c"vault")?;
         Ok(Some(Self { table }))
     }

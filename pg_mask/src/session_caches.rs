@@ -1,0 +1,110 @@
+//! What PostgreSQL itself keeps for a session of what functions in SQL mean: it puts them in place as it makes an expression ready,
+//! in the search path of that moment, and keeps the checks of domains (typcache.c), expressions and predicates of indexes and keys of
+//! partitions (relcache.c, partcache.c), and the casts of PL/pgSQL.
+
+use pg_sys::SysCacheIdentifier as Cache;
+use pgrx::PgTupleDesc;
+use pgrx::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether that was to be dropped when nothing could be looked up.
+    static IS_PENDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops it, as PostgreSQL does where a session has missed what others have changed.
+pub(crate) fn refresh() {
+    IS_PENDING.set(false);
+    // SAFETY: plain calls (relcache.c, inval.c), as at any lock that is waited for. Relations that are open are read anew.
+    unsafe {
+        pg_sys::RelationCacheInvalidate(false);
+        for cache in [Cache::CONSTROID, Cache::TYPEOID, Cache::PROCOID] {
+            pg_sys::CallSyscacheCallbacks(cache as i32, 0);
+        }
+    }
+}
+
+/// While it lives, code runs; then it is dropped, at once or, after an error, as soon as something may be looked up.
+pub(crate) struct Refreshed(());
+
+impl Refreshed {
+    pub(crate) fn begin() -> Self {
+        refresh();
+        Self(())
+    }
+}
+
+impl Drop for Refreshed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            IS_PENDING.set(true);
+        } else {
+            refresh();
+        }
+    }
+}
+
+/// Does what is pending. Called where statements begin, and once a subtransaction was rolled back.
+pub(crate) fn refresh_if_pending() {
+    if IS_PENDING.get() {
+        refresh();
+    }
+}
+
+/// Whether that is to be done.
+pub(crate) fn is_pending() -> bool {
+    IS_PENDING.get()
+}
+
+/// Whether a table, which is locked, has anything that can run code: triggers, policies, checks, defaults, types that somebody made,
+/// expressions of indexes, or partitions.
+pub(crate) fn can_run_code(table: pg_sys::Oid) -> bool {
+    // SAFETY: the relation stays open while it is looked at, and so do its parts.
+    unsafe {
+        let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
+        let class = &*(*relation).rd_rel;
+        let columns = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
+        let constraints = (*(*relation).rd_att).constr.as_ref();
+        let triggers = match (*relation).trigdesc.as_ref() {
+            Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
+            None => &[],
+        };
+        // A key that may be checked later has a trigger of PostgreSQL's own, which compares built-in values.
+        let can = triggers.iter().any(|trigger| trigger.tgfoid != pg_sys::F_UNIQUE_KEY_RECHECK.into())
+            || class.relrowsecurity
+            || class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
+            || class.relispartition
+            || constraints.is_some_and(|all| all.num_defval > 0 || all.num_check > 0)
+            || columns.iter().any(|column| column.atttypid.to_u32() >= pg_sys::FirstNormalObjectId)
+            || has_expressions(relation);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        can
+    }
+}
+
+/// # Safety
+/// `relation` is open.
+unsafe fn has_expressions(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by the caller; the list has object ids, and is a copy. Rows of the cache are released when they were read.
+    unsafe {
+        let list = pg_sys::RelationGetIndexList(relation);
+        let indexes = match list.as_ref() {
+            Some(list) => std::slice::from_raw_parts(list.elements, list.length as usize),
+            None => &[],
+        };
+        indexes.iter().any(|index| {
+            let row = pg_sys::SearchSysCache1(Cache::INDEXRELID as i32, index.oid_value.into());
+            if row.is_null() {
+                return true;
+            }
+            let is_set = |column: u32| {
+                let mut is_null = false;
+                pg_sys::SysCacheGetAttr(Cache::INDEXRELID as i32, row, column as i16, &mut is_null);
+                !is_null
+            };
+            let has = is_set(pg_sys::Anum_pg_index_indexprs) || is_set(pg_sys::Anum_pg_index_indpred);
+            pg_sys::ReleaseSysCache(row);
+            has
+        })
+    }
+}
