@@ -125,6 +125,10 @@ pub(crate) enum Error {
     Function(String),
     #[error("code of a table writes into table {0}, which pg_mask is filling")]
     WritesBeside(String),
+    #[error(
+        "pgmask.{0} waits for others and has to see what they did, which a transaction of this isolation level does not"
+    )]
+    SeesNothingNew(&'static str),
     #[error("nothing is taken in by a SERIALIZABLE transaction while pgmask.vault is on")]
     SerializableVault,
     #[error("code of a table calls {0}() as one role while it runs as another")]
@@ -270,7 +274,7 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Prepared | Self::SerializableVault | Self::Cascades { .. } => {
+            Self::Prepared | Self::SerializableVault | Self::SeesNothingNew(_) | Self::Cascades { .. } => {
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED
             }
             Self::GuessLimit { .. } | Self::RecoverLimit { .. } | Self::GuessTable { .. } => {
@@ -399,6 +403,9 @@ impl Error {
                 "ON UPDATE and ON DELETE change that table as its owner, with whoever's triggers: let code of the table change no such key."
             }
             Self::NotStored(_) => "REFRESH MATERIALIZED VIEW refreshes any other.",
+            Self::SeesNothingNew(_) => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED, or RESET default_transaction_isolation."
+            }
             Self::SerializableVault => {
                 "Its locks would show where in the vault a value is. Let it be READ COMMITTED, which is enough."
             }

@@ -1,7 +1,8 @@
 //! What languages keep of a function for a session: PL/pgSQL the types that it declares and the constants of its statements, as
 //! the first call found them in the search path and with the settings of that moment. Code of a table has another's session for
-//! a moment. So what is kept of functions while it runs, as each role, is kept apart from what the session has, and is not
-//! taken up again: neither did whoever's session it is have them compiled for that code, nor that code for the session.
+//! a moment. So what is kept of functions while it runs is kept apart from what the session has, and is not taken up again: neither
+//! did whoever's session it is have them compiled for that code, nor that code for the session. Nor did one function have
+//! another compiled that runs with other rights, where names or constants mean something else to the two.
 //!
 //! What is kept goes by the row of `pg_proc` that it was made from, by its address and its `xmin` (pl_comp.c, and funccache.c
 //! from 18 on). While such code runs, the session's copies of these rows (syscache.c) show another `xmin`, which no other use of
@@ -16,11 +17,25 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
-/// A function of PL/pgSQL's that runs, and the role as which it does.
+unsafe extern "C" {
+    /// The setting of that name (bytea.h).
+    static mut bytea_output: i32;
+}
+
+/// What decides on the meaning of a function: the schemas in which names are looked for, as they are for the role at hand, and
+/// how constants are read.
+#[derive(PartialEq)]
+struct Meaning {
+    schemas: Vec<pg_sys::Oid>,
+    strings: (bool, i32, bool, bool),
+    texts: (i32, i32, i32, i32, i32, usize),
+}
+
+/// A function that runs, and the number of what it means.
 #[derive(Clone, Copy)]
 struct Running {
     function: pg_sys::Oid,
-    role: pg_sys::Oid,
+    number: u32,
 }
 
 /// What is kept for one place that a function is called from.
@@ -41,8 +56,8 @@ struct Shown {
 thread_local! {
     /// The rows whose copies show something else.
     static SHOWN: RefCell<Vec<Shown>> = const { RefCell::new(Vec::new()) };
-    /// The roles as which functions were called since such code began, each with a number of its own.
-    static ROLES: RefCell<Vec<(pg_sys::Oid, u32)>> = const { RefCell::new(Vec::new()) };
+    /// In which ways functions were called since such code began, each with a number of its own.
+    static MEANINGS: RefCell<Vec<(Meaning, u32)>> = const { RefCell::new(Vec::new()) };
     static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
 }
@@ -64,7 +79,7 @@ pub(super) fn watch() {
 /// For `_PG_init`: see `prepare_thread_locals` there.
 pub(super) fn prepare() {
     SHOWN.with_borrow_mut(Vec::clear);
-    ROLES.with_borrow_mut(Vec::clear);
+    MEANINGS.with_borrow_mut(Vec::clear);
     RUNNING.with_borrow_mut(Vec::clear);
 }
 
@@ -76,7 +91,7 @@ pub(super) struct Apart {
 
 impl Apart {
     pub(super) fn begin() -> Self {
-        ROLES.with_borrow_mut(Vec::clear);
+        MEANINGS.with_borrow_mut(Vec::clear);
         // SAFETY: a plain write of the backend's own state (pgstat.h).
         Self { counts_calls: unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) } }
     }
@@ -92,7 +107,7 @@ impl Drop for Apart {
 
 /// Has the copies show what the rows are: they are dropped, without a look at anything, which could fail.
 fn end() {
-    ROLES.with_borrow_mut(Vec::clear);
+    MEANINGS.with_borrow_mut(Vec::clear);
     if !SHOWN.take().is_empty() {
         // SAFETY: a plain call, which reads nothing (catcache.c).
         unsafe { pg_sys::CatalogCacheFlushCatalog(pg_sys::ProcedureRelationId) };
@@ -103,10 +118,7 @@ fn end() {
 /// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    let is_ours = match role_of_code() {
-        Some(role) => show_another(function, role).is_some_and(keeps_functions),
-        None => false,
-    };
+    let is_ours = is_guarded() && show_another(function, number()).is_some_and(keeps_functions);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
 }
@@ -130,10 +142,9 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
         }
         let notes: *mut Notes = (*kept).cast_mut_ptr();
         if event == FHET_START {
-            let role = role_of_code();
-            (*notes).is_entered = role.is_some();
-            if let Some(role) = role {
-                enter(Running { function, role });
+            (*notes).is_entered = is_guarded();
+            if (*notes).is_entered {
+                enter(Running { function, number: number() });
             }
         } else if (*notes).is_entered {
             RUNNING.with_borrow_mut(Vec::pop);
@@ -146,15 +157,15 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
     }
 }
 
-/// A function of such code begins. One that runs already is not made anew for another role: PostgreSQL would never free what it
-/// made before.
+/// A function of such code begins. One that runs already is not made anew in another way: PostgreSQL would never free what it made
+/// before.
 fn enter(running: Running) {
-    let Running { function, role } = running;
-    let is_in_use = |other: &Running| other.function == function && other.role != role;
+    let Running { function, number } = running;
+    let is_in_use = |other: &Running| other.function == function && other.number != number;
     if RUNNING.with_borrow(|all| all.iter().any(is_in_use)) {
         watched::refuse(|| Error::InUseAsAnother(name_of(function)));
     }
-    show_another(function, role); // the copy may be a new one since the function was looked up
+    show_another(function, number); // the copy may be a new one since the function was looked up
     RUNNING.with_borrow_mut(|all| all.push(running));
 }
 
@@ -166,19 +177,63 @@ fn name_of(function: pg_sys::Oid) -> String {
     }
 }
 
-/// The role as which code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had
-/// functions compiled already.
-fn role_of_code() -> Option<pg_sys::Oid> {
+/// Whether code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had functions compiled
+/// already.
+fn is_guarded() -> bool {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    (marks != 0 && watched::now().is_some() && !watched::is_late()).then_some(role)
+    marks != 0 && watched::now().is_some() && !watched::is_late()
 }
 
-/// Has the copy of a function's row show an `xmin` that is this role's since such code began. Gives the function's language.
-fn show_another(function: pg_sys::Oid, role: pg_sys::Oid) -> Option<pg_sys::Oid> {
+impl Meaning {
+    fn now() -> Self {
+        // SAFETY: reads of the backend's own state; the list has object ids, is a copy, and is freed.
+        unsafe {
+            let list = pg_sys::fetch_search_path(true);
+            let schemas = list.as_ref().map_or_else(Vec::new, |list| {
+                std::slice::from_raw_parts(list.elements, list.length as usize)
+                    .iter()
+                    .map(|cell| cell.oid_value)
+                    .collect()
+            });
+            pg_sys::list_free(list);
+            let strings = (
+                pg_sys::standard_conforming_strings,
+                pg_sys::backslash_quote,
+                pg_sys::Transform_null_equals,
+                pg_sys::Array_nulls,
+            );
+            let texts = (
+                pg_sys::DateStyle,
+                pg_sys::DateOrder,
+                pg_sys::IntervalStyle,
+                pg_sys::extra_float_digits,
+                bytea_output,
+                pg_sys::session_timezone.addr(),
+            );
+            Self { schemas, strings, texts }
+        }
+    }
+}
+
+/// The number of what functions mean now.
+fn number() -> u32 {
+    let now = Meaning::now();
+    MEANINGS.with_borrow_mut(|meanings| {
+        if let Some((_, number)) = meanings.iter().find(|(known, _)| *known == now) {
+            return *number;
+        }
+        let number = LAST_NUMBER.get() % (1 << 30) + 1;
+        LAST_NUMBER.set(number);
+        meanings.push((now, number));
+        number
+    })
+}
+
+/// Has the copy of a function's row show the `xmin` of that number. Gives the function's language.
+fn show_another(function: pg_sys::Oid, number: u32) -> Option<pg_sys::Oid> {
     const FAR: u32 = 1 << 31;
-    let number = number_of(role);
     change(function, |xmin| {
         SHOWN.with_borrow_mut(|all| {
             let known = all.iter_mut().find(|known| known.function == function);
@@ -190,18 +245,6 @@ fn show_another(function: pg_sys::Oid, role: pg_sys::Oid) -> Option<pg_sys::Oid>
             }
             shown
         })
-    })
-}
-
-fn number_of(role: pg_sys::Oid) -> u32 {
-    ROLES.with_borrow_mut(|roles| {
-        if let Some((_, number)) = roles.iter().find(|(known, _)| *known == role) {
-            return *number;
-        }
-        let number = LAST_NUMBER.get() % (1 << 30) + 1;
-        LAST_NUMBER.set(number);
-        roles.push((role, number));
-        number
     })
 }
 

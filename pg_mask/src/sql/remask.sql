@@ -99,6 +99,7 @@ BEGIN
     lifted := 0;
     left_alone := 0;
     PERFORM pgmask.wait_for_writers(relation);
+    COMMIT; -- so that what is read next shows what they did, whatever the isolation
     -- What is in the vault is bound to its token, so it is sealed anew as well.
     IF relation::pg_catalog.oid OPERATOR(pg_catalog.=) 'pgmask.vault'::pg_catalog.regclass::pg_catalog.oid THEN
         IF columns IS NOT NULL OR domain IS NOT NULL THEN

@@ -32,6 +32,8 @@ BEGIN
     COMMIT;
     PERFORM pgmask.audit_forget(token, reason);
     COMMIT;
+    -- It waits for others, and has to see what they did.
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     PERFORM pgmask.forgotten(token);
 END
 $$;

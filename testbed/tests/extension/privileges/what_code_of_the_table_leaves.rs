@@ -475,6 +475,82 @@ async fn settings_of_the_session_change_no_statement_of_such_code() {
     assert_eq!(texts(&session, "SHOW standard_conforming_strings").await, ["off"]);
 }
 
+/// PostgreSQL keeps checks of domains and expressions of indexes for a session, with functions in SQL put in place as the search
+/// path of that moment says. Code of the table had them made for whoever's session it was, and the other way round.
+#[tokio::test]
+async fn what_a_session_keeps_of_domains_and_indexes_is_its_own() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "kept_apart").await;
+    admin
+        .batch_execute(
+            r"GRANT TRIGGER ON user_logins TO mallory; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC;
+             CREATE FUNCTION app.has_at(v text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$ SELECT v ~ '@' $$;
+             CREATE DOMAIN app.email AS text CHECK (app.has_at(VALUE));
+             CREATE FUNCTION app.both(a text, b text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT a || ' ' || b $$;
+             CREATE TABLE app.people (a text, b text); CREATE INDEX ON app.people (app.both(a, b));
+             CREATE FUNCTION app.honest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM (NEW.masked_ip || '@')::app.email; RETURN NEW; END $$;
+             CREATE TRIGGER honest BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION app.honest()",
+        )
+        .await
+        .unwrap();
+    let traps = |schema: &str| {
+        format!(
+            "CREATE TABLE {schema}.ran_as (who pg_catalog.name, what pg_catalog.text); GRANT INSERT ON {schema}.ran_as TO PUBLIC;
+             CREATE FUNCTION {schema}.tell(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO {schema}.ran_as VALUES (current_user, $1); RETURN true; END $$;
+             CREATE FUNCTION {schema}.deed(pg_catalog.text, pg_catalog.text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                 RETURN {schema}.tell($1); END $$;
+             CREATE FUNCTION {schema}.joins(pg_catalog.text, pg_catalog.text) RETURNS pg_catalog.text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM {schema}.tell($1); RETURN $1; END $$;
+             GRANT USAGE ON SCHEMA {schema} TO PUBLIC;
+             CREATE OPERATOR {schema}.~ (FUNCTION = {schema}.deed, LEFTARG = pg_catalog.text, RIGHTARG = pg_catalog.text);
+             CREATE OPERATOR {schema}.|| (FUNCTION = {schema}.joins, LEFTARG = pg_catalog.text, RIGHTARG = pg_catalog.text)"
+        )
+    };
+    mallory.batch_execute(&traps("mallory")).await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.warms() RETURNS trigger LANGUAGE plpgsql SET search_path = mallory, pg_catalog AS $$ BEGIN
+                 PERFORM 'a@b'::app.email; BEGIN EXECUTE 'SELECT FROM app.people'; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN NEW; END $$;
+             GRANT EXECUTE ON FUNCTION mallory.warms() TO PUBLIC;
+             CREATE TRIGGER a_warms BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.warms()",
+        )
+        .await
+        .unwrap();
+    for fails in [false, true] {
+        let session = cluster.connect("kept_apart").await.unwrap();
+        if fails {
+            admin
+                .batch_execute("ALTER TABLE user_logins ADD CONSTRAINT none CHECK (user_id <> 'u') NOT VALID")
+                .await
+                .unwrap();
+        }
+        let ingested = session.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await;
+        assert_eq!(ingested.is_err(), fails);
+        admin.batch_execute("DELETE FROM mallory.ran_as WHERE who = 'pgmask_writer'").await.unwrap();
+        session
+            .batch_execute("SELECT 'x@y'::app.email; INSERT INTO app.people VALUES ('a', 'b')")
+            .await
+            .unwrap();
+        assert_eq!(texts(&admin, "SELECT who FROM mallory.ran_as").await, [""; 0], "{fails}");
+    }
+    // An ingester has them made before, in a schema of its own, and would see tokens.
+    admin.batch_execute("ALTER TABLE user_logins DROP CONSTRAINT none; DROP TRIGGER a_warms ON user_logins; CREATE SCHEMA its_own AUTHORIZATION pgmask_forwarder").await.unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "kept_apart").await.unwrap();
+    session.batch_execute(&traps("its_own")).await.unwrap();
+    session
+        .batch_execute(
+            "SET search_path = its_own, pg_catalog; SELECT 'a@b'::app.email; TRUNCATE its_own.ran_as",
+        )
+        .await
+        .unwrap();
+    session
+        .batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"v\", \"ip\": \"192.0.2.1\"}')")
+        .await
+        .unwrap();
+    assert_eq!(texts(&admin, "SELECT what FROM its_own.ran_as").await, [""; 0]);
+}
+
 /// The only timeout that takes effect in the midst of a statement ended the session, and so stopped all other messages.
 #[tokio::test]
 async fn code_of_the_table_ends_no_session_by_a_timeout() {
