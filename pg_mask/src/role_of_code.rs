@@ -97,10 +97,10 @@ impl Powerless {
         if owns_something(role)? {
             return refuse("owns something".to_owned());
         }
-        if is_a_member(role) {
-            if let Some(OwnedText(name)) = mighty(role)? {
-                return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
-            }
+        if is_a_member(role)
+            && let Some(OwnedText(name)) = mighty(role)?
+        {
+            return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
         }
         Ok(Self { which, role, table: root_of(table), can_run_code: session_caches::can_run_code(table) })
     }
