@@ -14,14 +14,16 @@ thread_local! {
 
 /// Drops it, as PostgreSQL does where a session has missed what others have changed.
 pub(crate) fn refresh() {
-    IS_PENDING.set(false);
-    // SAFETY: plain calls (relcache.c, inval.c), as at any lock that is waited for. Relations that are open are read anew.
+    IS_PENDING.set(true);
+    // SAFETY: plain calls (relcache.c, inval.c), as at any lock that is waited for. Relations that are open are read anew, which may
+    // have to wait, and fail.
     unsafe {
-        pg_sys::RelationCacheInvalidate(false);
         for cache in [Cache::CONSTROID, Cache::TYPEOID, Cache::PROCOID] {
             pg_sys::CallSyscacheCallbacks(cache as i32, 0);
         }
+        pg_sys::RelationCacheInvalidate(false);
     }
+    IS_PENDING.set(false);
 }
 
 /// While it lives, code runs; then it is dropped, at once or, after an error, as soon as something may be looked up.
@@ -56,7 +58,7 @@ pub(crate) fn is_pending() -> bool {
     IS_PENDING.get()
 }
 
-/// Whether a table, which is locked, has anything that can run code: triggers, policies, checks, defaults, types that somebody made,
+/// Whether a table, which is locked, has anything that can run code: triggers, rules, policies, checks, defaults, types that somebody made,
 /// expressions of indexes, or partitions.
 pub(crate) fn can_run_code(table: pg_sys::Oid) -> bool {
     // SAFETY: the relation stays open while it is looked at, and so do its parts.
@@ -72,6 +74,7 @@ pub(crate) fn can_run_code(table: pg_sys::Oid) -> bool {
         // A key that may be checked later has a trigger of PostgreSQL's own, which compares built-in values.
         let can = triggers.iter().any(|trigger| trigger.tgfoid != pg_sys::F_UNIQUE_KEY_RECHECK.into())
             || class.relrowsecurity
+            || class.relhasrules
             || class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
             || class.relispartition
             || constraints.is_some_and(|all| all.num_defval > 0 || all.num_check > 0)

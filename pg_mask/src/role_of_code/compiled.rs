@@ -118,7 +118,7 @@ fn end() {
 /// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    let is_ours = is_guarded() && show_another(function, number()).is_some_and(keeps_functions);
+    let is_ours = is_guarded() && show_another(function, number()).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
 }
@@ -267,12 +267,12 @@ fn change(function: pg_sys::Oid, to: impl FnOnce(u32) -> u32) -> Option<pg_sys::
     }
 }
 
-/// Whether a language keeps what it has made of a function, by the row: PL/pgSQL, and from PostgreSQL 18 on SQL.
-fn keeps_functions(language: pg_sys::Oid) -> bool {
+/// Whether functions of a language are looked at: PL/pgSQL's and SQL's, which PostgreSQL keeps from 18 on. One in SQL that is looked at
+/// is not put in place in an expression, which other code would use with other rights.
+fn is_of_interest(language: pg_sys::Oid) -> bool {
     const SQL: pg_sys::Oid = pg_sys::Oid::from_u32(14); // pg_language.dat
-    let keeps_sql = cfg!(feature = "pg18") && language == SQL;
     // SAFETY: a look-up.
-    keeps_sql || language == unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
+    language == SQL || language == unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
 }
 
 /// Whether it is what compiles PL/pgSQL's functions when they are made. Anybody may call it, and it compiles a function in the

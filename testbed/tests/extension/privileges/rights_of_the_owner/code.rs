@@ -204,7 +204,7 @@ async fn lifts_without_rights(admin: &Client, caller: &Client, table: &str, name
     let before = count(admin, RAN).await;
     let lifted = caller.batch_execute(&format!("CALL pgmask.remask('public.{table}')")).await;
     lifted.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-    // From PostgreSQL 18 on, functions in SQL are not put in place while such code runs, so statistics compute nothing.
+    // Functions in SQL are not put in place while such code runs, so statistics compute nothing.
     assert!(count(admin, RAN).await > before || name == "statistics", "{name}: it never ran");
     assert_eq!(count(admin, IS_SUPERUSER).await, 0, "{name}");
     let tokens = format!("SELECT count(*) FROM public.{table} WHERE masked_ip LIKE 'm1\\_%'");
