@@ -59,7 +59,7 @@ pub(crate) fn is_pending() -> bool {
 }
 
 /// Whether a table, which is locked, has anything that can run code: triggers, rules, policies, checks, defaults, types that somebody made,
-/// expressions of indexes, or partitions.
+/// expressions of indexes, extended statistics, or partitions.
 pub(crate) fn can_run_code(table: pg_sys::Oid) -> bool {
     // SAFETY: the relation stays open while it is looked at, and so do its parts.
     unsafe {
@@ -79,6 +79,7 @@ pub(crate) fn can_run_code(table: pg_sys::Oid) -> bool {
             || class.relispartition
             || constraints.is_some_and(|all| all.num_defval > 0 || all.num_check > 0)
             || columns.iter().any(|column| column.atttypid.to_u32() >= pg_sys::FirstNormalObjectId)
+            || !pg_sys::RelationGetStatExtList(relation).is_null()
             || has_expressions(relation);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         can

@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 /// may run as a superuser.
 const MADE: &str = "SELECT pg_catalog.min(made.name::pg_catalog.text)
     FROM (
-        SELECT t.typname FROM pg_catalog.pg_type AS t WHERE t.typnamespace = $1 AND t.typcategory <> 'A'
+        SELECT t.typname FROM pg_catalog.pg_type AS t WHERE t.typnamespace = $1 AND NOT (t.typcategory = 'A' AND t.typtype = 'b')
         UNION ALL
         SELECT c.relname FROM pg_catalog.pg_class AS c WHERE c.relnamespace = $1
     ) AS made (name)";

@@ -413,7 +413,9 @@ async fn what_the_session_made_sees_no_row() {
                     PERFORM pg_temp.sees(t); RETURN ROW(t)::pg_temp.text; END $$;
                 CREATE CAST (pg_catalog.text AS pg_temp.text) WITH FUNCTION pg_temp.of AS ASSIGNMENT;";
     let table = "CREATE TEMPORARY TABLE text (t pg_catalog.text);";
-    for own_type in [domain, cast, table] {
+    let of_array =
+        "CREATE DOMAIN pg_temp.text AS pg_catalog.text[] CHECK (pg_temp.sees(VALUE::pg_catalog.text));";
+    for own_type in [domain, of_array, cast, table] {
         for (role, work) in [
             ("pgmask_forwarder", ingest),
             ("ops", "CALL pgmask.remask('public.user_logins')"),
