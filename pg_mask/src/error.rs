@@ -129,10 +129,16 @@ pub(crate) enum Error {
         "pgmask.{0} waits for others and has to see what they did, which a transaction of this isolation level does not"
     )]
     SeesNothingNew(&'static str),
-    #[error("nothing is taken in by a SERIALIZABLE transaction while pgmask.vault is on")]
-    SerializableVault,
+    #[error(
+        "while pgmask.vault is on, nothing is taken in by a transaction that is REPEATABLE READ or SERIALIZABLE"
+    )]
+    VaultOfBefore,
     #[error("code of a table calls {0}() as one role while it runs as another")]
     InUseAsAnother(String),
+    #[error("code of a table calls {0}() after it has changed how statements are read")]
+    ReadsOtherwise(String),
+    #[error("this session has {0} open, which code of a table could use")]
+    OpenMeanwhile(String),
     #[error("this session has made {0} for itself, which code of a table could meet")]
     MadeForItself(String),
     #[error("code of a table changes a key that table {0} follows")]
@@ -256,6 +262,8 @@ impl Error {
             | Self::Function(_)
             | Self::WritesBeside(_)
             | Self::MadeForItself(_)
+            | Self::OpenMeanwhile(_)
+            | Self::ReadsOtherwise(_)
             | Self::InUseAsAnother(_)
             | Self::FollowsKey(_)
             | Self::CursorLeft
@@ -274,7 +282,7 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Prepared | Self::SerializableVault | Self::SeesNothingNew(_) | Self::Cascades { .. } => {
+            Self::Prepared | Self::VaultOfBefore | Self::SeesNothingNew(_) | Self::Cascades { .. } => {
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED
             }
             Self::GuessLimit { .. } | Self::RecoverLimit { .. } | Self::GuessTable { .. } => {
@@ -406,11 +414,15 @@ impl Error {
             Self::SeesNothingNew(_) => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED, or RESET default_transaction_isolation."
             }
-            Self::SerializableVault => {
-                "Its locks would show where in the vault a value is. Let it be READ COMMITTED, which is enough."
+            Self::VaultOfBefore => {
+                "It would not see what was forgotten meanwhile, and its locks would show where in the vault a value is. Let it be READ COMMITTED, which is enough."
             }
             Self::InUseAsAnother(_) => {
                 "Let a function with its owner's rights call no function that calls it."
+            }
+            Self::ReadsOtherwise(_) => "Leave standard_conforming_strings and its like as they are.",
+            Self::OpenMeanwhile(_) => {
+                "Close cursors over its table, and don't read that in the same statement."
             }
             Self::MadeForItself(_) => "Drop it, or do this in another session.",
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::named_tables::Meant;
 use crate::own_roles::RoleOfCode;
 use crate::role_of_code::{self, Powerless};
+use crate::subtransaction::attempt;
 use pgrx::prelude::*;
 
 pub(crate) struct OnBehalf {
@@ -36,10 +37,12 @@ impl OnBehalf {
         Meant::with_rights_of(self.owner, &[table])
     }
 
+    /// Runs `work`. An error goes on its way, once what code of the table had made ready is dropped: whoever calls may go on after it.
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        match self.role {
+        let work = || match self.role {
             Some(role) => role.maintain(work),
             None => role_of_code::as_owner(self.owner, work),
-        }
+        };
+        attempt(work, |_| false).unwrap_or(Err(Error::Unreadable)) // no error is taken for a refusal
     }
 }

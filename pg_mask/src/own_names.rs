@@ -22,23 +22,27 @@ pub(crate) fn with_own_names<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Settings that decide on what statements and constants mean, and their values by default.
+const PLAIN: [(&CStr, &CStr); 6] = [
+    (c"standard_conforming_strings", c"on"),
+    (c"backslash_quote", c"safe_encoding"),
+    (c"transform_null_equals", c"off"),
+    (c"array_nulls", c"on"),
+    (c"xmloption", c"content"),
+    (c"bytea_output", c"hex"),
+];
+
 /// Runs `work` with statements of code read as everywhere: quotes, backslashes and NULLs mean what they mean by default, whatever
-/// whoever's session it is has set. Code that writes statements itself would write others; so it would with the bytes of a text of
-/// a bytea.
+/// whoever's session it is has set. Code that writes statements itself would write others.
 pub(crate) fn with_plain_statements<R>(work: impl FnOnce() -> R) -> R {
-    const PLAIN: [(&CStr, &CStr); 6] = [
-        (c"standard_conforming_strings", c"on"),
-        (c"backslash_quote", c"safe_encoding"),
-        (c"transform_null_equals", c"off"),
-        (c"array_nulls", c"on"),
-        (c"bytea_output", c"hex"),
-        (c"xmloption", c"content"),
-    ];
-    // SAFETY: as above.
+    // SAFETY: as above; each of these settings is there, and its value is looked at before anything can change it.
     unsafe {
         let settings = pg_sys::NewGUCNestLevel();
         for (name, value) in PLAIN {
-            set(name, value);
+            let now = pg_sys::GetConfigOption(name.as_ptr(), false, false);
+            if now.is_null() || CStr::from_ptr(now) != value {
+                set(name, value);
+            }
         }
         let done = work();
         pg_sys::AtEOXact_GUC(false, settings);

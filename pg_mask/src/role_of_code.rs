@@ -2,14 +2,13 @@
 //! each batch makes sure of that. [`commands`] says what else such code may run, [`functions`] what it may not call, and [`writes`] into
 //! which tables it may not write.
 
+mod at_once;
 pub(crate) mod commands;
 mod compiled;
 mod filled;
 mod functions;
 mod partitions;
 mod temporary;
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-mod timeouts;
 mod watched;
 pub(crate) mod writes;
 
@@ -36,8 +35,7 @@ pub(crate) fn watch(refresh: commands::Refresh) {
     compiled::watch();
     filled::watch();
     functions::watch();
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    timeouts::watch();
+    at_once::watch();
     writes::watch();
     watched::begin_late();
 }
@@ -118,7 +116,8 @@ impl Powerless {
 
     /// [`Powerless::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
     pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        self.run(|| {
+        // Only what a batch has locked keeps others from adding code meanwhile.
+        Self { can_run_code: true, ..self }.run(|| {
             own_names::pin();
             work()
         })
@@ -157,6 +156,7 @@ fn run_watched<R>(
 ) -> Result<R, Error> {
     if can_run_code {
         temporary::refuse()?;
+        session_caches::refuse_open_ones()?;
     }
     let cursors = OutOfReach::new()?;
     let _silent = Silent::new();

@@ -2,10 +2,13 @@
 //! in the search path of that moment, and keeps the checks of domains (typcache.c), expressions and predicates of indexes and keys of
 //! partitions (relcache.c, partcache.c), and the casts of PL/pgSQL.
 
+use crate::error::Error;
+use crate::{plan, unguarded};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
 use std::cell::Cell;
+use std::ffi::CStr;
 
 thread_local! {
     /// Whether that was to be dropped when nothing could be looked up.
@@ -106,9 +109,54 @@ unsafe fn has_expressions(relation: pg_sys::Relation) -> bool {
                 pg_sys::SysCacheGetAttr(Cache::INDEXRELID as i32, row, column as i16, &mut is_null);
                 !is_null
             };
-            let has = is_set(pg_sys::Anum_pg_index_indexprs) || is_set(pg_sys::Anum_pg_index_indpred);
+            let has = is_set(pg_sys::Anum_pg_index_indexprs)
+                || is_set(pg_sys::Anum_pg_index_indpred)
+                || has_others_classes(index.oid_value);
             pg_sys::ReleaseSysCache(row);
             has
         })
     }
+}
+
+/// Whether an index compares values by operator classes that somebody made.
+fn has_others_classes(index: pg_sys::Oid) -> bool {
+    // SAFETY: the index stays open while it is looked at; it has as many families as columns of its key.
+    unsafe {
+        let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        let columns = (*(*index).rd_index).indnkeyatts as usize;
+        let families = std::slice::from_raw_parts((*index).rd_opfamily, columns);
+        let has = families.iter().any(|family| family.to_u32() >= pg_sys::FirstNormalObjectId);
+        pg_sys::index_close(index, pg_sys::NoLock as i32);
+        has
+    }
+}
+
+/// What is locked in this transaction and has expressions: indexes, and tables that are partitioned by some.
+const LOCKED: &str = "SELECT l.relation
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation'
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+      AND (EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indexrelid = l.relation AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_catalog.pg_partitioned_table AS p WHERE p.partrelid = l.relation AND p.partexprs IS NOT NULL))";
+
+/// Refuses a session, but for a superuser's, that has such a thing open: PostgreSQL goes on with what it keeps of it.
+pub(crate) fn refuse_open_ones() -> Result<(), Error> {
+    // SAFETY: a look-up.
+    if unsafe { pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()) } {
+        return Ok(());
+    }
+    for id in plan::rows(LOCKED, Vec::new, |row| row.get::<pg_sys::Oid>(1))? {
+        // SAFETY: what is there is closed again; its name is copied.
+        unsafe {
+            let relation = pg_sys::RelationIdGetRelation(id);
+            let Some(open) = relation.as_ref() else { continue };
+            let is_in_use = open.rd_refcnt > 1;
+            let name = CStr::from_ptr((*open.rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned();
+            pg_sys::RelationClose(relation);
+            if is_in_use {
+                return Err(Error::OpenMeanwhile(name));
+            }
+        }
+    }
+    Ok(())
 }

@@ -60,6 +60,8 @@ thread_local! {
     static MEANINGS: RefCell<Vec<(Meaning, u32)>> = const { RefCell::new(Vec::new()) };
     static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
+    /// The role of the last function that began.
+    static LAST_ROLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -118,7 +120,8 @@ fn end() {
 /// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    let is_ours = is_guarded() && show_another(function, number()).is_some_and(is_of_interest);
+    let is_ours = role_of_code().is_some()
+        && show_another(function, Meaning::now().number()).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
 }
@@ -142,9 +145,10 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
         }
         let notes: *mut Notes = (*kept).cast_mut_ptr();
         if event == FHET_START {
-            (*notes).is_entered = is_guarded();
-            if (*notes).is_entered {
-                enter(Running { function, number: number() });
+            let role = role_of_code();
+            (*notes).is_entered = role.is_some();
+            if let Some(role) = role {
+                enter(function, role);
             }
         } else if (*notes).is_entered {
             RUNNING.with_borrow_mut(Vec::pop);
@@ -159,14 +163,26 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
 
 /// A function of such code begins. One that runs already is not made anew in another way: PostgreSQL would never free what it made
 /// before.
-fn enter(running: Running) {
-    let Running { function, number } = running;
+fn enter(function: pg_sys::Oid, role: pg_sys::Oid) {
+    let meaning = Meaning::now();
+    if !meaning.has_plain_strings() {
+        watched::refuse(|| Error::ReadsOtherwise(name_of(function)));
+    }
+    let number = meaning.number();
+    if LAST_ROLE.replace(role) != role {
+        // What other code has had made ready for checks of domains, with other rights.
+        // SAFETY: a plain call, which reads nothing (inval.c).
+        unsafe { pg_sys::CallSyscacheCallbacks(Cache::CONSTROID as i32, 0) };
+    }
     let is_in_use = |other: &Running| other.function == function && other.number != number;
-    if RUNNING.with_borrow(|all| all.iter().any(is_in_use)) {
+    // Of a trigger's function PL/pgSQL keeps what it makes for each trigger.
+    // SAFETY: a look-up.
+    let is_triggers = unsafe { pg_sys::get_func_rettype(function) } == pg_sys::TRIGGEROID;
+    if !is_triggers && RUNNING.with_borrow(|all| all.iter().any(is_in_use)) {
         watched::refuse(|| Error::InUseAsAnother(name_of(function)));
     }
     show_another(function, number); // the copy may be a new one since the function was looked up
-    RUNNING.with_borrow_mut(|all| all.push(running));
+    RUNNING.with_borrow_mut(|all| all.push(Running { function, number }));
 }
 
 fn name_of(function: pg_sys::Oid) -> String {
@@ -177,13 +193,13 @@ fn name_of(function: pg_sys::Oid) -> String {
     }
 }
 
-/// Whether code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had functions compiled
+/// The role as which code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had functions compiled
 /// already.
-fn is_guarded() -> bool {
+fn role_of_code() -> Option<pg_sys::Oid> {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    marks != 0 && watched::now().is_some() && !watched::is_late()
+    (marks != 0 && watched::now().is_some() && !watched::is_late()).then_some(role)
 }
 
 impl Meaning {
@@ -215,20 +231,25 @@ impl Meaning {
             Self { schemas, strings, texts }
         }
     }
-}
 
-/// The number of what functions mean now.
-fn number() -> u32 {
-    let now = Meaning::now();
-    MEANINGS.with_borrow_mut(|meanings| {
-        if let Some((_, number)) = meanings.iter().find(|(known, _)| *known == now) {
-            return *number;
-        }
-        let number = LAST_NUMBER.get() % (1 << 30) + 1;
-        LAST_NUMBER.set(number);
-        meanings.push((now, number));
-        number
-    })
+    /// Whether statements are read as by default. Code that has changed that calls nothing, as it would be read otherwise.
+    fn has_plain_strings(&self) -> bool {
+        const SAFE_ENCODING: i32 = 2; // guc.h
+        const HEX: i32 = 1; // bytea.h
+        self.strings == (true, SAFE_ENCODING, false, true) && self.texts.4 == HEX
+    }
+
+    fn number(self) -> u32 {
+        MEANINGS.with_borrow_mut(|meanings| {
+            if let Some((_, number)) = meanings.iter().find(|(known, _)| *known == self) {
+                return *number;
+            }
+            let number = LAST_NUMBER.get() % (1 << 30) + 1;
+            LAST_NUMBER.set(number);
+            meanings.push((self, number));
+            number
+        })
+    }
 }
 
 /// Has the copy of a function's row show the `xmin` of that number. Gives the function's language.

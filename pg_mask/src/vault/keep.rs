@@ -85,8 +85,8 @@ impl Vault {
             return Ok(None);
         }
         // SAFETY: a plain read.
-        if unsafe { pg_sys::XactIsoLevel } == pg_sys::XACT_SERIALIZABLE as i32 {
-            return Err(Error::SerializableVault);
+        if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+            return Err(Error::VaultOfBefore);
         }
         let table = lock_own(c"vault")?;
         Ok(Some(Self { table }))
