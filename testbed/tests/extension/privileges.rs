@@ -3,6 +3,7 @@
 mod code_of_the_table;
 mod code_of_the_table_and_its_session;
 mod rights_of_the_owner;
+mod what_a_session_keeps;
 mod what_code_of_the_table_leaves;
 
 use crate::common::{cluster, count, message};
