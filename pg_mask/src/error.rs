@@ -133,8 +133,10 @@ pub(crate) enum Error {
         "while pgmask.vault is on, nothing is taken in by a transaction that is REPEATABLE READ or SERIALIZABLE"
     )]
     VaultOfBefore,
-    #[error("code of a table calls {0}() as one role while it runs as another")]
-    InUseAsAnother(String),
+    #[error(
+        "code of a table calls {0}() while it runs already, in another search path or with other settings"
+    )]
+    InUseOtherwise(String),
     #[error("code of a table calls {0}() after it has changed how statements are read")]
     ReadsOtherwise(String),
     #[error("this session has {0} open, which code of a table could use")]
@@ -264,7 +266,7 @@ impl Error {
             | Self::MadeForItself(_)
             | Self::OpenMeanwhile(_)
             | Self::ReadsOtherwise(_)
-            | Self::InUseAsAnother(_)
+            | Self::InUseOtherwise(_)
             | Self::FollowsKey(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
@@ -417,8 +419,8 @@ impl Error {
             Self::VaultOfBefore => {
                 "It would not see what was forgotten meanwhile, and its locks would show where in the vault a value is. Let it be READ COMMITTED, which is enough."
             }
-            Self::InUseAsAnother(_) => {
-                "Let a function with its owner's rights call no function that calls it."
+            Self::InUseOtherwise(_) => {
+                "ALTER FUNCTION … SET search_path to the same in all of them, or let it not be called from within itself."
             }
             Self::ReadsOtherwise(_) => "Leave standard_conforming_strings and its like as they are.",
             Self::OpenMeanwhile(_) => {

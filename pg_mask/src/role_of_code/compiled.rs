@@ -179,7 +179,7 @@ fn enter(function: pg_sys::Oid, role: pg_sys::Oid) {
     // SAFETY: a look-up.
     let is_triggers = unsafe { pg_sys::get_func_rettype(function) } == pg_sys::TRIGGEROID;
     if !is_triggers && RUNNING.with_borrow(|all| all.iter().any(is_in_use)) {
-        watched::refuse(|| Error::InUseAsAnother(name_of(function)));
+        watched::refuse(|| Error::InUseOtherwise(name_of(function)));
     }
     show_another(function, number); // the copy may be a new one since the function was looked up
     RUNNING.with_borrow_mut(|all| all.push(Running { function, number }));

@@ -220,3 +220,26 @@ async fn what_is_sealed_is_in_no_statistics() {
         "SELECT count(*) FROM pg_stats WHERE schemaname = 'pgmask' AND attname IN ('token', 'reason')";
     assert_eq!(count(&admin, others).await, 2);
 }
+
+/// A transaction that reads as of its beginning does not see what others do meanwhile: ingestion put in again what was forgotten, and
+/// sealing anew left what it had waited for.
+#[tokio::test]
+async fn transactions_that_see_nothing_new_are_refused() {
+    let (_cluster, admin, recoverer) = server("vault_isolation", &[]).await;
+    take_in(&admin, &[login(IP, "d")]).await;
+    let token = token_of(&admin, IP).await;
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        for call in
+            ["SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')", "SELECT pgmask.reseal_quarantine()"]
+        {
+            let begun = format!("BEGIN ISOLATION LEVEL {level}; {call}");
+            let refused = message(&admin.batch_execute(&begun).await.expect_err(&begun));
+            assert!(refused.starts_with("0A000 "), "{begun}: {refused}");
+            admin.batch_execute("ROLLBACK").await.unwrap();
+        }
+    }
+    // The procedure sees to it itself.
+    recoverer.batch_execute("SET default_transaction_isolation = 'repeatable read'").await.unwrap();
+    forget(&recoverer, &token, "x").await.unwrap();
+    assert!(message(&recover(&recoverer, &token, "x").await.unwrap_err()).starts_with("P0002 "));
+}
