@@ -1,5 +1,6 @@
 -- The roles. They belong to the whole server and need no extension, so apply this file before a restore,
--- too: a dump does not hold roles. Apply it as a superuser; applying it again changes nothing.
+-- too: a dump does not hold roles. Apply it as a superuser; applied again, it changes nothing but that pgmask_forwarder
+-- may ingest.
 --
 --   pgmask_ingester   may call the two ingest functions and maintain(), and nothing else: no table
 --   pgmask_analyst    may mask values, and read user_logins and the views of 03_analyst_views.sql

@@ -1,5 +1,5 @@
 -- What the roles of 00_roles.sql may do in a database. Apply it to each database that takes in logins, as
--- a superuser, after 01; applying it again changes nothing.
+-- a superuser, after 01. Applied again, it gives back what was taken of these rights, and changes nothing else.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 -- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
 SET LOCAL SESSION AUTHORIZATION DEFAULT;

@@ -1,6 +1,7 @@
 -- What analysts ask most, as views in the schema logins. They are right in the midst of a rotation, too: tokens are
 -- lifted to the generation in use before they are compared. A view shows what its reader may see of user_logins, so
--- row level security holds. Apply this file after 02; applying it again changes nothing.
+-- row level security holds. Apply this file after 02. Applied again, it gives back what was
+-- taken of the rights to the views, and changes nothing else.
 --
 -- A column has one meaning in all of them: what is a column of user_logins keeps its name (create_date is "day"),
 -- counts are plural nouns, and first_seen and last_seen are days. 04_networks.sql adds shared_networks.

@@ -133,16 +133,14 @@ pub(crate) enum Error {
         "while pgmask.vault is on, nothing is taken in by a transaction that is REPEATABLE READ or SERIALIZABLE"
     )]
     VaultOfBefore,
-    #[error(
-        "code of a table calls {0}() while it runs already, in another search path or with other settings"
-    )]
-    InUseOtherwise(String),
     #[error("code of a table calls {0}() after it has changed how statements are read")]
     ReadsOtherwise(String),
     #[error("this session has {0} open, which code of a table could use")]
     OpenMeanwhile(String),
     #[error("this session has made {0} for itself, which code of a table could meet")]
     MadeForItself(String),
+    #[error("this session has called {0}(), and could decide on what it means for code of a table")]
+    CalledBefore(String),
     #[error("code of a table changes a key that table {0} follows")]
     FollowsKey(String),
     #[error("{view} could not be refreshed: SQLSTATE {}", shown_sqlstate(sqlstate))]
@@ -264,9 +262,9 @@ impl Error {
             | Self::Function(_)
             | Self::WritesBeside(_)
             | Self::MadeForItself(_)
+            | Self::CalledBefore(_)
             | Self::OpenMeanwhile(_)
             | Self::ReadsOtherwise(_)
-            | Self::InUseOtherwise(_)
             | Self::FollowsKey(_)
             | Self::CursorLeft
             | Self::SameNameWaits(_)
@@ -419,14 +417,14 @@ impl Error {
             Self::VaultOfBefore => {
                 "It would not see what was forgotten meanwhile, and its locks would show where in the vault a value is. Let it be READ COMMITTED, which is enough."
             }
-            Self::InUseOtherwise(_) => {
-                "ALTER FUNCTION … SET search_path to the same in all of them, or let it not be called from within itself."
-            }
             Self::ReadsOtherwise(_) => "Leave standard_conforming_strings and its like as they are.",
             Self::OpenMeanwhile(_) => {
                 "Close cursors over its table, and don't read that in the same statement."
             }
             Self::MadeForItself(_) => "Drop it, or do this in another session.",
+            Self::CalledBefore(_) => {
+                "Do this in another session, or have that function look names up in one way: ALTER FUNCTION … SET search_path."
+            }
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {
                 "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."

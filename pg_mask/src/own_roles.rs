@@ -32,6 +32,12 @@ impl fmt::Display for RoleOfCode {
     }
 }
 
+/// The role that logins are inserted as, or none.
+pub(crate) fn writer() -> pg_sys::Oid {
+    // SAFETY: a look-up.
+    unsafe { pg_sys::get_role_oid(RoleOfCode::Writer.name().as_ptr(), true) }
+}
+
 /// The role that the stored results of sql/05_dashboards.sql belong to, or none. Code of the login table's owner runs as it
 /// while they are filled.
 pub(crate) fn refresher() -> pg_sys::Oid {

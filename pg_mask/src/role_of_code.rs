@@ -3,11 +3,13 @@
 //! which tables it may not write.
 
 mod at_once;
+mod called;
 pub(crate) mod commands;
 mod compiled;
 mod filled;
 mod functions;
 mod partitions;
+mod ranges;
 mod temporary;
 mod watched;
 pub(crate) mod writes;
@@ -23,6 +25,7 @@ use crate::{catalog_scan, own_names, plan, run_as};
 use partitions::root_of;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
+use ranges::OwnLookUps;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::thread::LocalKey;
@@ -100,7 +103,11 @@ impl Powerless {
         {
             return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
         }
-        Ok(Self { which, role, table: root_of(table), can_run_code: session_caches::can_run_code(table) })
+        let can_run_code = session_caches::can_run_code(table);
+        if can_run_code {
+            refuse_session(which)?;
+        }
+        Ok(Self { which, role, table: root_of(table), can_run_code })
     }
 
     /// Runs `work` as this role, in a security-restricted operation.
@@ -117,6 +124,7 @@ impl Powerless {
     /// [`Powerless::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
     pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         // Only what a batch has locked keeps others from adding code meanwhile.
+        refuse_session(self.which)?;
         Self { can_run_code: true, ..self }.run(|| {
             own_names::pin();
             work()
@@ -131,14 +139,26 @@ pub(crate) fn refresh_as<R>(
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
     watched::refuse_code()?;
+    refuse_session(RoleOfCode::Writer)?;
     let watched = Watched { role: Some(role), table: None };
     run_watched(watched, Hidden::behind(Some(statement)), true, || commands::refresh(work))
+}
+
+/// Refuses a session that would decide on what code of a table does. Who owns a table other than the login table may do to it what such
+/// code does.
+fn refuse_session(which: RoleOfCode) -> Result<(), Error> {
+    if matches!(which, RoleOfCode::Writer) {
+        called::refuse()?;
+    }
+    temporary::refuse()?;
+    session_caches::refuse_open_ones()
 }
 
 /// Runs `work` on a table as its owner, in a security-restricted operation, as PostgreSQL's own maintenance does (VACUUM, CREATE
 /// INDEX). Code of the table is the owner's, and reaches nothing of the session, which may be another's.
 pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     watched::refuse_code()?;
+    refuse_session(RoleOfCode::Nobody)?;
     run_watched(Watched { role: None, table: None }, Hidden::new(), true, || {
         run_as::bound(owner, || {
             own_names::pin();
@@ -154,14 +174,11 @@ fn run_watched<R>(
     can_run_code: bool,
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
-    if can_run_code {
-        temporary::refuse()?;
-        session_caches::refuse_open_ones()?;
-    }
     let cursors = OutOfReach::new()?;
     let _silent = Silent::new();
     let _refreshed = can_run_code.then(Refreshed::begin);
-    let _apart = compiled::Apart::begin();
+    let _apart = compiled::Apart::begin(watched);
+    let _own_look_ups = can_run_code.then(OwnLookUps::begin);
     let _watching = watched.begin();
     let done = own_names::with_plain_statements(work)?;
     cursors.none_was_left()?;

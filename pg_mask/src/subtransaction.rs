@@ -102,6 +102,8 @@ fn attempt_for<T>(
     // memory context, resource owner and error context are put back on every way out.
     unsafe {
         let settings = Settings::now();
+        // The client may want errors to end its session (exit_on_error): those that are caught here are none of its own.
+        let exits = std::ptr::replace(&raw mut pg_sys::ExitOnAnyError, false);
         let context = pg_sys::CurrentMemoryContext;
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -118,6 +120,7 @@ fn attempt_for<T>(
         NOTED.set(INTERNAL_ERROR);
         PgTryBuilder::new(AssertUnwindSafe(|| {
             let done = work();
+            pg_sys::ExitOnAnyError = exits;
             pg_sys::error_context_stack = error_context;
             match purpose {
                 Purpose::Effects => pg_sys::ReleaseCurrentSubTransaction(),
@@ -131,6 +134,7 @@ fn attempt_for<T>(
             Ok(done)
         }))
         .catch_others(move |error| {
+            pg_sys::ExitOnAnyError = exits;
             pg_sys::error_context_stack = error_context;
             let text = |report: &pg_sys::panic::ErrorReportWithLevel| ErrorText {
                 message: report.message().to_owned(),

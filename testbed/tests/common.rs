@@ -108,7 +108,7 @@ pub(crate) async fn count(client: &Client, sql: &str) -> i64 {
 }
 
 /// The first column of a query's rows, texts.
-pub(crate) async fn query_strings(client: &Client, sql: &str) -> Vec<String> {
+pub(crate) async fn texts(client: &Client, sql: &str) -> Vec<String> {
     let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     rows.iter().map(|row| row.get(0)).collect()
 }
@@ -204,12 +204,6 @@ pub(crate) async fn unseal_all(client: &Client) -> Vec<Vec<u8>> {
         bodies.push(unseal(client, Some(row.get(0)), Some("a test")).await.unwrap());
     }
     bodies
-}
-
-/// The texts that a query gives, a row each.
-pub(crate) async fn texts(client: &Client, sql: &str) -> Vec<String> {
-    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    rows.iter().map(|row| row.get(0)).collect()
 }
 
 /// The keyring of the shared cluster.

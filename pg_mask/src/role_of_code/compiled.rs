@@ -1,14 +1,14 @@
 //! What languages keep of a function for a session: PL/pgSQL the types that it declares and the constants of its statements, as
 //! the first call found them in the search path and with the settings of that moment. Code of a table has another's session for
-//! a moment. So what is kept of functions while it runs is kept apart from what the session has, and is not taken up again: neither
-//! did whoever's session it is have them compiled for that code, nor that code for the session. Nor did one function have
-//! another compiled that runs with other rights, where names or constants mean something else to the two.
+//! a moment. So what is kept of functions while it runs is kept apart from what the session has: neither did whoever's session it is have
+//! them compiled for that code, nor that code for the session.
 //!
 //! What is kept goes by the row of `pg_proc` that it was made from, by its address and its `xmin` (pl_comp.c, and funccache.c
 //! from 18 on). While such code runs, the session's copies of these rows (syscache.c) show another `xmin`, which no other use of
-//! a copy looks at.
+//! a copy looks at: one for the login table's code, which finds what it had compiled before, and so on.
 
-use super::watched;
+use super::called;
+use super::watched::{self, Watched};
 use crate::error::Error;
 use crate::unguarded;
 use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
@@ -22,29 +22,6 @@ unsafe extern "C" {
     static mut bytea_output: i32;
 }
 
-/// What decides on the meaning of a function: the schemas in which names are looked for, as they are for the role at hand, and
-/// how constants are read.
-#[derive(PartialEq)]
-struct Meaning {
-    schemas: Vec<pg_sys::Oid>,
-    strings: (bool, i32, bool, bool),
-    texts: (i32, i32, i32, i32, i32, usize),
-}
-
-/// A function that runs, and the number of what it means.
-#[derive(Clone, Copy)]
-struct Running {
-    function: pg_sys::Oid,
-    number: u32,
-}
-
-/// What is kept for one place that a function is called from.
-struct Notes {
-    is_entered: bool,
-    /// For the library that was loaded before.
-    before: pg_sys::Datum,
-}
-
 /// The row of a function in the session's copy.
 struct Shown {
     function: pg_sys::Oid,
@@ -56,12 +33,13 @@ struct Shown {
 thread_local! {
     /// The rows whose copies show something else.
     static SHOWN: RefCell<Vec<Shown>> = const { RefCell::new(Vec::new()) };
-    /// In which ways functions were called since such code began, each with a number of its own.
-    static MEANINGS: RefCell<Vec<(Meaning, u32)>> = const { RefCell::new(Vec::new()) };
+    /// Whose code has had functions compiled, each with a number of its own.
+    static KNOWN: RefCell<Vec<(Watched, u32)>> = const { RefCell::new(Vec::new()) };
     static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
-    static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
-    /// The role of the last function that began.
-    static LAST_ROLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// The number of the code that runs now.
+    static NUMBER: Cell<u32> = const { Cell::new(0) };
+    /// Whether a function is looked up for such code.
+    static IS_FOR_CODE: Cell<bool> = const { Cell::new(false) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -81,21 +59,22 @@ pub(super) fn watch() {
 /// For `_PG_init`: see `prepare_thread_locals` there.
 pub(super) fn prepare() {
     SHOWN.with_borrow_mut(Vec::clear);
-    MEANINGS.with_borrow_mut(Vec::clear);
-    RUNNING.with_borrow_mut(Vec::clear);
+    KNOWN.with_borrow_mut(Vec::clear);
 }
 
 /// While it lives, what is kept of functions is kept apart. Calls are not counted meanwhile (`track_functions`): to begin with a
 /// count, PostgreSQL hears of what others have changed, and may read a copy anew right before it is looked at.
 pub(super) struct Apart {
+    number_before: u32,
     counts_calls: i32,
 }
 
 impl Apart {
-    pub(super) fn begin() -> Self {
-        MEANINGS.with_borrow_mut(Vec::clear);
+    pub(super) fn begin(whose: Watched) -> Self {
+        let number_before = NUMBER.replace(number_of(whose));
         // SAFETY: a plain write of the backend's own state (pgstat.h).
-        Self { counts_calls: unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) } }
+        let counts_calls = unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) };
+        Self { number_before, counts_calls }
     }
 }
 
@@ -103,13 +82,13 @@ impl Drop for Apart {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe { pg_sys::pgstat_track_functions = self.counts_calls };
+        NUMBER.set(self.number_before);
         end();
     }
 }
 
 /// Has the copies show what the rows are: they are dropped, without a look at anything, which could fail.
 fn end() {
-    MEANINGS.with_borrow_mut(Vec::clear);
     if !SHOWN.take().is_empty() {
         // SAFETY: a plain call, which reads nothing (catcache.c).
         unsafe { pg_sys::CatalogCacheFlushCatalog(pg_sys::ProcedureRelationId) };
@@ -120,10 +99,26 @@ fn end() {
 /// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    let is_ours = role_of_code().is_some()
-        && show_another(function, Meaning::now().number()).is_some_and(is_of_interest);
+    let is_for_code = is_code() || IS_FOR_CODE.get();
+    if !is_for_code && watched::now().is_none() {
+        called::note(function);
+    }
+    let is_ours = is_for_code && show_another(function).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
+}
+
+/// Runs `look_up`, the look-up of a function for such code, before that begins.
+pub(super) fn looked_at(look_up: impl FnOnce()) {
+    struct For;
+    impl Drop for For {
+        fn drop(&mut self) {
+            IS_FOR_CODE.set(false);
+        }
+    }
+    IS_FOR_CODE.set(true);
+    let _for = For;
+    look_up();
 }
 
 /// # Safety
@@ -139,53 +134,40 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
     // SAFETY: PostgreSQL hands over the function's look-up, and a value of ours, zero at first, that lasts as long as it.
     unsafe {
         let function = (*call).fn_oid;
-        if (*kept).is_null() {
-            let size = size_of::<Notes>();
-            *kept = pg_sys::Datum::from(pg_sys::MemoryContextAllocZero((*call).fn_mcxt, size));
-        }
-        let notes: *mut Notes = (*kept).cast_mut_ptr();
-        if event == FHET_START {
-            let role = role_of_code();
-            (*notes).is_entered = role.is_some();
-            if let Some(role) = role {
-                enter(function, role);
-            }
-        } else if (*notes).is_entered {
-            RUNNING.with_borrow_mut(Vec::pop);
+        if event == FHET_START && is_code() {
+            enter(function);
         }
         if let Some(before) = BEFORE
             && was_looked_at(function)
         {
-            before(event, call, &raw mut (*notes).before);
+            before(event, call, kept);
         }
     }
 }
 
-/// A function of such code begins. One that runs already is not made anew in another way: PostgreSQL would never free what it made
-/// before.
-fn enter(function: pg_sys::Oid, role: pg_sys::Oid) {
-    let meaning = Meaning::now();
-    if !meaning.has_plain_strings() {
+/// A function of such code begins.
+fn enter(function: pg_sys::Oid) {
+    if !has_plain_strings() {
         watched::refuse(|| Error::ReadsOtherwise(name_of(function)));
     }
-    let number = meaning.number();
-    if LAST_ROLE.replace(role) != role {
-        // What other code has had made ready for checks of domains, with other rights.
-        // SAFETY: a plain call, which reads nothing (inval.c).
-        unsafe { pg_sys::CallSyscacheCallbacks(Cache::CONSTROID as i32, 0) };
-    }
-    let is_in_use = |other: &Running| other.function == function && other.number != number;
-    // Of a trigger's function PL/pgSQL keeps what it makes for each trigger.
-    // SAFETY: a look-up.
-    let is_triggers = unsafe { pg_sys::get_func_rettype(function) } == pg_sys::TRIGGEROID;
-    if !is_triggers && RUNNING.with_borrow(|all| all.iter().any(is_in_use)) {
-        watched::refuse(|| Error::InUseOtherwise(name_of(function)));
-    }
-    show_another(function, number); // the copy may be a new one since the function was looked up
-    RUNNING.with_borrow_mut(|all| all.push(Running { function, number }));
+    show_another(function); // the copy may be a new one since the function was looked up
 }
 
-fn name_of(function: pg_sys::Oid) -> String {
+/// Whether statements are read as by default. Code that has changed that calls nothing, as it would be read otherwise.
+fn has_plain_strings() -> bool {
+    const SAFE_ENCODING: i32 = 2; // guc.h
+    const HEX: i32 = 1; // bytea.h
+    // SAFETY: reads of the backend's own state.
+    unsafe {
+        pg_sys::standard_conforming_strings
+            && pg_sys::backslash_quote == SAFE_ENCODING
+            && !pg_sys::Transform_null_equals
+            && pg_sys::Array_nulls
+            && bytea_output == HEX
+    }
+}
+
+pub(super) fn name_of(function: pg_sys::Oid) -> String {
     // SAFETY: a look-up; the name is copied.
     unsafe {
         let name = pg_sys::get_func_name(function);
@@ -193,68 +175,37 @@ fn name_of(function: pg_sys::Oid) -> String {
     }
 }
 
-/// The role as which code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had functions compiled
+/// Whether code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had functions compiled
 /// already.
-fn role_of_code() -> Option<pg_sys::Oid> {
+fn is_code() -> bool {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    (marks != 0 && watched::now().is_some() && !watched::is_late()).then_some(role)
+    marks != 0 && watched::now().is_some() && !watched::is_late()
 }
 
-impl Meaning {
-    fn now() -> Self {
-        // SAFETY: reads of the backend's own state; the list has object ids, is a copy, and is freed.
-        unsafe {
-            let list = pg_sys::fetch_search_path(true);
-            let schemas = list.as_ref().map_or_else(Vec::new, |list| {
-                std::slice::from_raw_parts(list.elements, list.length as usize)
-                    .iter()
-                    .map(|cell| cell.oid_value)
-                    .collect()
-            });
-            pg_sys::list_free(list);
-            let strings = (
-                pg_sys::standard_conforming_strings,
-                pg_sys::backslash_quote,
-                pg_sys::Transform_null_equals,
-                pg_sys::Array_nulls,
-            );
-            let texts = (
-                pg_sys::DateStyle,
-                pg_sys::DateOrder,
-                pg_sys::IntervalStyle,
-                pg_sys::extra_float_digits,
-                bytea_output,
-                pg_sys::session_timezone.addr(),
-            );
-            Self { schemas, strings, texts }
+/// The same for all code of the login table in a session, and for all of dashboards: what a batch had compiled is there for the next.
+/// Any other code has one for itself.
+fn number_of(whose: Watched) -> u32 {
+    const MOST: usize = 8;
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((_, number)) = known.iter().find(|(other, _)| *other == whose) {
+            return *number;
         }
-    }
-
-    /// Whether statements are read as by default. Code that has changed that calls nothing, as it would be read otherwise.
-    fn has_plain_strings(&self) -> bool {
-        const SAFE_ENCODING: i32 = 2; // guc.h
-        const HEX: i32 = 1; // bytea.h
-        self.strings == (true, SAFE_ENCODING, false, true) && self.texts.4 == HEX
-    }
-
-    fn number(self) -> u32 {
-        MEANINGS.with_borrow_mut(|meanings| {
-            if let Some((_, number)) = meanings.iter().find(|(known, _)| *known == self) {
-                return *number;
-            }
-            let number = LAST_NUMBER.get() % (1 << 30) + 1;
-            LAST_NUMBER.set(number);
-            meanings.push((self, number));
-            number
-        })
-    }
+        let number = LAST_NUMBER.get() % (1 << 30) + 1;
+        LAST_NUMBER.set(number);
+        if whose.is_of_logins() {
+            known.truncate(MOST - 1);
+            known.insert(0, (whose, number));
+        }
+        number
+    })
 }
 
-/// Has the copy of a function's row show the `xmin` of that number. Gives the function's language.
-fn show_another(function: pg_sys::Oid, number: u32) -> Option<pg_sys::Oid> {
+/// Has the copy of a function's row show an `xmin` of such code's own. Gives the function's language.
+fn show_another(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     const FAR: u32 = 1 << 31;
+    let number = NUMBER.get();
     change(function, |xmin| {
         SHOWN.with_borrow_mut(|all| {
             let known = all.iter_mut().find(|known| known.function == function);

@@ -22,7 +22,7 @@ pub(super) fn prepare() {
 }
 
 /// What is looked at now.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct Watched {
     /// The role that is there for such code; none where it runs as the table's owner. A function of that code may switch to
     /// its own owner's.
@@ -39,6 +39,12 @@ pub(super) struct Watching {
 }
 
 impl Watched {
+    /// Whether it is code of the login table, or of the dashboards over it.
+    pub(super) fn is_of_logins(self) -> bool {
+        let is = |role: pg_sys::Oid| role == own_roles::writer() || own_roles::is_refresher(role);
+        self.role.is_some_and(is)
+    }
+
     pub(super) fn begin(self) -> Watching {
         IS_FILLED.set(false);
         REFUSED.set(None);

@@ -1,7 +1,7 @@
 //! A dump holds no key. However it is restored: beside its own keyring the tokens go on, beside another
 //! one nothing is masked, and `key_status()` says why.
 
-use crate::common::{cluster, count, message, query_strings, unseal_all, write_keyring};
+use crate::common::{cluster, count, message, texts, unseal_all, write_keyring};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testbed::cluster::Cluster;
@@ -160,9 +160,9 @@ impl Way {
 
 /// Beside its own keyring: the same rows, the same tokens, messages known, the quarantine open.
 async fn goes_on(client: &Client, dumps: &Dumps, name: &str) {
-    assert_eq!(query_strings(client, KEY_CHECK).await, dumps.key_check, "{name}");
-    assert_eq!(query_strings(client, BAD_STATES).await, [""; 0], "{name}");
-    let token = query_strings(client, "SELECT mask_pii('203.0.113.7')").await;
+    assert_eq!(texts(client, KEY_CHECK).await, dumps.key_check, "{name}");
+    assert_eq!(texts(client, BAD_STATES).await, [""; 0], "{name}");
+    let token = texts(client, "SELECT mask_pii('203.0.113.7')").await;
     assert_eq!(token, [&dumps.token[..]], "{name}");
     let again = INGEST.replace("inserted + quarantined", "duplicate");
     assert_eq!(count(client, &again).await, 2, "{name}");
@@ -173,8 +173,8 @@ async fn goes_on(client: &Client, dumps: &Dumps, name: &str) {
 
 /// Beside another keyring: the same rows, nothing masked, nothing sealed, nothing opened.
 async fn is_refused(client: &Client, dumps: &Dumps, name: &str) {
-    assert_eq!(query_strings(client, KEY_CHECK).await, dumps.key_check, "{name}");
-    assert_eq!(query_strings(client, BAD_STATES).await, ["mask 1 differs", "seal 1 differs"], "{name}");
+    assert_eq!(texts(client, KEY_CHECK).await, dumps.key_check, "{name}");
+    assert_eq!(texts(client, BAD_STATES).await, ["mask 1 differs", "seal 1 differs"], "{name}");
     for sql in [
         "SELECT mask_pii('x')",
         INGEST,
@@ -216,8 +216,8 @@ async fn every_way_to_restore_ends_with_the_dumps_keys() {
     let old = Cluster::start(&[]).await.unwrap();
     let client = old.database("logins").await.unwrap();
     assert_eq!(count(&client, INGEST).await, 2);
-    let token = query_strings(&client, "SELECT mask_pii('203.0.113.7')").await.remove(0);
-    let key_check = query_strings(&client, KEY_CHECK).await;
+    let token = texts(&client, "SELECT mask_pii('203.0.113.7')").await.remove(0);
+    let key_check = texts(&client, KEY_CHECK).await;
     assert_eq!(key_check.len(), 2, "{key_check:?}");
     let keyring = std::fs::read(old.data().join("pg_mask.keyring")).unwrap();
     let dumps = Dumps::of(&old, "logins", "dumps", key_check, token);
@@ -229,7 +229,7 @@ async fn every_way_to_restore_ends_with_the_dumps_keys() {
     let own = async {
         let cluster = target(Some(&with_another_generation(&keyring))).await;
         let prepared = cluster.connect("prepared").await.unwrap();
-        let token = query_strings(&prepared, "SELECT mask_pii('203.0.113.7')").await;
+        let token = texts(&prepared, "SELECT mask_pii('203.0.113.7')").await;
         assert!(token[0].starts_with("m2_"), "{token:?}");
         drop(prepared);
         for way in WAYS {
@@ -386,11 +386,11 @@ async fn a_rotation_comes_back_with_a_dump() {
     output(restore.arg(&file)).unwrap();
     let restored = cluster.connect("restored").await.unwrap();
     let current = "SELECT concat_ws(' ', kind, number) FROM pgmask.key_status() WHERE current";
-    assert_eq!(query_strings(&restored, current).await, ["mask 2", "seal 2"]);
-    assert_eq!(query_strings(&restored, BAD_STATES).await, [""; 0]);
+    assert_eq!(texts(&restored, current).await, ["mask 2", "seal 2"]);
+    assert_eq!(texts(&restored, BAD_STATES).await, [""; 0]);
     let generations =
         "SELECT string_agg(DISTINCT pgmask.mask_generation(masked_ip)::text, ' ') FROM user_logins";
-    assert_eq!(query_strings(&restored, generations).await, ["1 2"]);
+    assert_eq!(texts(&restored, generations).await, ["1 2"]);
     assert_eq!(
         count(&restored, "SELECT kept FROM pgmask.replay_quarantine()").await,
         2,

@@ -1,7 +1,7 @@
 //! PostgreSQL 18 takes the extension from a folder of its own, laid out as the image `extension` of
 //! deploy/docker/Dockerfile is.
 
-use crate::common::{count, query_strings};
+use crate::common::{count, texts};
 use std::path::Path;
 use testbed::cluster::Cluster;
 use testbed::installation::{output, shared};
@@ -35,7 +35,7 @@ async fn the_extension_works_from_a_folder_of_its_own() {
     .await
     .unwrap();
     let client = cluster.database("image_volume").await.unwrap();
-    let token = query_strings(&client, "SELECT mask_pii('203.0.113.7')").await;
+    let token = texts(&client, "SELECT mask_pii('203.0.113.7')").await;
     assert!(token[0].starts_with("m1_"), "{token:?}");
     let pid = count(&client, "SELECT pg_backend_pid()::bigint").await;
     let mapped = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();

@@ -1,7 +1,7 @@
 //! Whatever is wrong with the keyring: a clear error with a hint, nothing written, and all is well again
 //! as soon as it is mended, in every session and without a restart.
 
-use crate::common::{count, message, query_strings, write_keyring};
+use crate::common::{count, message, texts, write_keyring};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -133,16 +133,16 @@ async fn whatever_is_wrong_is_said_and_mended_without_restart() {
     let again: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert_eq!(again, token);
     let status = "SELECT concat_ws(' ', kind, number, current, state) FROM pgmask.key_status()";
-    assert_eq!(query_strings(&client, status).await, ["mask 1 t ok", "mask 2 f waiting", "seal 1 t ok"]);
+    assert_eq!(texts(&client, status).await, ["mask 1 t ok", "mask 2 f waiting", "seal 1 t ok"]);
     client.batch_execute("DELETE FROM user_logins; DELETE FROM pgmask.ledger").await.unwrap();
     assert_eq!(count(&client, "SELECT pgmask.rotate_key()::bigint").await, 2);
     let newer: String = client.query_one("SELECT mask_pii('x')", &[]).await.unwrap().get(0);
     assert!(newer.starts_with("m2_"), "{newer}");
-    assert_eq!(query_strings(&client, status).await, ["mask 1 f ok", "mask 2 t ok", "seal 1 t ok"]);
+    assert_eq!(texts(&client, status).await, ["mask 1 f ok", "mask 2 t ok", "seal 1 t ok"]);
     // An older keyring is put back: the database is masked by nobody.
     write(&good);
     all_fails(&client, "has no generation 2").await;
-    assert_eq!(query_strings(&client, status).await, ["mask 1 f ok", "mask 2 t missing", "seal 1 t ok"]);
+    assert_eq!(texts(&client, status).await, ["mask 1 f ok", "mask 2 t missing", "seal 1 t ok"]);
 }
 
 /// Another seal key is no keyring of this database, either.
@@ -161,12 +161,12 @@ async fn seal_keys_are_checked_as_mask_keys_are() {
     let status = "SELECT concat_ws(' ', kind, number, current, state) FROM pgmask.key_status()";
     with_seal(json!([key(1)]));
     all_fails(&client, "seal key 1 of the server's keyring is not the key").await;
-    assert_eq!(query_strings(&client, status).await, ["mask 1 t ok", "seal 1 t differs"]);
+    assert_eq!(texts(&client, status).await, ["mask 1 t ok", "seal 1 t differs"]);
     for without in [json!([]), json!([key(2)])] {
         with_seal(without);
         all_fails(&client, "the server's keyring has no seal key 1").await;
     }
-    assert_eq!(query_strings(&client, status).await, ["mask 1 t ok", "seal 1 t missing", "seal 2 f waiting"]);
+    assert_eq!(texts(&client, status).await, ["mask 1 t ok", "seal 1 t missing", "seal 2 f waiting"]);
     write_keyring(&path, &good);
     client.query_one("SELECT mask_pii('x')", &[]).await.unwrap();
 }

@@ -2,7 +2,7 @@
 //! the audit, and what keeps messages out of the server's log.
 
 use super::objects::{difference, objects};
-use crate::common::{count, ingest, message, query_strings, unseal, unseal_all, write_keyring};
+use crate::common::{count, ingest, message, texts, unseal, unseal_all, write_keyring};
 use testbed::cluster::Cluster;
 use testbed::guardian::free_port;
 use testbed::installation::{self, output};
@@ -43,7 +43,7 @@ async fn used(keyring: &str) -> (Cluster, String) {
     client.batch_execute("SELECT pgmask.rotate_key(), pgmask.rotate_seal_key()").await.unwrap();
     assert_eq!(ingest(&client, &MESSAGES).await, [1, 1, 1]);
     unseal(&client, Some(1), Some("before the upgrade")).await.unwrap();
-    let token = query_strings(&client, "SELECT mask_pii('203.0.113.7')").await.remove(0);
+    let token = texts(&client, "SELECT mask_pii('203.0.113.7')").await.remove(0);
     assert!(token.starts_with("m2_"), "{token}");
     (cluster, token)
 }
@@ -53,7 +53,7 @@ async fn used(keyring: &str) -> (Cluster, String) {
 async fn clear_attver(cluster: &Cluster) {
     let postgres = cluster.connect("postgres").await.unwrap();
     let databases = "SELECT datname::text FROM pg_database WHERE datallowconn";
-    for database in query_strings(&postgres, databases).await {
+    for database in texts(&postgres, databases).await {
         let client = cluster.connect(&database).await.unwrap();
         let clear = "UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text LIKE '%pg_attver%'";
         client.batch_execute(clear).await.unwrap();
@@ -105,10 +105,9 @@ async fn a_newer_server_goes_on_where_the_old_one_stopped() {
 
     let (mut old, token) = used(&setting).await;
     let client = old.connect(DATABASE).await.unwrap();
-    let stored = query_strings(&client, STORED).await;
+    let stored = texts(&client, STORED).await;
     assert!(stored.len() > 40, "{stored:?}");
-    let [settings, members] =
-        [query_strings(&client, ROLE_SETTINGS).await, query_strings(&client, MEMBERS).await];
+    let [settings, members] = [texts(&client, ROLE_SETTINGS).await, texts(&client, MEMBERS).await];
     assert!(settings.iter().any(|setting| setting == "pgmask_forwarder 0 log_parameter_max_length=0"));
     clear_attver(&old).await;
     drop(client);
@@ -131,12 +130,12 @@ async fn a_newer_server_goes_on_where_the_old_one_stopped() {
     assert!(!keyring.exists());
     write_keyring(&keyring, &keys);
 
-    assert_eq!(query_strings(&client, STORED).await, stored);
-    assert_eq!(query_strings(&client, ROLE_SETTINGS).await, settings);
-    assert_eq!(query_strings(&client, MEMBERS).await, members);
+    assert_eq!(texts(&client, STORED).await, stored);
+    assert_eq!(texts(&client, ROLE_SETTINGS).await, settings);
+    assert_eq!(texts(&client, MEMBERS).await, members);
     let bad_keys = "SELECT concat_ws(' ', kind, number, state) FROM pgmask.key_status() WHERE state <> 'ok'";
-    assert_eq!(query_strings(&client, bad_keys).await, [""; 0]);
-    assert_eq!(query_strings(&client, "SELECT mask_pii('203.0.113.7')").await, [&token[..]]);
+    assert_eq!(texts(&client, bad_keys).await, [""; 0]);
+    assert_eq!(texts(&client, "SELECT mask_pii('203.0.113.7')").await, [&token[..]]);
     // The ledger knows each message, the ones in the quarantine included.
     assert_eq!(ingest(&client, &MESSAGES).await, [0, 3, 0]);
     assert_eq!(ingest(&client, &[("new", r#"{"user_id":"w","ip":"203.0.113.7"}"#)]).await, [1, 0, 0]);

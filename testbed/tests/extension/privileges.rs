@@ -4,7 +4,9 @@ mod code_of_the_table;
 mod code_of_the_table_and_its_session;
 mod rights_of_the_owner;
 mod what_a_session_keeps;
+mod what_can_run_code;
 mod what_code_of_the_table_leaves;
+mod what_is_kept_whatever_fails;
 
 use crate::common::{cluster, count, message};
 use testbed::cluster::Cluster;

@@ -1,7 +1,7 @@
 //! A statement has one generation, that which its snapshot sees: whatever is cached between statements, in
 //! procedures that commit, in cursors, in parallel workers, and whatever is rolled back.
 
-use crate::common::{count, query_strings, write_keyring};
+use crate::common::{count, texts, write_keyring};
 use serde_json::{Value, json};
 use testbed::cluster::Cluster;
 use tokio_postgres::Client;
@@ -82,7 +82,7 @@ async fn every_kind_of_call_site_follows_the_snapshot() {
         .unwrap();
     for isolation in ["READ COMMITTED", "REPEATABLE READ"] {
         client.batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}")).await.unwrap();
-        let tokens = query_strings(&client, "SELECT to_and_fro()").await;
+        let tokens = texts(&client, "SELECT to_and_fro()").await;
         let found: Vec<_> = tokens.iter().map(|token| generation(token)).collect();
         assert_eq!(found, ["m1", "m1", "m2", "m2"].repeat(4), "{isolation}");
         client.batch_execute("ROLLBACK").await.unwrap();
@@ -117,7 +117,7 @@ async fn a_procedure_that_commits_sees_what_was_committed_meanwhile() {
         .unwrap();
     client.batch_execute("CALL commits()").await.unwrap();
     let found = "SELECT turn || ' ' || left(token, 2) || ' ' || count(*) FROM tokens GROUP BY turn, left(token, 2) ORDER BY 1";
-    assert_eq!(query_strings(&client, found).await, ["1 m1 2", "2 m1 2", "3 m2 2"]);
+    assert_eq!(texts(&client, found).await, ["1 m1 2", "2 m1 2", "3 m2 2"]);
 }
 
 #[tokio::test]
@@ -141,18 +141,18 @@ async fn what_is_under_way_keeps_its_generation() {
         assert_eq!(generation(row.get(n)), "m1");
     }
     let next = "SELECT mask_pii('x') UNION ALL SELECT in_plpgsql('x')";
-    for token in query_strings(&client, next).await {
+    for token in texts(&client, next).await {
         assert_eq!(generation(&token), "m2", "the next statement of the same transaction");
     }
     let row = client.query_one("FETCH FROM cursor", &[]).await.unwrap();
     for n in 0..row.len() {
         assert_eq!(generation(row.get(n)), "m1");
     }
-    for token in query_strings(&repeatable, next).await {
+    for token in texts(&repeatable, next).await {
         assert_eq!(generation(&token), "m1", "a transaction that sees no change of anything");
     }
     repeatable.batch_execute("COMMIT").await.unwrap();
-    for token in query_strings(&repeatable, next).await {
+    for token in texts(&repeatable, next).await {
         assert_eq!(generation(&token), "m2");
     }
 }
@@ -174,11 +174,11 @@ async fn parallel_workers_have_their_leaders_generation() {
     let other = cluster.connect("workers_follow").await.unwrap();
     other.batch_execute(ROTATE).await.unwrap();
     let found = "SELECT left(mask_pii(n::text), 2) || left(mask_pii('constant'), 2) FROM many GROUP BY 1";
-    let plan = query_strings(&client, &format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {found}")).await;
+    let plan = texts(&client, &format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {found}")).await;
     assert!(plan.iter().any(|line| line.contains("Workers Launched: 2")), "{}", plan.join("\n"));
-    assert_eq!(query_strings(&client, found).await, ["m1m1"]);
+    assert_eq!(texts(&client, found).await, ["m1m1"]);
     client.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(query_strings(&client, found).await, ["m2m2"]);
+    assert_eq!(texts(&client, found).await, ["m2m2"]);
 }
 
 /// What a call site remembers is no more than a value that comes again.

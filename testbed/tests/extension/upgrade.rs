@@ -6,7 +6,7 @@
 //! script is found.
 
 use super::objects::{difference, objects};
-use crate::common::{cluster, ingest, query_strings, unseal_all};
+use crate::common::{cluster, ingest, texts, unseal_all};
 use testbed::cluster::Cluster;
 use testbed::installation::shared;
 use testbed::root;
@@ -106,7 +106,7 @@ async fn leads_to_the_same(cluster: &Cluster, from: &str, to: &str) {
     cluster.apply_sql(&name("upgraded")).unwrap();
     assert_eq!(ingest(&client, &MESSAGES).await, [1, 0, 1], "{from}");
     let tokens = "SELECT masked_ip FROM user_logins UNION ALL SELECT mask_pii('203.0.113.7')";
-    let before = query_strings(&client, tokens).await;
+    let before = texts(&client, tokens).await;
 
     client.batch_execute(&format!("ALTER EXTENSION pg_mask UPDATE TO '{to}'")).await.unwrap();
     cluster.apply_sql(&name("upgraded")).unwrap();
@@ -114,13 +114,10 @@ async fn leads_to_the_same(cluster: &Cluster, from: &str, to: &str) {
     let fresh = database(cluster, &name("fresh"), to).await;
     cluster.apply_sql(&name("fresh")).unwrap();
     assert_eq!(difference(&objects(&client).await, &objects(&fresh).await), [""; 0], "{from} to {to}");
-    assert_eq!(query_strings(&client, tokens).await, before);
+    assert_eq!(texts(&client, tokens).await, before);
     assert_eq!(ingest(&client, &MESSAGES).await, [0, 2, 0], "{from}: the ledger knows its messages");
     assert_eq!(unseal_all(&client).await, [b"nonsense"]);
-    assert_eq!(
-        query_strings(&client, "SELECT item FROM pgmask.health WHERE state = 'failed'").await,
-        [""; 0]
-    );
+    assert_eq!(texts(&client, "SELECT item FROM pgmask.health WHERE state = 'failed'").await, [""; 0]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! once what is wrong, and the forwarder ends when it is told to.
 
 use super::memory::most_resident;
-use crate::common::{Way, localstack, logins, query_strings, unseal_all};
+use crate::common::{Way, localstack, logins, texts, unseal_all};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use testbed::forwarder::Running;
@@ -157,7 +157,7 @@ async fn a_body_that_is_no_text_stops_no_other() {
     way.rows(4).await;
     let kept = "SELECT count(*) FROM pgmask.quarantine WHERE reason = 'invalid_json'";
     assert_eq!(way.count(kept).await, 2);
-    let users = query_strings(&way.database, "SELECT user_id FROM user_logins ORDER BY user_id").await;
+    let users = texts(&way.database, "SELECT user_id FROM user_logins ORDER BY user_id").await;
     assert_eq!(users, ["as it is", "first", "last", "😀 😀 😀"]);
     let half = br#"\x7b22757365725f6964223a2268616c6620eda0bd227d"#;
     assert_eq!(unseal_all(&way.database).await, [half.to_vec(), br"\xedbfbf".to_vec()]);

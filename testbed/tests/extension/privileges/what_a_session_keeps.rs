@@ -329,6 +329,28 @@ async fn code_that_reads_statements_otherwise_calls_nothing() {
     );
 }
 
+/// A setting that has errors end the session stopped all other messages, and put what the error said of a row into the log.
+#[tokio::test]
+async fn no_error_of_such_code_ends_a_session() {
+    let cluster = cluster().await;
+    let admin = cluster.database("ends_by_error").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION exits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.user_id = 'sets' THEN PERFORM set_config('exit_on_error', 'on', true); END IF;
+                 IF NEW.user_id = 'ends' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER exits BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION exits()",
+        )
+        .await
+        .unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "ends_by_error").await.unwrap();
+    session.batch_execute("SET exit_on_error = on").await.unwrap();
+    let bodies = ["sets", "ends", "passes"].map(|user| (user, format!("{{\"user_id\": \"{user}\"}}")));
+    assert_eq!(ingest(&session, &bodies).await, [1, 0, 2]);
+    assert_eq!(ingest(&session, &bodies).await, [0, 3, 0]);
+    assert_eq!(texts(&session, "SHOW exit_on_error").await, ["on"]);
+}
+
 /// The only timeout that takes effect in the midst of a statement ended the session, and so stopped all other messages.
 #[tokio::test]
 async fn code_of_the_table_ends_no_session_by_a_timeout() {
@@ -349,4 +371,152 @@ async fn code_of_the_table_ends_no_session_by_a_timeout() {
     let session = cluster.connect_as("pgmask_forwarder", "ends_by_timeout").await.unwrap();
     let messages = [("a", "{\"user_id\": \"ends\"}"), ("b", "{\"user_id\": \"passes\"}")];
     assert_eq!(ingest(&session, &messages).await, [1, 0, 1]);
+}
+
+/// Code of the table was compiled anew for each message that the table refused, and what went with it was kept until the transaction
+/// ended: whoever sends messages decided how much time and memory a batch took.
+#[tokio::test]
+async fn what_refuses_messages_is_compiled_once() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("compiled_once").await.unwrap();
+    let statements = "IF length(NEW.user_id) > 500 THEN RAISE EXCEPTION 'long'; END IF; ".repeat(100);
+    admin
+        .batch_execute(&format!(
+            "CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC; CREATE TABLE app.audited (user_id text);
+             CREATE FUNCTION app.checks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statements}
+                 IF TG_TABLE_NAME = 'user_logins' THEN PERFORM app.audit(NEW.user_id); END IF; RETURN NEW; END $$;
+             CREATE FUNCTION app.audit(pg_catalog.text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = app, pg_temp AS $$ BEGIN
+                 INSERT INTO audited VALUES ($1); END $$;
+             CREATE TRIGGER checks BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION app.checks();
+             CREATE TRIGGER checks BEFORE INSERT ON app.audited FOR EACH ROW EXECUTE FUNCTION app.checks();
+             ALTER TABLE user_logins ADD CONSTRAINT good CHECK (user_id NOT LIKE 'bad%')"
+        ))
+        .await
+        .unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "compiled_once").await.unwrap();
+    let half_are_bad = |batch: usize| -> Vec<(String, String)> {
+        let user = |n| if n % 2 == 0 { "bad" } else { "good" };
+        (0..200).map(|n| (format!("{batch} {n}"), format!("{{\"user_id\": \"{} {n}\"}}", user(n)))).collect()
+    };
+    let memory = "SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts";
+    admin.batch_execute("GRANT pg_read_all_stats TO pgmask_forwarder").await.unwrap();
+    assert_eq!(ingest(&session, &half_are_bad(0)).await, [100, 0, 100]);
+    let before = count(&session, memory).await;
+    session.batch_execute("BEGIN").await.unwrap();
+    for batch in 1..6 {
+        assert_eq!(ingest(&session, &half_are_bad(batch)).await, [100, 0, 100]);
+    }
+    let more = count(&session, memory).await - before;
+    session.batch_execute("COMMIT").await.unwrap();
+    assert!(more < 8 << 20, "{more} bytes more");
+}
+
+/// PostgreSQL looks up the functions of a range type once for a session. Code of the table had one compiled by the way of the look-up
+/// that whoever's session it was had made, and the other way round.
+#[tokio::test]
+async fn what_a_session_keeps_of_range_types_is_its_own() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "ranges").await;
+    admin
+        .batch_execute(
+            "GRANT TRIGGER ON user_logins TO mallory; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC;
+             CREATE FUNCTION app.difference(x text, y text) RETURNS float8 LANGUAGE plpgsql STRICT IMMUTABLE AS $$ DECLARE a text := x; BEGIN RETURN length(a) - length(y); END $$;
+             CREATE TYPE app.versions AS RANGE (subtype = text, subtype_diff = app.difference, collation = \"C\");
+             CREATE FUNCTION app.some() RETURNS SETOF app.versions LANGUAGE sql SET search_path = pg_catalog
+                 AS $$ SELECT app.versions(i || '.0', i || '.9') FROM generate_series(1000, 3000) AS i $$;
+             CREATE TABLE app.supported (v app.versions); CREATE INDEX ON app.supported USING gist (v); INSERT INTO app.supported SELECT app.some();
+             CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                 INSERT INTO app.supported VALUES (app.versions('0', '9')); RETURN NEW; END $$;
+             CREATE TRIGGER z_note BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION app.note();
+             CREATE SCHEMA its_own AUTHORIZATION pgmask_forwarder",
+        )
+        .await
+        .unwrap();
+    let trap = |schema: &str| {
+        format!(
+            "CREATE TABLE {schema}.h (v app.versions); CREATE INDEX ON {schema}.h USING gist (v); INSERT INTO {schema}.h SELECT app.some();
+             CREATE TABLE {schema}.ran_as (who pg_catalog.name); GRANT USAGE ON SCHEMA {schema} TO PUBLIC; GRANT INSERT ON {schema}.h, {schema}.ran_as TO PUBLIC;
+             CREATE FUNCTION {schema}.tells() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO {schema}.ran_as VALUES (current_user); RETURN true; END $$;
+             CREATE FUNCTION {schema}.looks(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM {schema}.tells(); RETURN true; END $$;
+             CREATE DOMAIN {schema}.text AS pg_catalog.text CHECK ({schema}.looks(VALUE)); GRANT USAGE ON TYPE {schema}.text TO PUBLIC"
+        )
+    };
+    let use_in = |schema: &str| {
+        format!(
+            "SET search_path = {schema}, pg_catalog; INSERT INTO {schema}.h VALUES (app.versions('0'::pg_catalog.text, '9'::pg_catalog.text)); RESET search_path"
+        )
+    };
+    let ingest = "SELECT pgmask.ingest_login('{\"user_id\": \"u\", \"ip\": \"192.0.2.1\"}')";
+    let strangers = |schema: &str, own: &str| {
+        format!("SELECT DISTINCT who::text FROM {schema}.ran_as WHERE who <> '{own}'")
+    };
+
+    // An ingester, in a session in which the library is not loaded yet.
+    let session = cluster.connect_as("pgmask_forwarder", "ranges").await.unwrap();
+    session.batch_execute(&trap("its_own")).await.unwrap();
+    let session = cluster.connect_as("pgmask_forwarder", "ranges").await.unwrap();
+    session.batch_execute(&use_in("its_own")).await.unwrap();
+    session.batch_execute(ingest).await.unwrap();
+    let by_the_session = texts(&admin, &strangers("its_own", "pgmask_forwarder")).await;
+
+    // Code of the table, in a superuser's session that has looked the type up, and called nothing of it.
+    admin.batch_execute("DROP TRIGGER z_note ON user_logins").await.unwrap();
+    mallory.batch_execute(&trap("mallory")).await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION mallory.warms() RETURNS trigger LANGUAGE plpgsql SET search_path = mallory, pg_catalog AS $$ BEGIN
+                 INSERT INTO mallory.h VALUES (app.versions('0'::pg_catalog.text, '9'::pg_catalog.text)); RETURN NEW; END $$;
+             CREATE TRIGGER a_warms BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.warms()",
+        )
+        .await
+        .unwrap();
+    let session = cluster.connect("ranges").await.unwrap();
+    for statement in [
+        "SELECT count(*) FROM app.supported WHERE v @> '1500.4'::text",
+        ingest,
+        "INSERT INTO app.supported VALUES (app.versions('00', '99'))",
+    ] {
+        session.batch_execute(statement).await.unwrap();
+    }
+    let by_code = texts(&admin, &strangers("mallory", "pgmask_writer")).await;
+    assert_eq!([by_the_session, by_code], [vec![""; 0], vec![]]);
+}
+
+/// Whatever else PostgreSQL keeps: a session that has called functions which look names up in its search path runs no code of the
+/// table, but for a superuser's.
+#[tokio::test]
+async fn a_session_that_has_called_others_functions_runs_no_code_of_the_table() {
+    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    let admin = cluster.database("called").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION passes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+             CREATE FUNCTION in_any_path() RETURNS integer LANGUAGE sql AS 'SELECT 1 LIMIT 1';
+             CREATE FUNCTION in_its_own() RETURNS integer LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN RETURN 1; END $$;
+             CREATE ROLE watches LOGIN IN ROLE pgmask_operator",
+        )
+        .await
+        .unwrap();
+    cluster.apply_file("called", "05_dashboards.sql").unwrap();
+    let ingest = "SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')";
+    let session = cluster.connect_as("pgmask_forwarder", "called").await.unwrap();
+    session.batch_execute(&format!("SELECT in_any_path(); {ingest}")).await.unwrap(); // no code on the table
+    admin
+        .batch_execute("CREATE TRIGGER t BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION passes(); SELECT pgmask.rotate_key()")
+        .await
+        .unwrap();
+    for (role, work) in [
+        ("pgmask_forwarder", ingest),
+        ("watches", "CALL pgmask.remask('public.user_logins')"),
+        ("watches", "SELECT logins.refresh_dashboards()"),
+    ] {
+        let session = cluster.connect_as(role, "called").await.unwrap();
+        session.batch_execute("SELECT in_its_own()").await.unwrap();
+        session.batch_execute(work).await.unwrap();
+        session.batch_execute(work).await.unwrap();
+        session.batch_execute("SELECT in_any_path()").await.unwrap();
+        let refused = message(&session.batch_execute(work).await.unwrap_err());
+        assert!(refused.starts_with("42501 this session has called in_any_path()"), "{work}: {refused}");
+    }
+    admin.batch_execute(&format!("SELECT in_any_path(); {ingest}")).await.unwrap();
 }
