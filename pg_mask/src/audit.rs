@@ -19,7 +19,7 @@ use crate::clock;
 use crate::error::{Error, OrRaise};
 use crate::own_names::set_for_the_transaction;
 use crate::text::{self, OwnedText, Text};
-use crate::{memory, plan, run_as, standbys};
+use crate::{membership, memory, plan, run_as, standbys};
 pub(crate) use chain::prove_end_anew;
 use chain::{Link, Record};
 use pg_mask_core::token::Token;
@@ -236,10 +236,15 @@ fn is_called_directly(name: &'static str) -> Result<(), Error> {
             || pg_sys::IsTransactionBlock()
             || !pg_sys::SPI_inside_nonatomic_context()
     };
-    if !is_someone_elses_code && called_procedure().is_some_and(|procedure| is_ours(procedure, name)) {
-        Ok(())
-    } else {
-        Err(Error::NotDirectly(name))
+    if is_someone_elses_code || !called_procedure().is_some_and(|procedure| is_ours(procedure, name)) {
+        return Err(Error::NotDirectly(name));
+    }
+    // PostgreSQL looks at that when the session says SET ROLE, and never again.
+    // SAFETY: reads of the backend's own state.
+    let (session, acting) = unsafe { (pg_sys::GetSessionUserId(), pg_sys::GetUserId()) };
+    match membership::may_act_as(session, acting) {
+        true => Ok(()),
+        false => Err(Error::MayNotActAs(String::from_utf8_lossy(&name_of(acting)?.0).into_owned())),
     }
 }
 

@@ -201,6 +201,8 @@ pub(crate) enum Error {
     LongReason { most: usize },
     #[error("pgmask.{0} has to be called by itself")]
     NotDirectly(&'static str),
+    #[error("the role that this session logged in as may not act as {0} any more")]
+    MayNotActAs(String),
     #[error("the end of pgmask.audit is not as pg_mask left it, so nothing can be added to it")]
     AuditChanged,
     #[error("pgmask.database_id is empty, so nothing can be sealed, opened or audited")]
@@ -261,6 +263,7 @@ impl Error {
             | Self::CalledByCode
             | Self::Function(_)
             | Self::WritesBeside(_)
+            | Self::MayNotActAs(_)
             | Self::MadeForItself(_)
             | Self::CalledBefore(_)
             | Self::OpenMeanwhile(_)
@@ -491,6 +494,7 @@ impl Error {
             Self::NotDirectly(_) => {
                 "What is written to pgmask.audit is committed before anything is shown. So let the statement be just the CALL, not in a transaction block, a function, a trigger or another procedure."
             }
+            Self::MayNotActAs(_) => "RESET ROLE; or ask who administers roles.",
             Self::AuditChanged => {
                 "SELECT * FROM pgmask.verify_audit() says what was changed. Restore pgmask.audit and pgmask.audit_end from a backup, or keep a copy of both and empty them: then a new chain begins."
             }

@@ -15,7 +15,7 @@
 //! - [`health`]: what `pgmask.health` looks at in the login table
 //! - [`on_behalf`]: reading and updating somebody's table, with none of the owner's rights for its code;
 //!   [`named_tables`]: which table a statement names, and whose rights to it count
-//! - [`settings`]: what a DBA can set
+//! - [`membership`]: who may act as whom; [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
 //! - [`no_prepare`]: which transactions can't be prepared; [`standbys`]: whether a commit has reached them; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
@@ -44,6 +44,7 @@ mod key_check;
 mod key_functions;
 mod keys;
 mod mask_pii;
+mod membership;
 mod memory;
 mod named_tables;
 mod no_prepare;

@@ -4,7 +4,7 @@ use super::budgets::{Budget, Budgets, RoleName, What};
 use super::limits;
 use crate::error::Error;
 use crate::unguarded;
-use crate::{own_roles, settings};
+use crate::{membership, own_roles, settings};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 
@@ -116,7 +116,7 @@ fn is_exempt(what: What, role: pg_sys::Oid) -> bool {
             return true;
         }
         let unlimited = pg_sys::get_role_oid(UNLIMITED.as_ptr(), true);
-        what == What::Guesses && unlimited != pg_sys::InvalidOid && may_act_as(role, unlimited)
+        what == What::Guesses && unlimited != pg_sys::InvalidOid && membership::may_act_as(role, unlimited)
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(
     }
     let pays = budgets.iter().any(|budget| budget.role == authenticated);
     let is_for_nobody = match has_members(current) {
-        true => !(pays && may_act_as(authenticated, current)),
+        true => !(pays && membership::may_act_as(authenticated, current)),
         false => !can_log_in(current) && (is_maintenance || !pays),
     };
     if !is_for_nobody {
@@ -156,19 +156,6 @@ pub(super) fn refuse_for_nobody(caller: &Caller, budgets: &[Budget]) -> Result<(
     }
     let role = name_of(current).map_or_else(|| current.to_u32().to_string(), |name| name.shown());
     Err(Error::GroupsBudget { role })
-}
-
-/// Whether a role is a member of another in more than name: whoever made the other, on PostgreSQL 16 and later, may only
-/// administer it.
-fn may_act_as(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        #[cfg(not(feature = "pg15"))]
-        let may_set = pg_sys::member_can_set_role(role, other);
-        #[cfg(feature = "pg15")]
-        let may_set = pg_sys::is_member_of_role(role, other);
-        may_set || pg_sys::has_privs_of_role(role, other)
-    }
 }
 
 fn can_log_in(role: pg_sys::Oid) -> bool {

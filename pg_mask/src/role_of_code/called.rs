@@ -1,13 +1,13 @@
 //! What the session has called before. PostgreSQL keeps in many places what functions in SQL and in procedural languages mean, as
 //! they were called first; a session that has called some in its own search path would decide on what they mean for code of a table.
 
-use super::compiled;
 use crate::error::Error;
 use crate::text::Text;
 use crate::unguarded;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use std::cell::Cell;
+use std::ffi::CStr;
 
 thread_local! {
     /// The first such function.
@@ -32,7 +32,15 @@ pub(super) fn refuse() -> Result<(), Error> {
     {
         return Ok(());
     }
-    Err(Error::CalledBefore(compiled::name_of(function)))
+    Err(Error::CalledBefore(name_of(function)))
+}
+
+pub(super) fn name_of(function: pg_sys::Oid) -> String {
+    // SAFETY: a look-up; the name is copied.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
 }
 
 /// Whether a function looks names up, in the search path of whoever calls it. Ours don't, nor do those in C.

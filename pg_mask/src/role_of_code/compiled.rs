@@ -15,7 +15,6 @@ use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::ffi::CStr;
 
 unsafe extern "C" {
     /// The setting of that name (bytea.h).
@@ -148,7 +147,7 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
 /// A function of such code begins.
 fn enter(function: pg_sys::Oid) {
     if !has_plain_strings() {
-        watched::refuse(|| Error::ReadsOtherwise(name_of(function)));
+        watched::refuse(|| Error::ReadsOtherwise(called::name_of(function)));
     }
     show_another(function); // the copy may be a new one since the function was looked up
 }
@@ -164,14 +163,6 @@ fn has_plain_strings() -> bool {
             && !pg_sys::Transform_null_equals
             && pg_sys::Array_nulls
             && bytea_output == HEX
-    }
-}
-
-pub(super) fn name_of(function: pg_sys::Oid) -> String {
-    // SAFETY: a look-up; the name is copied.
-    unsafe {
-        let name = pg_sys::get_func_name(function);
-        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }
 }
 

@@ -184,10 +184,22 @@ BEGIN
             'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder')
       AND NOT EXISTS (SELECT FROM pg_db_role_setting AS s
           WHERE s.setrole = r.oid AND s.setdatabase = 0 AND 'backtrace_functions=' || r.rolname = ANY (s.setconfig));
-    state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
-    value := coalesce('not made by sql/00_roles.sql: ' || names, 'as sql/00_roles.sql made them');
-    hint := CASE state WHEN 'warning' THEN
-        'Who made them may use their rights. Look at their members and at what belongs to them, drop them, and apply sql/ again.' END;
+    IF names IS NOT NULL THEN
+        state := 'warning';
+        value := 'not made by sql/00_roles.sql: ' || names;
+        hint := 'Who made them may use their rights. Look at their members and at what belongs to them, drop them, and apply sql/ again.';
+    ELSE
+        -- A function that somebody made who could act as one of them goes on with its rights, whatever is taken from that one.
+        SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) INTO names
+        FROM pg_roles AS r
+        WHERE starts_with(r.rolname, 'pgmask_') AND r.rolname <> 'pgmask_refresher'
+          AND EXISTS (SELECT FROM pg_shdepend AS d
+              WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o');
+        state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
+        value := coalesce('own something: ' || names, 'as sql/00_roles.sql made them');
+        hint := CASE state WHEN 'warning' THEN
+            'Who made it may still use their rights. Look at it in each database, and drop it: DROP OWNED BY takes their grants, too, which sql/02_rights.sql gives back.' END;
+    END IF;
     RETURN NEXT;
 
     -- Whose rights come to code of the login table, beside those of 02_rights.sql and what a DBA granted?

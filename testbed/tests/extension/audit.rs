@@ -285,3 +285,26 @@ async fn a_name_of_another_encoding_is_written_in_its_bytes() {
     assert_eq!(texts(&admin, "SELECT acting_role FROM pgmask.audit").await, [r"j\xfcrgen"]);
     assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.verify_audit()").await, 0);
 }
+
+/// PostgreSQL looks at memberships when a session says SET ROLE: a session that stays open went on after REVOKE.
+#[tokio::test]
+async fn nobody_opens_a_message_as_a_role_that_was_taken_back() {
+    let (admin, _mallory) = with_mallory("audit_taken_back").await;
+    admin
+        .batch_execute("DROP ROLE IF EXISTS nadia; CREATE ROLE nadia LOGIN IN ROLE pgmask_recoverer")
+        .await
+        .unwrap();
+    let nadia = cluster().await.connect_as("nadia", "audit_taken_back").await.unwrap();
+    nadia.batch_execute("SET ROLE pgmask_recoverer").await.unwrap();
+    let open = "CALL pgmask.unseal_quarantine(1, 'after')";
+    nadia.batch_execute(open).await.unwrap();
+    admin.batch_execute("REVOKE pgmask_recoverer FROM nadia").await.unwrap();
+    let before = audited(&admin).await;
+    let refused = message(&nadia.batch_execute(open).await.unwrap_err());
+    assert!(
+        refused.starts_with("42501 the role that this session logged in as may not act as pgmask_recoverer"),
+        "{refused}"
+    );
+    assert_eq!(audited(&admin).await, before);
+    admin.batch_execute("DROP ROLE nadia").await.unwrap();
+}

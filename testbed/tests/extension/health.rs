@@ -139,6 +139,17 @@ async fn each_row_is_bad_and_good_again() {
         .unwrap();
     assert_eq!(item(&client, "roles").await, made);
 
+    client
+        .batch_execute(
+            "CREATE FUNCTION public.left_behind() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.user_logins';
+             ALTER FUNCTION public.left_behind() OWNER TO pgmask_analyst",
+        )
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "roles").await, "warning: own something: pgmask_analyst");
+    client.batch_execute("DROP FUNCTION public.left_behind()").await.unwrap();
+    assert_eq!(item(&client, "roles").await, made);
+
     let alone = "ok: pgmask_writer has no member and is a member of no role";
     assert_eq!(item(&client, "writer").await, alone);
     client
