@@ -28,7 +28,10 @@ BEGIN
       AND c.relowner <> (SELECT d.datdba FROM pg_database AS d WHERE d.datname = current_database());
     IF FOUND THEN
         RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner
-            USING HINT = format('If it is the one that you want: ALTER %s public.%s OWNER TO the database''s owner or a superuser; look first at what functions its triggers, rules, checks, defaults, policies and indexes call, which then run with that role''s rights.', taken.kind, taken.relname);
+            USING HINT = CASE taken.kind
+                WHEN 'VIEW' THEN format('Drop it, or ALTER VIEW public.%s RENAME TO another name. Don''t give it to a superuser: a view reads and writes with all rights of its owner.', taken.relname)
+                ELSE format('If it is the one that you want: make another, as a superuser, and copy its rows. ALTER TABLE public.%s OWNER TO the database''s owner or a superuser keeps its rules, triggers, checks, defaults, policies and indexes, which then run with that role''s rights, and what was granted.', taken.relname)
+            END;
     END IF;
 END
 $$;

@@ -1,12 +1,15 @@
 //! The names and operators that statements of ours are read with.
 
 use pgrx::prelude::*;
+use std::cell::Cell;
 use std::ffi::CStr;
+
+/// The search path of statements of ours, and of code of tables where it sets none.
+const OWN: &CStr = c"pg_catalog, pg_temp";
 
 /// Runs `work` with names and operators found in PostgreSQL's own schema only. The caller's search path is not the
 /// caller's alone: whoever may make an operator in a schema of it can make one that fits better than PostgreSQL's.
 pub(crate) fn with_own_names<R>(work: impl FnOnce() -> R) -> R {
-    const OWN: &CStr = c"pg_catalog, pg_temp";
     // SAFETY: a read of the backend's own state; the setting has a value at all times. The level is closed again here, or
     // by the end of the (sub)transaction after an error.
     unsafe {
@@ -53,8 +56,44 @@ pub(crate) fn with_plain_statements<R>(work: impl FnOnce() -> R) -> R {
 /// Has names found in PostgreSQL's own schema only, and row security fail a statement, until the settings that hold
 /// around it are put back.
 pub(crate) fn pin() {
-    set(c"search_path", c"pg_catalog, pg_temp");
+    set(c"search_path", OWN);
     set(c"row_security", c"off");
+}
+
+thread_local! {
+    static PATH: Cell<*mut pg_sys::config_generic> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Sets the search path anew, if code has put it back to what the client's session began with (RESET).
+pub(crate) fn pin_path_again() {
+    // SAFETY: a read of the backend's own state; the setting is there, and lives as long as the process.
+    let is_sessions = unsafe {
+        if PATH.get().is_null() {
+            PATH.set(record(c"search_path"));
+        }
+        (*PATH.get()).source != pg_sys::GucSource::PGC_S_SESSION
+    };
+    if is_sessions {
+        set(c"search_path", OWN);
+    }
+}
+
+/// PostgreSQL's own record of a setting, which lives as long as the process; null if there is none.
+#[cfg(not(feature = "pg15"))]
+pub(crate) fn record(name: &CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: a look-up.
+    unsafe { pg_sys::find_option(name.as_ptr(), false, true, PgLogLevel::ERROR as i32) }
+}
+
+#[cfg(feature = "pg15")]
+pub(crate) fn record(name: &CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: the array has so many settings, each of which has a name.
+    unsafe {
+        let all =
+            std::slice::from_raw_parts(pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions() as usize);
+        let found = all.iter().find(|setting| CStr::from_ptr((***setting).name) == name);
+        found.map_or(std::ptr::null_mut(), |setting| *setting)
+    }
 }
 
 /// Sets a setting until those that hold around it are put back.

@@ -5,9 +5,9 @@
 //!
 //! The same goes for the role that dashboards belong to, which could change these, and leave code for their readers there.
 
-use super::watched;
+use super::{compiled, watched};
 use crate::error::Error;
-use crate::{own_roles, session_caches, unguarded};
+use crate::{own_names, own_roles, session_caches, unguarded};
 use pg_sys::NodeTag;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -118,7 +118,19 @@ unsafe extern "C-unwind" fn command(
         if is_refresh && !OWN_REFRESH.take() && refreshed(command) {
             return;
         }
+        let sets = marks != 0 && (*command).type_ == NodeTag::T_VariableSetStmt;
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
+        if sets {
+            pin_path_again();
+        }
+    }
+}
+
+/// What code of a table gets by RESET is not what the client's session began with.
+#[pg_guard]
+unsafe extern "C-unwind" fn pin_path_again() {
+    if compiled::is_code() {
+        own_names::pin_path_again();
     }
 }
 

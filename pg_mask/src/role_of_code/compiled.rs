@@ -10,7 +10,7 @@
 use super::called;
 use super::watched::{self, Watched};
 use crate::error::Error;
-use crate::unguarded;
+use crate::{own_names, unguarded};
 use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
@@ -149,6 +149,7 @@ fn enter(function: pg_sys::Oid) {
     if !has_plain_strings() {
         watched::refuse(|| Error::ReadsOtherwise(called::name_of(function)));
     }
+    own_names::pin_path_again();
     show_another(function); // the copy may be a new one since the function was looked up
 }
 
@@ -168,7 +169,7 @@ fn has_plain_strings() -> bool {
 
 /// Whether code of a table runs now. Where a refresh had the library loaded in its midst, such code may have had functions compiled
 /// already.
-fn is_code() -> bool {
+pub(super) fn is_code() -> bool {
     let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
     // SAFETY: a plain read of the backend's own state.
     unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };

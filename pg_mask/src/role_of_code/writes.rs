@@ -61,6 +61,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
         if marks == 0 && session_caches::is_pending() {
             refresh();
         }
+        if marks != 0 && watched::now().is_some() {
+            (*plan).parallelModeNeeded = false; // nobody looks at what parallel workers do
+        }
         if marks != 0 && !(*plan).resultRelations.is_null() {
             look_at(plan, role, marks);
         }

@@ -3,6 +3,7 @@
 mod code_of_the_table;
 mod code_of_the_table_and_its_session;
 mod rights_of_the_owner;
+mod settings_of_the_session;
 mod what_a_session_keeps;
 mod what_can_run_code;
 mod what_code_of_the_table_leaves;
