@@ -73,7 +73,7 @@ BEGIN
             WHERE s.setrole = there.oid AND s.setdatabase = 0 AND 'backtrace_functions=' || wanted = ANY (s.setconfig))
         THEN
             RAISE EXCEPTION 'role % is there already, and this file did not make it', wanted
-                USING HINT = pg_catalog.format('DROP ROLE %I, and apply this file again; where something belongs to it, look at that first, and DROP OWNED BY %1$I.', wanted);
+                USING HINT = pg_catalog.format('DROP ROLE %I, and apply this file again; where something belongs to it, look at that first and drop each thing by itself (DROP OWNED BY takes policies and grants that are for it, too).', wanted);
         END IF;
     END LOOP;
 END

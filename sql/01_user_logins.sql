@@ -30,7 +30,7 @@ BEGIN
         RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner
             USING HINT = CASE taken.kind
                 WHEN 'VIEW' THEN format('Drop it, or ALTER VIEW public.%s RENAME TO another name. Don''t give it to a superuser: a view reads and writes with all rights of its owner.', taken.relname)
-                ELSE format('If it is the one that you want: make another, as a superuser, and copy its rows. ALTER TABLE public.%s OWNER TO the database''s owner or a superuser keeps its rules, triggers, checks, defaults, policies and indexes, which then run with that role''s rights, and what was granted.', taken.relname)
+                ELSE format('If it is the one that you want: ALTER TABLE public.%s RENAME TO another name, apply this file, and let %s insert its rows into the new table, in a session of its own. What a superuser reads or changes in it may run code of that role''s; and given to a superuser, it keeps its rules, triggers, checks and policies, which then run with that one''s rights.', taken.relname, taken.owner)
             END;
     END IF;
 END

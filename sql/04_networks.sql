@@ -62,7 +62,7 @@ BEGIN
         AND coalesce(pg_catalog.substring(kind, '^character varying\((\d+)\)$')::integer, 0) < 67
     THEN
         RAISE EXCEPTION 'column masked_ip_network of public.user_logins is a %, which does not hold tokens', kind
-            USING HINT = 'ALTER TABLE public.user_logins ALTER masked_ip_network TYPE varchar(256), and apply this file again.';
+            USING HINT = 'As the owner of public.user_logins: ALTER TABLE public.user_logins ALTER masked_ip_network TYPE varchar(256). Then apply this file again.';
     END IF;
 END
 $$;

@@ -670,7 +670,7 @@ BEGIN
         state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
         value := coalesce('own something: ' || names, 'as sql/00_roles.sql made them');
         hint := CASE state WHEN 'warning' THEN
-            'Who made it may still use their rights. Look at it in each database, and drop it: DROP OWNED BY takes their grants, too, which sql/02_rights.sql gives back.' END;
+            'Who made it may still use their rights. Look at it in each database, and drop each thing by itself: DROP OWNED BY would take policies and grants that are for the role, too.' END;
     END IF;
     RETURN NEXT;
 

@@ -1,4 +1,4 @@
-//! Reads one of PostgreSQL's own catalogs without SQL.
+//! Reads one of PostgreSQL's own catalogs by an index, without SQL.
 
 use pgrx::prelude::*;
 
@@ -18,12 +18,11 @@ impl Row {
     }
 }
 
-/// The first answer that `look` gives for a row with these values in its `oid` columns, which `index` begins with. Without columns
-/// no index is needed.
-pub(crate) fn find<R, const N: usize>(
+/// The first answer that `look` gives for a row with these values in its `oid` columns, which `index` begins with.
+pub(crate) fn find<R>(
     catalog: pg_sys::Oid,
     index: pg_sys::Oid,
-    columns: [(i16, pg_sys::Oid); N],
+    columns: [(i16, pg_sys::Oid); 2],
     mut look: impl FnMut(&Row) -> Option<R>,
 ) -> Option<R> {
     let mut keys = columns.map(|(column, oid)| {
@@ -39,7 +38,7 @@ pub(crate) fn find<R, const N: usize>(
     unsafe {
         let catalog = pg_sys::table_open(catalog, pg_sys::AccessShareLock as i32);
         let newest = std::ptr::null_mut();
-        let scan = pg_sys::systable_beginscan(catalog, index, N > 0, newest, N as i32, keys.as_mut_ptr());
+        let scan = pg_sys::systable_beginscan(catalog, index, true, newest, 2, keys.as_mut_ptr());
         let mut found = None;
         while found.is_none() {
             let tuple = pg_sys::systable_getnext(scan);

@@ -353,18 +353,18 @@ impl Error {
                 "Name the columns that hold tokens: columns => '{…}'."
             }
             Self::ColumnType { .. } => {
-                "Give the column the type that sql/01_user_logins.sql gives it, or add a cast: CREATE CAST (text AS …) WITH INOUT AS ASSIGNMENT."
+                "As the table's owner, give the column the type that sql/01_user_logins.sql gives it; or add a cast: CREATE CAST (text AS …) WITH INOUT AS ASSIGNMENT."
             }
             Self::ColumnNotWritable { .. } => {
-                "Make it a plain column, or let pgmask.login_table name another table."
+                "As the table's owner, make it a plain column; or let pgmask.login_table name another table."
             }
             Self::Unfilled { .. } => {
-                "Give it a default (ALTER TABLE … ALTER COLUMN … SET DEFAULT …), let it be NULL (… DROP NOT NULL), or fill it in a trigger BEFORE INSERT."
+                "As the table's owner, give it a default (ALTER TABLE … ALTER COLUMN … SET DEFAULT …), let it be NULL (… DROP NOT NULL), or fill it in a trigger BEFORE INSERT."
             }
             Self::NotAText { .. } => "Tokens are texts: name columns of the types text, varchar or char.",
             Self::GeneratedColumn { .. } => "Lift the column that it is generated from.",
             Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } => {
-                "Widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256)."
+                "As the table's owner, whose checks PostgreSQL runs then, widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256)."
             }
             Self::GuessLimit { .. } => {
                 "Whoever masks many values as a part of the job asks the DBA for membership in pgmask_unlimited. Comparing tokens that are stored needs no masking."
@@ -373,7 +373,7 @@ impl Error {
                 "Whoever recovers more values as a part of the job asks the DBA for a higher pgmask.recover_limit."
             }
             Self::GroupsBudget { .. } => {
-                "None of them runs this. Let a table or view belong to a role that logs in and has no members; grant pgmask_unlimited to the owner of a SECURITY DEFINER function, which then counts for its callers alone."
+                "None of them runs this. Let a table or view belong to a role that logs in and has no members; let a SECURITY DEFINER function belong to a role that is there for it, without members, and grant that one pgmask_unlimited: it then counts for its callers alone."
             }
             Self::MaskedByMaintenance => {
                 "It would not count for those whose code that is. An index or materialized view calls mask_pii itself; what a foreign key deletes is masked before."
@@ -390,7 +390,9 @@ impl Error {
             Self::PrefixLength { .. } => {
                 "Give the length of a network's prefix: v4_bits for IPv4 addresses, v6_bits for IPv6."
             }
-            Self::LosesRows { .. } => "ALTER TABLE … SET LOGGED, or keep that partition elsewhere.",
+            Self::LosesRows { .. } => {
+                "As the table's owner: ALTER TABLE … SET LOGGED; or keep that partition elsewhere."
+            }
             Self::RuleInstead(_) => "Use a trigger.",
             Self::NoRole(_) => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
             Self::MightyRole(..) => {

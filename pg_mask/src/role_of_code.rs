@@ -9,7 +9,6 @@ mod compiled;
 mod filled;
 mod functions;
 mod partitions;
-mod ranges;
 mod temporary;
 mod watched;
 pub(crate) mod writes;
@@ -25,7 +24,6 @@ use crate::{catalog_scan, own_names, plan, run_as};
 use partitions::root_of;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use ranges::OwnLookUps;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::thread::LocalKey;
@@ -45,6 +43,7 @@ pub(crate) fn watch(refresh: commands::Refresh) {
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
 pub(crate) fn prepare() {
+    called::prepare();
     compiled::prepare();
     watched::prepare();
 }
@@ -178,7 +177,6 @@ fn run_watched<R>(
     let _silent = Silent::new();
     let _refreshed = can_run_code.then(Refreshed::begin);
     let _apart = compiled::Apart::begin(watched);
-    let _own_look_ups = can_run_code.then(OwnLookUps::begin);
     let _watching = watched.begin();
     let done = own_names::with_plain_statements(work)?;
     cursors.none_was_left()?;

@@ -1,38 +1,73 @@
 //! What the session has called before. PostgreSQL keeps in many places what functions in SQL and in procedural languages mean, as
 //! they were called first; a session that has called some in its own search path would decide on what they mean for code of a table.
+//! And what it looks up once for a session, code of the table could be the first to call, for the session.
 
 use crate::error::Error;
+use crate::plan;
 use crate::text::Text;
 use crate::unguarded;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ffi::CStr;
 
+/// A function that the session has looked up.
+#[derive(Clone, Copy)]
+struct Called {
+    function: pg_sys::Oid,
+    /// Whether it looks names up in the search path of whoever calls it.
+    depends_on_path: bool,
+}
+
 thread_local! {
-    /// The first such function.
-    static FIRST: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// By their object ids.
+    static CALLED: RefCell<Vec<Called>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A function is looked up that is not for code of a table.
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(super) fn prepare() {
+    CALLED.with_borrow_mut(Vec::clear);
+}
+
+/// A function is looked up, or called, that is not for code of a table.
 pub(super) fn note(function: pg_sys::Oid) {
-    if FIRST.get() == pg_sys::InvalidOid
-        && function.to_u32() >= pg_sys::FirstNormalObjectId
-        && depends_on_names(function)
+    if function.to_u32() < pg_sys::FirstNormalObjectId {
+        return;
+    }
+    let key = |called: &Called| called.function.to_u32();
+    let place = CALLED.with_borrow(|all| all.binary_search_by_key(&function.to_u32(), key));
+    if let Err(place) = place
+        && let Some(depends_on_path) = interpreted(function)
     {
-        FIRST.set(function);
+        CALLED.with_borrow_mut(|all| all.insert(place, Called { function, depends_on_path }));
     }
 }
 
-/// Refuses a session that has called such a function, but for a superuser's, who needs none.
+/// Those of the functions $1 whose look-up PostgreSQL keeps for a session: of range types, casts, operator classes and their operators.
+const KEPT: &str = "SELECT pg_catalog.min(d.refobjid)
+    FROM pg_catalog.pg_depend AS d
+    WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = ANY ($1)
+      AND (d.classid IN ('pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_cast'::pg_catalog.regclass,
+              'pg_catalog.pg_amproc'::pg_catalog.regclass, 'pg_catalog.pg_opclass'::pg_catalog.regclass,
+              'pg_catalog.pg_opfamily'::pg_catalog.regclass)
+           OR d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
+              AND EXISTS (SELECT FROM pg_catalog.pg_amop AS a WHERE a.amopopr = d.objid))";
+
+/// Refuses a session that has called such functions. A superuser may have called any but those whose look-up is kept.
 pub(super) fn refuse() -> Result<(), Error> {
-    let function = FIRST.get();
     // SAFETY: a read of the backend's own state, and a look-up.
-    if function == pg_sys::InvalidOid || unsafe { pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()) }
-    {
-        return Ok(());
-    }
-    Err(Error::CalledBefore(name_of(function)))
+    let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()) };
+    let found = if is_superusers {
+        let all: Vec<_> = CALLED.with_borrow(|all| all.iter().map(|called| called.function).collect());
+        if all.is_empty() {
+            return Ok(());
+        }
+        plan::catalog_row(KEPT, || vec![all.into()], |row| row.get_or_null::<pg_sys::Oid>(1))?
+    } else {
+        CALLED
+            .with_borrow(|all| all.iter().find(|called| called.depends_on_path).map(|called| called.function))
+    };
+    found.map_or(Ok(()), |function| Err(Error::CalledBefore(name_of(function))))
 }
 
 pub(super) fn name_of(function: pg_sys::Oid) -> String {
@@ -43,8 +78,8 @@ pub(super) fn name_of(function: pg_sys::Oid) -> String {
     }
 }
 
-/// Whether a function looks names up, in the search path of whoever calls it. Ours don't, nor do those in C.
-fn depends_on_names(function: pg_sys::Oid) -> bool {
+/// Whether a function depends on the search path of whoever calls it, if it is in SQL or a procedural language. Ours don't count.
+fn interpreted(function: pg_sys::Oid) -> Option<bool> {
     const INTERNAL_AND_C: [pg_sys::Oid; 2] = [pg_sys::Oid::from_u32(12), pg_sys::Oid::from_u32(13)]; // pg_language.dat
     let column = |row, column: u32| {
         let mut is_null = false;
@@ -58,26 +93,31 @@ fn depends_on_names(function: pg_sys::Oid) -> bool {
     unsafe {
         let row = pg_sys::SearchSysCache1(Cache::PROCOID as i32, function.into());
         if row.is_null() {
-            return false;
+            return None;
         }
         let oid = |number| column(row, number).map(|value| pg_sys::Oid::from(value.value() as u32));
         let ours = pg_sys::get_namespace_oid(c"pgmask".as_ptr(), true);
-        let depends = oid(pg_sys::Anum_pg_proc_prolang)
+        let is_of_interest = oid(pg_sys::Anum_pg_proc_prolang)
             .is_some_and(|language| !INTERNAL_AND_C.contains(&language))
-            && oid(pg_sys::Anum_pg_proc_pronamespace) != Some(ours)
+            && oid(pg_sys::Anum_pg_proc_pronamespace) != Some(ours);
+        let depends_on_path = is_of_interest
             && !column(row, pg_sys::Anum_pg_proc_proconfig).is_some_and(|settings| has_path(settings));
         pg_sys::ReleaseSysCache(row);
-        depends
+        is_of_interest.then_some(depends_on_path)
     }
 }
 
+/// Whether a function sets a search path that is the same for everybody.
+///
 /// # Safety
 /// `settings` is a text[].
 unsafe fn has_path(settings: pg_sys::Datum) -> bool {
     // SAFETY: by the caller.
     let settings =
         unsafe { Array::<Text<'_>>::from_polymorphic_datum(settings, false, pg_sys::TEXTARRAYOID) };
-    settings.is_some_and(|all| {
-        all.iter().flatten().any(|entry| entry.as_server_bytes().starts_with(b"search_path="))
-    })
+    let is_path = |entry: Text<'_>| {
+        let path = entry.as_server_bytes().strip_prefix(b"search_path=");
+        path.is_some_and(|path| !path.windows(5).any(|part| part == b"$user"))
+    };
+    settings.is_some_and(|all| all.iter().flatten().any(is_path))
 }

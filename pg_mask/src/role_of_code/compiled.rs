@@ -37,8 +37,6 @@ thread_local! {
     static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
     /// The number of the code that runs now.
     static NUMBER: Cell<u32> = const { Cell::new(0) };
-    /// Whether a function is looked up for such code.
-    static IS_FOR_CODE: Cell<bool> = const { Cell::new(false) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -98,26 +96,12 @@ fn end() {
 /// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    let is_for_code = is_code() || IS_FOR_CODE.get();
-    if !is_for_code && watched::now().is_none() {
+    if watched::now().is_none() {
         called::note(function);
     }
-    let is_ours = is_for_code && show_another(function).is_some_and(is_of_interest);
+    let is_ours = is_code() && show_another(function).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
-}
-
-/// Runs `look_up`, the look-up of a function for such code, before that begins.
-pub(super) fn looked_at(look_up: impl FnOnce()) {
-    struct For;
-    impl Drop for For {
-        fn drop(&mut self) {
-            IS_FOR_CODE.set(false);
-        }
-    }
-    IS_FOR_CODE.set(true);
-    let _for = For;
-    look_up();
 }
 
 /// # Safety
@@ -127,14 +111,17 @@ unsafe fn was_looked_at(function: pg_sys::Oid) -> bool {
     unsafe { NEEDED_BEFORE.is_some_and(|needed| needed(function)) }
 }
 
-/// Called as such a function starts, before its language looks for what it has kept.
+/// Called as such a function starts, and as any does that sets something or has its owner's rights, before its language looks for what it
+/// has kept.
 #[pg_guard]
 unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, kept: *mut pg_sys::Datum) {
-    // SAFETY: PostgreSQL hands over the function's look-up, and a value of ours, zero at first, that lasts as long as it.
+    // SAFETY: PostgreSQL hands over the function's look-up, and a value that lasts as long as it.
     unsafe {
         let function = (*call).fn_oid;
         if event == FHET_START && is_code() {
             enter(function);
+        } else if event == FHET_START && watched::now().is_none() {
+            called::note(function);
         }
         if let Some(before) = BEFORE
             && was_looked_at(function)
