@@ -12,12 +12,19 @@
 
 use crate::error::{Error, OrRaise};
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int};
 
 thread_local! {
     /// What the next statement may name, and as whom it runs.
     static NEXT: RefCell<Option<(Meant, Running)>> = const { RefCell::new(None) };
+    /// Whether the last one named others.
+    static WAS_EXCHANGED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether that is why the last statement failed.
+pub(crate) fn was_exchanged() -> bool {
+    WAS_EXCHANGED.get()
 }
 
 /// For `_PG_init`: see `prepare_thread_locals` there.
@@ -62,6 +69,7 @@ impl Meant {
             Running { role: self.rights_of, ..running }.again();
         }
         NEXT.set(Some((self, running)));
+        WAS_EXCHANGED.set(false);
         InForce(())
     }
 }
@@ -110,7 +118,9 @@ unsafe extern "C-unwind" fn after_analysis(
 ) {
     if let Some(meant) = taken() {
         // SAFETY: PostgreSQL has just made the query.
-        unsafe { compare(&mut *query, &meant) }.or_raise();
+        let compared = unsafe { compare(&mut *query, &meant) };
+        WAS_EXCHANGED.set(compared.is_err());
+        compared.or_raise();
     }
     // SAFETY: as PostgreSQL itself would call it.
     unsafe {

@@ -176,8 +176,8 @@ fn execute<'conn, 'mcx>(
 
 /// Inserts with `sql`, in the server's encoding, into `table`.
 ///
-/// `sql` names a table, and what a name means may change until the moment at which the statement is read, so
-/// what it was read as is looked at afterwards: inserting into any other table is an error.
+/// `sql` names a table, and what a name means may change until the moment at which the statement is read. So it is read first, and
+/// inserting into any other table is an error, before anything of that one's is planned or run.
 pub(crate) fn insert_into<'a>(
     table: pg_sys::Oid,
     sql: &CStr,
@@ -187,7 +187,13 @@ pub(crate) fn insert_into<'a>(
         let (types, mut values) = of_arguments(&arguments())?;
         // SAFETY: SPI is connected; types and values belong together.
         unsafe {
+            let in_force = Meant::only(&[table]).put_in_force();
             let plan = kept(sql, types)?;
+            short_errors::make_plan(plan);
+            drop(in_force);
+            if inserts_into(plan) != Some(table) {
+                return Err(Error::Exchanged);
+            }
             if short_errors::execute_plan(plan, &mut values) < 0 {
                 return Err(Error::Unreadable);
             }

@@ -102,11 +102,13 @@ impl Powerless {
         {
             return refuse(format!("is a member of {}", String::from_utf8_lossy(&name)));
         }
-        let can_run_code = session_caches::can_run_code(table);
-        if can_run_code {
-            refuse_session(which)?;
-        }
-        Ok(Self { which, role, table: root_of(table), can_run_code })
+        Ok(Self { which, role, table: root_of(table), can_run_code: session_caches::can_run_code(table) })
+    }
+
+    /// Refuses a session that would decide on what code of the table does, where that can run. To be asked before [`Powerless::run`], when
+    /// nothing of ours has the table open.
+    pub(crate) fn refuse_session(self) -> Result<(), Error> {
+        if self.can_run_code { refuse_session(self.which) } else { Ok(()) }
     }
 
     /// Runs `work` as this role, in a security-restricted operation.

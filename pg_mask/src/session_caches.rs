@@ -3,7 +3,7 @@
 //! partitions (relcache.c, partcache.c), and the casts of PL/pgSQL.
 
 use crate::error::Error;
-use crate::{plan, unguarded};
+use crate::plan;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::PgTupleDesc;
 use pgrx::prelude::*;
@@ -131,21 +131,21 @@ fn has_others_classes(index: pg_sys::Oid) -> bool {
     }
 }
 
-/// What is locked in this transaction and has expressions: indexes, and tables that are partitioned by some.
+/// What is locked in this transaction and has expressions with functions or operators that somebody made: indexes, and tables that are
+/// partitioned by some. (What is PostgreSQL's own is not in pg_depend.)
 const LOCKED: &str = "SELECT l.relation
     FROM pg_catalog.pg_locks AS l
     WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation'
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
       AND (EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indexrelid = l.relation AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
-           OR EXISTS (SELECT FROM pg_catalog.pg_partitioned_table AS p WHERE p.partrelid = l.relation AND p.partexprs IS NOT NULL))";
+           OR EXISTS (SELECT FROM pg_catalog.pg_partitioned_table AS p WHERE p.partrelid = l.relation AND p.partexprs IS NOT NULL))
+      AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+          WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = l.relation
+            AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass))";
 
-/// Refuses a session, but for a superuser's, that has such a thing open: PostgreSQL goes on with what it keeps of it.
+/// Refuses a session that has such a thing open: PostgreSQL goes on with what it keeps of it.
 pub(crate) fn refuse_open_ones() -> Result<(), Error> {
-    // SAFETY: a look-up.
-    if unsafe { pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()) } {
-        return Ok(());
-    }
-    for id in plan::rows(LOCKED, Vec::new, |row| row.get::<pg_sys::Oid>(1))? {
+    for id in plan::catalog(LOCKED, Vec::new, |row| row.get::<pg_sys::Oid>(1))? {
         // SAFETY: what is there is closed again; its name is copied.
         unsafe {
             let relation = pg_sys::RelationIdGetRelation(id);

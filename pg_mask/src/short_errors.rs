@@ -31,6 +31,10 @@ unsafe extern "C-unwind" {
         is_read_only: bool,
         most_rows: c_long,
     ) -> c_int;
+    /// spi.c
+    fn SPI_plan_get_cached_plan(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::CachedPlan;
+    /// plancache.c
+    fn ReleaseCachedPlan(plan: *mut pg_sys::CachedPlan, owner: pg_sys::ResourceOwner);
     /// A copy of the error that was raised (elog.c).
     fn CopyErrorData() -> *mut pg_sys::ErrorData;
     /// Raises it again (elog.c).
@@ -44,6 +48,23 @@ unsafe extern "C-unwind" {
 pub(crate) unsafe fn execute_plan(plan: pg_sys::SPIPlanPtr, values: &mut [pg_sys::Datum]) -> c_int {
     // SAFETY: by the caller.
     unsafe { raising_short(|| SPI_execute_plan(plan, values.as_mut_ptr(), ptr::null(), false, 0)) }
+}
+
+/// Has PostgreSQL read the statement of a plan that is kept, and plan it, where it would do so to execute it.
+///
+/// # Safety
+/// SPI is connected.
+pub(crate) unsafe fn make_plan(plan: pg_sys::SPIPlanPtr) {
+    // SAFETY: by the caller; what is made is kept with `plan`, beside the use of it that ends here.
+    unsafe {
+        raising_short(|| {
+            let made = SPI_plan_get_cached_plan(plan);
+            if !made.is_null() {
+                ReleaseCachedPlan(made, pg_sys::CurrentResourceOwner);
+            }
+            0
+        });
+    }
 }
 
 /// PostgreSQL's `SPI_execute_with_args`.

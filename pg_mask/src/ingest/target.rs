@@ -2,7 +2,7 @@
 
 use super::columns::Columns;
 use crate::error::Error;
-use crate::named_tables::{Meant, look_up};
+use crate::named_tables::{Meant, look_up, was_exchanged};
 use crate::own_roles::RoleOfCode;
 use crate::role_of_code::commands::check_constraints;
 use crate::role_of_code::{self, Powerless};
@@ -45,6 +45,7 @@ impl Target {
             pg_sys::relation_close(relation, pg_sys::NoLock as i32);
             target?
         };
+        target.writer.refuse_session()?;
         target.check_parts()?;
         Ok(target)
     }
@@ -134,6 +135,9 @@ impl Target {
         let table = self.shown.clone();
         if let Some(error) = role_of_code::refused(&failure.sqlstate) {
             return error;
+        }
+        if failure.sqlstate == *b"40001" && was_exchanged() {
+            return Error::Exchanged;
         }
         if failure.sqlstate == *b"42501"
             && let Err(error) = self.has_rights()

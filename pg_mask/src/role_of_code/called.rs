@@ -53,10 +53,16 @@ const KEPT: &str = "SELECT pg_catalog.min(d.refobjid)
            OR d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
               AND EXISTS (SELECT FROM pg_catalog.pg_amop AS a WHERE a.amopopr = d.objid))";
 
-/// Refuses a session that has called such functions. A superuser may have called any but those whose look-up is kept.
+/// Refuses a session that has called such functions. A superuser may have called any but those whose look-up is kept. In maintenance a
+/// session is for a while whoever's whose code that is.
 pub(super) fn refuse() -> Result<(), Error> {
-    // SAFETY: a read of the backend's own state, and a look-up.
-    let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()) };
+    // SAFETY: reads of the backend's own state, and a look-up.
+    let (is_superusers, is_maintenance) = unsafe {
+        (pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()), pg_sys::InSecurityRestrictedOperation())
+    };
+    if is_maintenance {
+        return Err(Error::InMaintenance);
+    }
     let found = if is_superusers {
         let all: Vec<_> = CALLED.with_borrow(|all| all.iter().map(|called| called.function).collect());
         if all.is_empty() {

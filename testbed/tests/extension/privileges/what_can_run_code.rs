@@ -122,3 +122,29 @@ async fn each_kind_of_code_on_a_table_is_known() {
         session.batch_execute(&ingest).await.unwrap_or_else(|error| panic!("{kind} is gone: {error:?}"));
     }
 }
+
+/// Such a table is open, with its expression, as pg_mask looks at it.
+#[tokio::test]
+async fn a_table_that_is_partitioned_by_a_function_takes_logins() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("by_function").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION low(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN pg_catalog.lower($1); END $$;
+             ALTER TABLE user_logins RENAME TO old; CREATE TABLE user_logins (LIKE old) PARTITION BY LIST (low(user_id));
+             CREATE TABLE part PARTITION OF user_logins DEFAULT; GRANT INSERT ON user_logins TO pgmask_writer;
+             CREATE ROLE watches LOGIN IN ROLE pgmask_operator",
+        )
+        .await
+        .unwrap();
+    let service = cluster.connect_as("pgmask_forwarder", "by_function").await.unwrap();
+    for round in ["a", "b"] {
+        assert_eq!(
+            ingest_batch(&service, &[(round, "{\"user_id\": \"u\", \"ip\": \"192.0.2.1\"}")]).await,
+            [1, 0, 0]
+        );
+        admin.batch_execute("SELECT pgmask.rotate_key()").await.unwrap();
+        let watches = cluster.connect_as("watches", "by_function").await.unwrap();
+        watches.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap();
+    }
+}
