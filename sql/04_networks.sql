@@ -1,7 +1,7 @@
 -- Optional: a column for the token of an address's network (/24 of IPv4, /48 of IPv6), and the view of shared ones.
 -- Ingestion fills the column from the next batch on; in rows that are there already it stays NULL, since a token does
--- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applying it again
--- changes nothing. Where the table is replicated, add the column at the subscribers first.
+-- not tell the network. docs/security.md says what the column reveals. Apply this file after 03; applied again, it gives
+-- back what was taken of its rights, and changes nothing else. Where the table is replicated, add the column at the subscribers first.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 -- The owner of the database may have sessions begin as another role (ALTER DATABASE … SET role).
 SET LOCAL SESSION AUTHORIZATION DEFAULT;

@@ -664,9 +664,12 @@ BEGIN
         -- A function that somebody made who could act as one of them goes on with its rights, whatever is taken from that one.
         SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) INTO names
         FROM pg_roles AS r
-        WHERE starts_with(r.rolname, 'pgmask_') AND r.rolname <> 'pgmask_refresher'
+        WHERE r.rolname IN ('pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator', 'pgmask_recoverer',
+                'pgmask_writer', 'pgmask_nobody', 'pgmask_forwarder')
+          -- User mappings, which anybody with a server may make for a role, give it nothing.
           AND EXISTS (SELECT FROM pg_shdepend AS d
-              WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o');
+              WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
+                AND d.classid <> 'pg_user_mapping'::regclass);
         state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
         value := coalesce('own something: ' || names, 'as sql/00_roles.sql made them');
         hint := CASE state WHEN 'warning' THEN

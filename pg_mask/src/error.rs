@@ -581,9 +581,11 @@ pub(crate) fn never_show_backtraces() {
     }
 }
 
-/// The keyring's path for those who may know it: superusers, also inside SECURITY DEFINER.
+/// The keyring's path for those who may know it: superusers, also inside SECURITY DEFINER, but not in maintenance, which runs code of others.
 fn shown(path: &Path) -> String {
     // SAFETY: plain look-ups of the session's own user.
-    let may_know = unsafe { pg_sys::superuser_arg(pg_sys::GetSessionUserId()) };
+    let may_know = unsafe {
+        pg_sys::superuser_arg(pg_sys::GetSessionUserId()) && !pg_sys::InSecurityRestrictedOperation()
+    };
     if may_know { format!(" \"{}\"", path.display()) } else { String::new() }
 }

@@ -1,8 +1,8 @@
 //! When PostgreSQL has filled the new content of a dashboard. Until then what runs is its query, with code of tables; what comes
 //! after that for REFRESH … CONCURRENTLY are commands of PostgreSQL's own on temporary tables (matview.c).
 
-use super::watched;
-use crate::unguarded;
+use super::{compiled, watched};
+use crate::{own_names, unguarded};
 use pgrx::prelude::*;
 
 /// `ExecutorEnd_hook`'s (executor.h).
@@ -42,5 +42,16 @@ unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
             watched::filled_by(role);
         }
         NEXT(query);
+        if watched::now().is_some() {
+            statement_of_code_ended();
+        }
+    }
+}
+
+/// By set_config() code may have put the search path back to what the client's session began with.
+#[pg_guard]
+unsafe extern "C-unwind" fn statement_of_code_ended() {
+    if compiled::is_code() {
+        own_names::pin_path_again();
     }
 }

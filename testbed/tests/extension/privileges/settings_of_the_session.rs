@@ -124,7 +124,7 @@ async fn a_reset_of_the_path_brings_no_session_back() {
                  SET LOCAL search_path TO app, pg_catalog; INSERT INTO days VALUES (NEW.create_date); RESET search_path;
                  NEW.device_type := current_setting('search_path'); RETURN NEW; END $$;
              CREATE FUNCTION app.by_function() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 PERFORM pg_catalog.set_config('search_path', NULL, true); RETURN NEW; END $$;
+                 PERFORM pg_catalog.set_config('search_path', NULL, true); NEW.user_id := current_setting('search_path'); RETURN NEW; END $$;
              CREATE FUNCTION app.sees() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE t text; BEGIN t := NEW.masked_ip; NEW.locale := current_setting('search_path'); RETURN NEW; END $$;
              CREATE TRIGGER a BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION app.by_command();
              CREATE TRIGGER b BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION app.by_function();
@@ -148,8 +148,9 @@ async fn a_reset_of_the_path_brings_no_session_back() {
         .await
         .unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM its_own.seen").await, 0);
-    let paths = texts(&admin, "SELECT device_type || '; ' || locale FROM user_logins").await;
-    assert_eq!(paths, ["pg_catalog, pg_temp; pg_catalog, pg_temp"]);
+    let paths =
+        texts(&admin, "SELECT device_type || '; ' || user_id || '; ' || locale FROM user_logins").await;
+    assert_eq!(paths, [["pg_catalog, pg_temp"; 3].join("; ")]);
     assert_eq!(texts(&session, "SHOW search_path").await, ["its_own, pg_catalog"]);
 }
 
