@@ -141,6 +141,10 @@ pub(crate) enum Error {
     MadeForItself(String),
     #[error("this session has called {0}(), and could decide on what it means for code of a table")]
     CalledBefore(String),
+    #[error(
+        "this session has used {0}(), which PostgreSQL looks up once, and code of a table could be the first to call"
+    )]
+    LookedUp(String),
     #[error("code of tables is not run in the midst of maintenance (ANALYZE, an index, a materialized view)")]
     InMaintenance,
     #[error("code of a table changes a key that table {0} follows")]
@@ -268,6 +272,7 @@ impl Error {
             | Self::MayNotActAs(_)
             | Self::MadeForItself(_)
             | Self::CalledBefore(_)
+            | Self::LookedUp(_)
             | Self::InMaintenance
             | Self::OpenMeanwhile(_)
             | Self::ReadsOtherwise(_)
@@ -430,6 +435,7 @@ impl Error {
                 "Close cursors over its table, and don't read that in the same statement."
             }
             Self::MadeForItself(_) => "Drop it, or do this in another session.",
+            Self::LookedUp(_) => "Do this in another session.",
             Self::InMaintenance => "Do this in a statement of its own.",
             Self::CalledBefore(_) => {
                 "Do this in another session, or have that function look names up in one way: ALTER FUNCTION … SET search_path."

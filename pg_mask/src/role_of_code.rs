@@ -124,8 +124,8 @@ impl Powerless {
 
     /// [`Powerless::run`] for work on rows that are there, as PostgreSQL's own maintenance would do it.
     pub(crate) fn maintain<R>(self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        self.refuse_session()?;
         // Only what a batch has locked keeps others from adding code meanwhile.
-        refuse_session(self.which)?;
         Self { can_run_code: true, ..self }.run(|| {
             own_names::pin();
             work()

@@ -63,17 +63,26 @@ pub(super) fn refuse() -> Result<(), Error> {
     if is_maintenance {
         return Err(Error::InMaintenance);
     }
-    let found = if is_superusers {
-        let all: Vec<_> = CALLED.with_borrow(|all| all.iter().map(|called| called.function).collect());
-        if all.is_empty() {
-            return Ok(());
-        }
-        plan::catalog_row(KEPT, || vec![all.into()], |row| row.get_or_null::<pg_sys::Oid>(1))?
-    } else {
-        CALLED
-            .with_borrow(|all| all.iter().find(|called| called.depends_on_path).map(|called| called.function))
-    };
-    found.map_or(Ok(()), |function| Err(Error::CalledBefore(name_of(function))))
+    let all = CALLED.with_borrow(Vec::clone);
+    if is_superusers { refuse_kept(&all) } else { refuse_any(&all) }
+}
+
+fn refuse_any(all: &[Called]) -> Result<(), Error> {
+    match all.iter().find(|called| called.depends_on_path) {
+        None => Ok(()),
+        Some(called) => Err(Error::CalledBefore(name_of(called.function))),
+    }
+}
+
+fn refuse_kept(all: &[Called]) -> Result<(), Error> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let functions: Vec<_> = all.iter().map(|called| called.function).collect();
+    match plan::catalog_row(KEPT, || vec![functions.into()], |row| row.get_or_null::<pg_sys::Oid>(1))? {
+        None => Ok(()),
+        Some(function) => Err(Error::LookedUp(name_of(function))),
+    }
 }
 
 pub(super) fn name_of(function: pg_sys::Oid) -> String {

@@ -133,7 +133,10 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         state := 'failed';
         value := format('SQLSTATE %s', SQLSTATE);
-        hint := 'Compare the login table with sql/01_user_logins.sql.';
+        -- The table can run code, which has a session of its own.
+        hint := CASE WHEN SQLSTATE = '42501' AND (starts_with(SQLERRM, 'this session has ') OR starts_with(SQLERRM, 'code of tables is not run'))
+            THEN 'Ask by itself, in a session that has made and called nothing else.'
+            ELSE 'Compare the login table with sql/01_user_logins.sql.' END;
     END;
     RETURN NEXT;
 

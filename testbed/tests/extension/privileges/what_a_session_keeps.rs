@@ -355,7 +355,8 @@ async fn what_a_session_has_looked_up_for_good_is_not_used() {
                 ("super", None) => session.batch_execute(ingest).await.unwrap(),
                 _ => {
                     let refused = message(&session.batch_execute(ingest).await.unwrap_err());
-                    let expected = format!("42501 this session has called {}", named.unwrap_or("is_short()"));
+                    let verb = if role == "super" { "used" } else { "called" };
+                    let expected = format!("42501 this session has {verb} {}", named.unwrap_or("is_short()"));
                     assert!(refused.starts_with(&expected), "{role}, {used}: {refused}");
                 }
             }
@@ -374,7 +375,7 @@ async fn a_session_that_has_called_others_functions_runs_no_code_of_the_table() 
             "CREATE FUNCTION passes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
              CREATE FUNCTION in_any_path() RETURNS integer LANGUAGE sql AS 'SELECT 1 LIMIT 1';
              CREATE FUNCTION in_its_own() RETURNS integer LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN RETURN 1; END $$;
-             CREATE ROLE watches LOGIN IN ROLE pgmask_operator",
+             CREATE ROLE watches LOGIN IN ROLE pgmask_operator, pg_monitor; GRANT USAGE ON SCHEMA pgmask TO watches",
         )
         .await
         .unwrap();
@@ -382,6 +383,14 @@ async fn a_session_that_has_called_others_functions_runs_no_code_of_the_table() 
     let ingest = "SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')";
     let session = cluster.connect_as("pgmask_forwarder", "called").await.unwrap();
     session.batch_execute(&format!("SELECT in_any_path(); {ingest}")).await.unwrap(); // no code on the table
+    let watches = cluster.connect_as("watches", "called").await.unwrap();
+    let older = "SELECT state || ': ' || coalesce(hint, '') FROM pgmask.health WHERE item = 'older_tokens'";
+    watches
+        .batch_execute("SELECT in_any_path(); CALL pgmask.remask('public.user_logins')")
+        .await
+        .unwrap_err(); // one statement
+    watches.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap();
+    assert_eq!(texts(&watches, older).await, ["ok: "]);
     admin
         .batch_execute("CREATE TRIGGER t BEFORE INSERT OR UPDATE ON user_logins FOR EACH ROW EXECUTE FUNCTION passes(); SELECT pgmask.rotate_key()")
         .await
@@ -399,6 +408,8 @@ async fn a_session_that_has_called_others_functions_runs_no_code_of_the_table() 
         let refused = message(&session.batch_execute(work).await.unwrap_err());
         assert!(refused.starts_with("42501 this session has called in_any_path()"), "{work}: {refused}");
     }
+    let by_itself = "failed: Ask by itself, in a session that has made and called nothing else.";
+    assert_eq!(texts(&watches, older).await, [by_itself]);
     admin.batch_execute(&format!("SELECT in_any_path(); {ingest}")).await.unwrap();
 }
 
