@@ -139,7 +139,7 @@ pub(crate) enum Error {
     OpenMeanwhile(String),
     #[error("this session has made {0} for itself, which code of a table could meet")]
     MadeForItself(String),
-    #[error("this session has called {0}(), and could decide on what it means for code of a table")]
+    #[error("this session has used {0}(), and could decide on what it means for code of a table")]
     CalledBefore(String),
     #[error(
         "this session has used {0}(), which PostgreSQL looks up once, and code of a table could be the first to call"
