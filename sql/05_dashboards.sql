@@ -1,5 +1,5 @@
 -- Optional: stored results of the views in the schema logins, for dashboards that have to be quick. What is read in
--- logins.dashboard_… is as old as logins.dashboard_refresh says: somebody has to call logins.refresh_dashboards(), from
+-- logins.dashboard_* is as old as logins.dashboard_refresh says: somebody has to call logins.refresh_dashboards(), from
 -- cron or pg_cron, as a superuser or a member of pgmask_operator. Apply this file after 03, and after 04 if that is
 -- applied; applying it again fills them anew.
 --
@@ -173,11 +173,11 @@ END
 $$;
 REVOKE ALL ON FUNCTION logins.refresh_dashboards() FROM PUBLIC;
 
-COMMENT ON VIEW logins.dashboard_refresh IS 'when the stored results of logins.dashboard_… were read from user_logins';
+COMMENT ON VIEW logins.dashboard_refresh IS 'when the stored results of logins.dashboard_* were read from user_logins';
 COMMENT ON COLUMN logins.dashboard_refresh.refreshed_at IS 'they hold what was committed by then, and perhaps some that was committed while they were filled';
 COMMENT ON COLUMN logins.dashboard_refresh.took IS 'how long that took';
 COMMENT ON MATERIALIZED VIEW logins.stored_when IS 'what logins.dashboard_refresh reads';
-COMMENT ON FUNCTION logins.refresh_dashboards() IS 'fills what logins.dashboard_… reads anew, without a lock that readers wait for; returns how long it took';
+COMMENT ON FUNCTION logins.refresh_dashboards() IS 'fills what logins.dashboard_* reads anew, without a lock that readers wait for; returns how long it took';
 
 -- What was made while this file was applied would have been taken for its own.
 DO $$

@@ -145,7 +145,9 @@ pub(crate) enum Error {
         "this session has used {0}(), which PostgreSQL looks up once, and code of a table could be the first to call"
     )]
     LookedUp(String),
-    #[error("code of tables is not run in the midst of maintenance (ANALYZE, an index, a materialized view)")]
+    #[error(
+        "code of tables is not run in the midst of maintenance (ANALYZE, an index, a materialized view) or of logical replication"
+    )]
     InMaintenance,
     #[error("code of a table changes a key that table {0} follows")]
     FollowsKey(String),
@@ -354,25 +356,25 @@ impl Error {
             }
             Self::ForeignPartition(_) => "Detach it, or lift its tokens on that server.",
             Self::NotFirstToWrite => {
-                "CALL pgmask.remask(…) does all parts, each in a transaction of its own."
+                "CALL pgmask.remask(...) does all parts, each in a transaction of its own."
             }
             Self::ColumnsOfLoginTable(_) => "Leave the arguments columns and domain out.",
             Self::NoSuchColumn { .. } | Self::NoTokenColumns(_) | Self::TooManyColumns { .. } => {
-                "Name the columns that hold tokens: columns => '{…}'."
+                "Name the columns that hold tokens: columns => '{...}'."
             }
             Self::ColumnType { .. } => {
-                "As the table's owner, give the column the type that sql/01_user_logins.sql gives it; or add a cast: CREATE CAST (text AS …) WITH INOUT AS ASSIGNMENT."
+                "As the table's owner, give the column the type that sql/01_user_logins.sql gives it; or add a cast: CREATE CAST (text AS ...) WITH INOUT AS ASSIGNMENT."
             }
             Self::ColumnNotWritable { .. } => {
                 "As the table's owner, make it a plain column; or let pgmask.login_table name another table."
             }
             Self::Unfilled { .. } => {
-                "As the table's owner, give it a default (ALTER TABLE … ALTER COLUMN … SET DEFAULT …), let it be NULL (… DROP NOT NULL), or fill it in a trigger BEFORE INSERT."
+                "As the table's owner, give it a default (ALTER TABLE ... ALTER COLUMN ... SET DEFAULT ...), let it be NULL (... DROP NOT NULL), or fill it in a trigger BEFORE INSERT."
             }
             Self::NotAText { .. } => "Tokens are texts: name columns of the types text, varchar or char.",
             Self::GeneratedColumn { .. } => "Lift the column that it is generated from.",
             Self::NarrowColumn { .. } | Self::NarrowTokenColumn { .. } => {
-                "As the table's owner, whose checks PostgreSQL runs then, widen it: ALTER TABLE … ALTER COLUMN … TYPE varchar(256)."
+                "As the table's owner, whose checks PostgreSQL runs then, widen it: ALTER TABLE ... ALTER COLUMN ... TYPE varchar(256)."
             }
             Self::GuessLimit { .. } => {
                 "Whoever masks many values as a part of the job asks the DBA for membership in pgmask_unlimited. Comparing tokens that are stored needs no masking."
@@ -399,7 +401,7 @@ impl Error {
                 "Give the length of a network's prefix: v4_bits for IPv4 addresses, v6_bits for IPv6."
             }
             Self::LosesRows { .. } => {
-                "As the table's owner: ALTER TABLE … SET LOGGED; or keep that partition elsewhere."
+                "As the table's owner: ALTER TABLE ... SET LOGGED; or keep that partition elsewhere."
             }
             Self::RuleInstead(_) => "Use a trigger.",
             Self::NoRole(_) => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
@@ -436,21 +438,23 @@ impl Error {
             }
             Self::MadeForItself(_) => "Drop it, or do this in another session.",
             Self::LookedUp(_) => "Do this in another session.",
-            Self::InMaintenance => "Do this in a statement of its own.",
+            Self::InMaintenance => {
+                "Do this in a statement of its own; take messages that replication brings from their table afterwards."
+            }
             Self::CalledBefore(_) => {
-                "Do this in another session, or have that function look names up in one way: ALTER FUNCTION … SET search_path."
+                "Do this in another session, or have that function look names up in one way: ALTER FUNCTION ... SET search_path."
             }
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {
                 "Close it where it was opened: after the loop, or with spi_cursor_close. It would be run on with other rights."
             }
             Self::WriterLacks { .. } => "GRANT that TO pgmask_writer.",
-            Self::NoPolicy(_) => "CREATE POLICY … ON … FOR INSERT TO pgmask_writer WITH CHECK (…).",
+            Self::NoPolicy(_) => "CREATE POLICY ... ON ... FOR INSERT TO pgmask_writer WITH CHECK (...).",
             Self::NotInserted { sqlstate: [b'4', b'2', ..], .. } => {
-                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp, and may not run commands such as ALTER ROLE: docs/operations.md says what such a table needs. To see what the server says, try a login that you make up, as a superuser: SELECT * FROM pgmask.try_login('{…}')."
+                "A trigger, default, constraint or policy of the table lacks something. They run as role pgmask_writer with the search path pg_catalog, pg_temp, and may not run commands such as ALTER ROLE: docs/operations.md says what such a table needs. To see what the server says, try a login that you make up, as a superuser: SELECT * FROM pgmask.try_login('{...}')."
             }
             Self::NotInserted { .. } => {
-                "What the server says is not shown, as it may hold a value. To see it, try a login that you make up, as a superuser: SELECT * FROM pgmask.try_login('{…}')."
+                "What the server says is not shown, as it may hold a value. To see it, try a login that you make up, as a superuser: SELECT * FROM pgmask.try_login('{...}')."
             }
             Self::SameNameWaits(_) => {
                 "It would be looked at together with that. Give one of the two another name, or SET CONSTRAINTS ALL IMMEDIATE before."

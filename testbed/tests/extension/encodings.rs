@@ -87,3 +87,22 @@ async fn what_has_no_unicode_character_is_kept_as_it_is() {
     assert_eq!(texts(&client, "SELECT reason FROM pgmask.quarantine").await, ["invalid_json"]);
     assert_eq!(unseal_all(&client).await, [b"{\"user_id\":\"\xa9\xa1\"}"]);
 }
+
+/// A client that has no letter of an error's text gets another error in its place; nor does a database have it in a comment.
+#[test]
+fn every_text_is_ascii() {
+    let mut files = Vec::new();
+    for folder in ["pg_mask/src", "pg_mask/src/sql", "sql"] {
+        let entries = std::fs::read_dir(testbed::root().join(folder)).unwrap();
+        files.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
+    }
+    assert!(files.iter().any(|path| path.ends_with("error.rs")));
+    for path in files {
+        let comment = if path.extension().is_some_and(|kind| kind == "sql") { "--" } else { "//" };
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let code = line.split(comment).next().unwrap_or_default();
+            assert!(code.is_ascii(), "{}: {line}", path.display());
+        }
+    }
+}

@@ -326,7 +326,7 @@ async fn what_the_server_says_is_shown_without_giving_it_rights() {
         .unwrap();
     let error = admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await.unwrap_err();
     let hint = error.as_db_error().unwrap().hint().unwrap();
-    assert!(hint.contains("SELECT * FROM pgmask.try_login('{…}')"), "{hint}");
+    assert!(hint.contains("SELECT * FROM pgmask.try_login('{...}')"), "{hint}");
     let tried = async |user: &str| {
         let sql = format!("SELECT t::text FROM pgmask.try_login('{{\"user_id\": \"{user}\"}}') AS t");
         texts(&admin, &sql).await.remove(0)
