@@ -19,7 +19,16 @@ CREATE FUNCTION pg_temp.refuse_what_others_made() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     taken pg_catalog.record;
+    maker pg_catalog.text;
 BEGIN
+    SELECT r.rolname INTO maker
+    FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
+    WHERE e.extname = 'pg_mask' AND NOT r.rolsuper;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the extension pg_mask belongs to %, which is no superuser', maker
+            USING HINT = format('That role can have the functions of pg_mask do anything, with messages and as whoever calls them. Where it has changed none of them, and what else it owns in this database does no harm as a superuser''s: REASSIGN OWNED BY %I TO a superuser. If in doubt, load a dump into a database where a superuser has made the extension.', maker);
+    END IF;
+
     SELECT c.relname, c.relowner::regrole AS owner, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
     INTO taken
     FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner

@@ -499,6 +499,19 @@ DECLARE
     older bigint;
 BEGIN
     PERFORM pgmask.refuse_prepare(); -- it locks tables for a moment that whoever asks has no right to
+
+    -- With its rights this function runs, and all the others are its to change.
+    SELECT r.rolname INTO names FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
+    WHERE e.extname = 'pg_mask' AND NOT r.rolsuper;
+    IF names IS NOT NULL THEN
+        item := 'roles';
+        state := 'failed';
+        value := format('the extension belongs to %s, which is no superuser', names);
+        hint := 'That role can have the functions of pg_mask do anything, and nothing else can be said here. docs/security.md, "What the commands of superusers run", says how a superuser takes them over.';
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
     item := 'keys';
     BEGIN
         SELECT count(*) FILTER (WHERE k.state IN ('differs', 'missing')),

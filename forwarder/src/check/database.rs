@@ -108,6 +108,8 @@ struct About {
     extension: Option<String>,
     role: String,
     superuser: bool,
+    /// Who may change the extension's functions, and is no superuser.
+    owner: Option<String>,
     /// Who may drop the extension with its schema, and is no superuser.
     home_owner: Option<String>,
 }
@@ -120,7 +122,8 @@ async fn about(client: &Client) -> Result<About, Error> {
             extension: row.try_get(1)?,
             role: row.try_get(2)?,
             superuser: row.try_get::<_, Option<bool>>(3)?.unwrap_or_default(),
-            home_owner: row.try_get(4)?,
+            owner: row.try_get(4)?,
+            home_owner: row.try_get(5)?,
         })
     };
     let rows = client.query_typed(ABOUT, &[]).await?;
@@ -211,7 +214,11 @@ fn version(findings: &mut Findings, about: &About) {
     const CHECK: &str = "extension";
     const BUILT_FOR: &str = env!("CARGO_PKG_VERSION");
     let found = about.extension.as_deref().unwrap_or_default();
-    if let Some(owner) = about.home_owner.as_ref().filter(|_| found == BUILT_FOR) {
+    if let Some(owner) = &about.owner {
+        findings.warning(CHECK, format!(
+            "pg_mask {found}, but it belongs to role {owner}, which is no superuser: that role can have its functions do anything, also read messages. docs/security.md, \"What the commands of superusers run\", says how a superuser takes them over."
+        ));
+    } else if let Some(owner) = about.home_owner.as_ref().filter(|_| found == BUILT_FOR) {
         findings.warning(CHECK, format!(
             "pg_mask {found}, but role {owner}, which is no superuser, owns the schema that CREATE EXTENSION was given. It can drop pg_mask with it, and have code of its own run as this role and read messages. If it is not to be trusted with them, create the extension in a schema of a superuser's."
         ));

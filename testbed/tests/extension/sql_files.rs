@@ -1,6 +1,6 @@
 //! The DBA's files may be applied again and again, to any database.
 
-use crate::common::{cluster, count, message};
+use crate::common::{cluster, count, message, texts};
 use testbed::cluster::Cluster;
 use testbed::installation::output;
 
@@ -98,6 +98,37 @@ async fn a_login_table_that_another_role_made_is_refused() {
     assert!(refused.contains("public.user_logins is there already and belongs to lurker"), "{refused}");
     client.batch_execute("DROP OWNED BY lurker; DROP ROLE lurker").await.unwrap();
     cluster.apply_sql("files_table").unwrap();
+}
+
+/// Who made the extension as a superuser, and is none any more, can still change its functions.
+#[tokio::test]
+async fn an_extension_of_a_role_that_is_no_superuser_any_more_is_refused() {
+    let cluster = cluster().await;
+    let postgres = cluster.connect("postgres").await.unwrap();
+    postgres.batch_execute("CREATE ROLE files_demoted LOGIN SUPERUSER").await.unwrap();
+    postgres.batch_execute("CREATE DATABASE files_demoted").await.unwrap();
+    cluster
+        .connect_as("files_demoted", "files_demoted")
+        .await
+        .unwrap()
+        .batch_execute("CREATE EXTENSION pg_mask")
+        .await
+        .unwrap();
+    cluster.apply_sql("files_demoted").unwrap();
+
+    postgres.batch_execute("ALTER ROLE files_demoted NOSUPERUSER").await.unwrap();
+    let refused = cluster.apply_sql("files_demoted").unwrap_err().to_string();
+    let expected = "the extension pg_mask belongs to files_demoted, which is no superuser";
+    assert!(refused.contains(expected), "{refused}");
+    let client = cluster.connect("files_demoted").await.unwrap();
+    let health = "SELECT concat_ws(': ', item, state, value) FROM pgmask.health";
+    let says = "roles: failed: the extension belongs to files_demoted, which is no superuser";
+    assert_eq!(texts(&client, health).await, [says]);
+
+    client.batch_execute("REASSIGN OWNED BY files_demoted TO postgres").await.unwrap();
+    cluster.apply_sql("files_demoted").unwrap();
+    assert!(!texts(&client, health).await.contains(&says.to_owned()));
+    client.batch_execute("DROP OWNED BY files_demoted; DROP ROLE files_demoted").await.unwrap();
 }
 
 /// And whoever does it while the file is applied.
