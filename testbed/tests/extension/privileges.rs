@@ -2,16 +2,19 @@
 
 mod code_of_the_table;
 mod code_of_the_table_and_its_session;
+mod names;
 mod rights_of_the_owner;
 mod settings_of_the_session;
+mod settings_of_users;
 mod what_a_session_keeps;
 mod what_can_run_code;
 mod what_code_of_the_table_leaves;
+mod what_code_of_the_table_sees;
 mod what_is_kept_whatever_fails;
 
 use crate::common::{cluster, count, message};
 use testbed::cluster::Cluster;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 const INGEST: &str = "SELECT * FROM pgmask.ingest_login_batch('{a}', '{\"{\\\"user_id\\\":1}\"}', ARRAY['2026-11-20'::timestamptz], '{1}')";
 
@@ -256,71 +259,6 @@ async fn every_right_to_every_object_is_meant() {
     assert_eq!(may(forwarder, relations).await, [""; 0]);
 }
 
-#[tokio::test]
-async fn what_a_user_sets_before_the_library_is_loaded_does_not_count() {
-    let cluster = cluster().await;
-    let admin = cluster.database("set_before").await.unwrap();
-    member(&admin, "sets_before", "pgmask_ingester").await;
-    let client = cluster.connect_as("sets_before", "set_before").await.unwrap();
-    // No session knows these settings until the library is loaded; then they are refused.
-    client
-        .batch_execute("SET pgmask.login_table = 'public.mine'; SET pgmask.keyring_file = 'mine.json'")
-        .await
-        .unwrap();
-    client.batch_execute(INGEST).await.unwrap();
-    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
-}
-
-/// Until the library is loaded, a session takes any value for its settings; one that a client gave as it connected
-/// counted more than postgresql.conf's, and with the library came the built-in default instead of that.
-#[tokio::test]
-async fn what_a_client_sets_as_it_connects_does_not_displace_what_the_dba_set() {
-    let cluster = Cluster::start(&["pgmask.login_table = 'public.elsewhere'"]).await.unwrap();
-    let admin = cluster.database("displaced").await.unwrap();
-    admin
-        .batch_execute(
-            "CREATE TABLE elsewhere (LIKE user_logins); GRANT INSERT ON elsewhere TO pgmask_writer;
-             CREATE ROLE ingests LOGIN IN ROLE pgmask_ingester;
-             CREATE ROLE guesses LOGIN IN ROLE pgmask_analyst; ALTER ROLE guesses SET pgmask.guess_limit = 3;
-             CREATE ROLE trusted LOGIN IN ROLE pgmask_analyst; GRANT SET ON PARAMETER pgmask.guess_limit TO trusted",
-        )
-        .await
-        .unwrap();
-    let connect = async |user: &str, setting: &str| {
-        let url = format!("{}?options=-c%20{setting}", cluster.url(user, "displaced"));
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
-    };
-    let mask = "SELECT count(mask_pii(n::text)) FROM generate_series(1, 5) AS n";
-    for setting in
-        ["pgmask.login_table%3dpublic.user_logins", "PgMask.Login_Table%3dx", "pgmask.ledger_days%3d1"]
-    {
-        let ingests = connect("ingests", setting).await;
-        is_refused(&ingests, INGEST).await;
-        is_refused(&ingests, "SELECT ingest_login('{\"user_id\": 1}')").await;
-        is_refused(&ingests, INGEST).await; // the library is asked for again
-    }
-    let guesses = connect("guesses", "pgmask.guess_limit%3d1000").await;
-    is_refused(&guesses, mask).await;
-    let guesses = connect("guesses", "application_name%3dx").await;
-    let error = message(&guesses.batch_execute(mask).await.unwrap_err());
-    assert!(error.starts_with("53400 "), "{error}");
-    // Who may set it may do so here, too.
-    connect("trusted", "pgmask.guess_limit%3d4").await.batch_execute("SELECT mask_pii('x')").await.unwrap();
-    connect("postgres", "pgmask.login_table%3dpublic.user_logins").await.batch_execute(INGEST).await.unwrap();
-    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 1);
-    assert_eq!(count(&admin, "SELECT count(*) FROM elsewhere").await, 0);
-    cluster
-        .connect_as("ingests", "displaced")
-        .await
-        .unwrap()
-        .batch_execute("SELECT ingest_login('{\"user_id\": 1}')")
-        .await
-        .unwrap();
-    assert_eq!(count(&admin, "SELECT count(*) FROM elsewhere").await, 1);
-}
-
 /// Default privileges are for people's own tables and functions.
 #[tokio::test]
 async fn default_privileges_give_nobody_a_right_to_what_is_pg_masks() {
@@ -366,60 +304,6 @@ async fn default_privileges_give_nobody_a_right_to_what_is_pg_masks() {
     mallory.batch_execute("TABLE pgmask.health").await.unwrap();
 }
 
-#[tokio::test]
-async fn a_search_path_full_of_traps_catches_nothing() {
-    let cluster = cluster().await;
-    let admin = cluster.database("search_path").await.unwrap();
-    admin.batch_execute("CREATE SCHEMA traps; GRANT ALL ON SCHEMA traps TO PUBLIC; GRANT TEMP ON DATABASE search_path TO PUBLIC").await.unwrap();
-    member(&admin, "sets_traps", "pgmask_ingester").await;
-    let client = cluster.connect_as("sets_traps", "search_path").await.unwrap();
-    client
-        .batch_execute(
-            "CREATE FUNCTION traps.trap() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'caught as %', current_user; END $$;
-             CREATE FUNCTION traps.nextval(text) RETURNS bigint LANGUAGE sql AS $$ SELECT traps.trap()::bigint $$;
-             CREATE FUNCTION traps.nextval(regclass) RETURNS bigint LANGUAGE sql AS $$ SELECT traps.trap()::bigint $$;
-             CREATE FUNCTION traps.generate_series(int, int) RETURNS SETOF int LANGUAGE sql AS $$ SELECT traps.trap()::int $$;
-             CREATE FUNCTION traps.unnest(anyarray) RETURNS SETOF anyelement LANGUAGE sql AS $$ SELECT $1[1] WHERE traps.trap() = '' $$;
-             CREATE FUNCTION traps.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT traps.trap()::timestamptz $$;
-             CREATE FUNCTION traps.date_eq(date, date) RETURNS boolean LANGUAGE sql AS $$ SELECT traps.trap() = '' $$;
-             CREATE OPERATOR traps.= (LEFTARG = date, RIGHTARG = date, FUNCTION = traps.date_eq);
-             CREATE FUNCTION traps.uuid_eq(uuid, uuid) RETURNS boolean LANGUAGE sql AS $$ SELECT traps.trap() = '' $$;
-             CREATE OPERATOR traps.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = traps.uuid_eq);
-             CREATE DOMAIN traps.text AS pg_catalog.text CHECK (traps.trap() = '');
-             CREATE TABLE traps.user_logins (user_id text);
-             CREATE TEMP TABLE user_logins (user_id text);
-             CREATE TEMP TABLE ledger (x int); CREATE TEMP TABLE quarantine (x int); CREATE TEMP TABLE key_check (x int);
-             SET search_path = pg_temp, traps, pg_catalog, public",
-        )
-        .await
-        .unwrap();
-    let sql = "SELECT * FROM pgmask.ingest_login_batch('{a, b}', '{\"{\\\"user_id\\\":1,\\\"ip\\\":\\\"::1\\\"}\", bad}', NULL::timestamptz[] || ARRAY[NULL, NULL]::timestamptz[], '{1, 1}')";
-    client.batch_execute(sql).await.unwrap();
-    client.batch_execute("SELECT public.ingest_login('{\"user_id\": 1}')").await.unwrap();
-    assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 2);
-    assert_eq!(count(&admin, "SELECT count(*) FROM pgmask.quarantine").await, 1);
-    assert_eq!(count(&client, "SELECT count(*) FROM pg_temp.user_logins").await, 0);
-}
-
-#[tokio::test]
-async fn no_source_holds_a_secret_and_every_definer_pins_its_search_path() {
-    let client = cluster().await.database("sources").await.unwrap();
-    let keyring = std::fs::read_to_string(cluster().await.data().join("pg_mask.keyring")).unwrap();
-    let keyring: serde_json::Value = serde_json::from_str(&keyring).unwrap();
-    let key = keyring["generations"][0]["key"].as_str().unwrap();
-    let sources = client.query(
-        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prokind = 'f' AND proname ~ 'mask|ingest'",
-        &[],
-    );
-    for row in sources.await.unwrap() {
-        assert!(!row.get::<_, &str>(0).contains(key));
-    }
-    let loose = "SELECT count(*) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid
-        JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_mask'
-        WHERE prosecdef AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)";
-    assert_eq!(count(&client, loose).await, 0);
-}
-
 /// Triggers that wait for the commit are the caller's, and must not run as anybody else before it.
 #[tokio::test]
 async fn a_deferred_trigger_of_the_callers_gains_nothing() {
@@ -444,74 +328,4 @@ async fn a_deferred_trigger_of_the_callers_gains_nothing() {
         .unwrap();
     client.batch_execute("SELECT public.ingest_login('{\"user_id\": 1}')").await.unwrap();
     client.batch_execute("COMMIT").await.unwrap();
-}
-
-#[tokio::test]
-async fn settings_that_code_of_the_table_changes_are_put_back() {
-    let cluster = cluster().await;
-    let admin = cluster.database("put_back").await.unwrap();
-    admin
-        .batch_execute(
-            "DROP ROLE IF EXISTS sets_things; CREATE ROLE sets_things LOGIN;
-             ALTER TABLE user_logins OWNER TO sets_things;
-             CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN PERFORM set_config('search_path', 'traps', false), set_config('work_mem', '64kB', false),
-                  set_config('synchronous_commit', 'off', false); RETURN NEW; END $$;
-             CREATE TRIGGER meddle BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION meddle();",
-        )
-        .await
-        .unwrap();
-    admin.batch_execute(INGEST).await.unwrap();
-    admin.batch_execute("SELECT ingest_login('{\"user_id\": 2}')").await.unwrap();
-    let changed = "SELECT count(*) FROM pg_settings
-        WHERE name IN ('search_path', 'work_mem', 'synchronous_commit') AND source = 'session'";
-    assert_eq!(count(&admin, changed).await, 0);
-}
-
-/// Anybody may have PL/pgSQL compile a function in the search path of the moment (plpgsql_validator), whatever the function says
-/// of its own path. What it declares has to mean the same in each.
-#[tokio::test]
-async fn no_function_is_compiled_with_names_of_others() {
-    let cluster = Cluster::start(&["pgmask.vault = on"]).await.unwrap();
-    let admin = cluster.database("compiled").await.unwrap();
-    cluster.apply_file("compiled", "05_dashboards.sql").unwrap();
-    let body = "{\"user_id\": \"u\", \"ip\": \"192.0.2.1\"}";
-    admin
-        .batch_execute(&format!("SELECT pgmask.ingest_login('{body}'); SELECT pgmask.rotate_key()"))
-        .await
-        .unwrap();
-    admin
-        .batch_execute(
-            "CREATE SCHEMA evil; CREATE FUNCTION evil.evil() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil as %', current_user; END $$;
-             DO $$ DECLARE t pg_catalog.text; BEGIN
-                 FOR t IN SELECT typname FROM pg_catalog.pg_type WHERE typnamespace = 'pg_catalog'::pg_catalog.regnamespace
-                     AND typtype = 'b' AND typelem = 0 AND typname !~ '^pg_' LOOP
-                     EXECUTE pg_catalog.format('CREATE DOMAIN evil.%1$I AS pg_catalog.%1$I CHECK (evil.evil())', t);
-                 END LOOP; END $$;
-             CREATE TYPE evil.record AS (a pg_catalog.int4);
-             SET search_path = evil, pg_catalog;
-             SELECT plpgsql_validator(p.oid) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
-             WHERE l.lanname = 'plpgsql' AND p.pronamespace IN ('pgmask'::pg_catalog.regnamespace, 'logins'::pg_catalog.regnamespace);
-             SET search_path = pg_catalog",
-        )
-        .await
-        .unwrap();
-    for sql in [
-        "SELECT FROM pgmask.maintain()",
-        "SELECT FROM pgmask.health",
-        "SELECT logins.refresh_dashboards()",
-        "CALL pgmask.remask('public.user_logins')",
-        "CALL pgmask.remask('pgmask.vault')",
-        "CALL pgmask.recover_pii(pgmask.mask_pii('192.0.2.1'), 'why')",
-        "CALL pgmask.forget(pgmask.mask_pii('192.0.2.1'), 'why')",
-        "SELECT pgmask.reseal_quarantine()",
-    ] {
-        admin.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", message(&error)));
-    }
-    let health = crate::common::texts(
-        &admin,
-        "SELECT item || value || hint FROM pgmask.health WHERE value LIKE 'SQLSTATE%'",
-    )
-    .await;
-    assert_eq!(health, [""; 0]);
 }
