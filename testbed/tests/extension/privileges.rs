@@ -306,7 +306,7 @@ async fn default_privileges_give_nobody_a_right_to_what_is_pg_masks() {
 
 /// Triggers that wait for the commit are the caller's, and must not run as anybody else before it.
 #[tokio::test]
-async fn a_deferred_trigger_of_the_callers_gains_nothing() {
+async fn what_waits_for_the_commit_runs_as_the_caller() {
     let cluster = cluster().await;
     let admin = cluster.database("deferred_trap").await.unwrap();
     admin
