@@ -367,7 +367,16 @@ async fn what_a_session_has_looked_up_for_good_is_not_used() {
 /// table, but for a superuser's.
 #[tokio::test]
 async fn a_session_that_has_called_others_functions_runs_no_code_of_the_table() {
-    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    refuses_what_has_called("shared_preload_libraries = 'pg_mask'").await;
+}
+
+#[tokio::test]
+async fn the_same_where_each_session_loads_the_library_as_it_begins() {
+    refuses_what_has_called("session_preload_libraries = 'pg_mask'").await;
+}
+
+async fn refuses_what_has_called(loads: &str) {
+    let cluster = Cluster::start(&[loads]).await.unwrap();
     let admin = cluster.database("called").await.unwrap();
     admin
         .batch_execute(
