@@ -843,7 +843,8 @@ CREATE FUNCTION pgmask."try_login"(
     "sqlstate" TEXT,
     "message" TEXT,
     "detail" TEXT,
-    "hint" TEXT
+    "hint" TEXT,
+    "context" TEXT
 )
 STRICT VOLATILE SECURITY DEFINER PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp

@@ -156,6 +156,7 @@ fn take_in_one(body: &[u8], day: Day) -> Result<(), Error> {
 /// Whether the login table takes a login, and what the server says if it does not. It is taken back in any case.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)] // pgrx reads the columns of a row here
 fn try_login(
     payload: JsonbText<'_>,
 ) -> TableIterator<
@@ -165,19 +166,20 @@ fn try_login(
         name!(message, String),
         name!(detail, Option<String>),
         name!(hint, Option<String>),
+        name!(context, Option<String>),
     ),
 > {
     must_write(c"try_login()");
-    let (sqlstate, message, detail, hint) = try_one(payload.0).or_raise();
+    let (sqlstate, message, detail, hint, context) = try_one(payload.0).or_raise();
     // In another encoding than UTF-8, what the server says is known letter by letter only as far as it is ASCII.
     let shown = |text: String| match text::server_is_utf8_or_unknown() {
         true => text,
         false => text.replace(|letter: char| !letter.is_ascii(), "?"),
     };
-    TableIterator::once((sqlstate, shown(message), detail.map(shown), hint.map(shown)))
+    TableIterator::once((sqlstate, shown(message), detail.map(shown), hint.map(shown), context.map(shown)))
 }
 
-type Said = (String, String, Option<String>, Option<String>);
+type Said = (String, String, Option<String>, Option<String>, Option<String>);
 
 fn try_one(body: &[u8]) -> Result<Said, Error> {
     memory::for_messages(1, body.len())?;
@@ -188,11 +190,14 @@ fn try_one(body: &[u8]) -> Result<Said, Error> {
     let today = clock::day_of(clock::now());
     let row = Row::parse(body, today, &target, &maskers).map_err(Error::Refused)?;
     let Err(failure) = rows::try_one(&target, &row)? else {
-        return Ok(("00000".to_owned(), "the table takes this login".to_owned(), None, None));
+        return Ok(("00000".to_owned(), "the table takes this login".to_owned(), None, None, None));
     };
     let sqlstate = String::from_utf8_lossy(&failure.sqlstate).into_owned();
     match failure.text {
-        Some(ErrorText { message, detail, hint }) => Ok((sqlstate, message, detail, hint)),
+        Some(text) => {
+            let ErrorText { message, detail, hint, context } = *text;
+            Ok((sqlstate, message, detail, hint, context))
+        }
         None => Err(target.explain(&failure)),
     }
 }

@@ -119,5 +119,6 @@ fn prepare_thread_locals() {
     named_tables::prepare();
     plan::prepare();
     role_of_code::prepare();
+    short_errors::prepare();
     vault::prepare();
 }

@@ -5,12 +5,33 @@
 use crate::error::{Error, OrRaise};
 use cee_scape::call_with_sigsetjmp;
 use pgrx::prelude::*;
-use std::ffi::{c_char, c_int, c_long};
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_int, c_long};
 use std::mem::MaybeUninit;
 use std::ptr;
 
 /// The bytes that are left of a text.
 const LONGEST: usize = 8 << 10;
+
+thread_local! {
+    /// Where code was when it raised the last error (CONTEXT), which pgrx has no field for; none where nobody asks.
+    static CONTEXT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// For `_PG_init`: see `prepare_thread_locals` there.
+pub(crate) fn prepare() {
+    CONTEXT.set(None);
+}
+
+/// Has the context of errors kept from now on, until one is [taken](take_context).
+pub(crate) fn keep_context() {
+    CONTEXT.set(Some(String::new()));
+}
+
+/// The context of the last error: a line for each function that was at work, the innermost first.
+pub(crate) fn take_context() -> Option<String> {
+    CONTEXT.take().filter(|context| !context.is_empty())
+}
 
 unsafe extern "C-unwind" {
     /// spi.c
@@ -72,7 +93,7 @@ pub(crate) unsafe fn make_plan(plan: pg_sys::SPIPlanPtr) {
 /// # Safety
 /// SPI is connected; `types` and `values` belong together, and no value is NULL.
 pub(crate) unsafe fn execute_with_args(
-    sql: &std::ffi::CStr,
+    sql: &CStr,
     types: &mut [pg_sys::Oid],
     values: &mut [pg_sys::Datum],
     is_read_only: bool,
@@ -99,11 +120,25 @@ unsafe fn raising_short(call: impl FnOnce() -> c_int) -> c_int {
             None => Err::<(), _>(Error::Memory).or_raise(), // there was none for the copy
             Some(error) => {
                 cut(&mut *error);
+                note_context(&*error);
                 pg_sys::ffi::pg_guard_ffi_boundary(|| ReThrowError(error));
             }
         }
     }
     unreachable!("an error was raised")
+}
+
+/// # Safety
+/// The error's context is NULL or a text.
+unsafe fn note_context(error: &pg_sys::ErrorData) {
+    CONTEXT.with_borrow_mut(|kept| {
+        if let Some(kept) = kept
+            && !error.context.is_null()
+        {
+            // SAFETY: by the caller; it is copied.
+            *kept = unsafe { CStr::from_ptr(error.context).to_string_lossy().into_owned() };
+        }
+    });
 }
 
 /// What `call` gives, or nothing if it raised an error, as PostgreSQL's own PG_TRY does (elog.h).

@@ -4,6 +4,7 @@ use crate::error::{Error, OrRaise};
 use crate::own_roles::RoleOfCode;
 use crate::quiet::Settings;
 use crate::session_caches;
+use crate::short_errors;
 use crate::sqlstate::unpacked;
 use crate::unguarded;
 use pgrx::prelude::*;
@@ -21,7 +22,7 @@ pub(crate) struct Failure {
     /// What code of a table left, if that is why.
     pub(crate) left: Option<Left>,
     /// Its text, where it was asked for.
-    pub(crate) text: Option<ErrorText>,
+    pub(crate) text: Option<Box<ErrorText>>,
 }
 
 /// What the server says of an error, which may hold a row.
@@ -30,6 +31,8 @@ pub(crate) struct ErrorText {
     pub(crate) message: String,
     pub(crate) detail: Option<String>,
     pub(crate) hint: Option<String>,
+    /// Where code was, a line for each function.
+    pub(crate) context: Option<String>,
 }
 
 /// What code of a table may not leave.
@@ -83,6 +86,7 @@ pub(crate) fn attempt<T>(
 
 /// Runs `work` to see whether it fails, and with what text: its effects are undone in any case. An interrupt goes on its way.
 pub(crate) fn try_out<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    short_errors::keep_context();
     attempt_for(Purpose::Texts, work, |failure| !failure.is_interrupt())
 }
 
@@ -140,6 +144,7 @@ fn attempt_for<T>(
                 message: report.message().to_owned(),
                 detail: report.detail().map(str::to_owned),
                 hint: report.hint().map(str::to_owned),
+                context: short_errors::take_context(),
             };
             let failure = match &error {
                 pg_sys::panic::CaughtError::PostgresError(report) => Some(Failure {
@@ -149,7 +154,7 @@ fn attempt_for<T>(
                     },
                     raised_in: report.function_name().map(str::to_owned),
                     left: None,
-                    text: (purpose == Purpose::Texts).then(|| text(report)),
+                    text: (purpose == Purpose::Texts).then(|| Box::new(text(report))),
                 }),
                 pg_sys::panic::CaughtError::ErrorReport(_) => LEFT.take().map(|left| Failure {
                     sqlstate: *b"42501",

@@ -328,11 +328,15 @@ async fn what_the_server_says_is_shown_without_giving_it_rights() {
     let hint = error.as_db_error().unwrap().hint().unwrap();
     assert!(hint.contains("SELECT * FROM pgmask.try_login('{...}')"), "{hint}");
     let tried = async |user: &str| {
-        let sql = format!("SELECT t::text FROM pgmask.try_login('{{\"user_id\": \"{user}\"}}') AS t");
+        let sql = format!(
+            "SELECT concat_ws('; ', sqlstate, message, detail, hint, split_part(context, E'\\n', 1))
+             FROM pgmask.try_login('{{\"user_id\": \"{user}\"}}')"
+        );
         texts(&admin, &sql).await.remove(0)
     };
-    assert_eq!(tried("u").await, "(42883,\"no such thing\",pgmask_writer,u)");
-    assert_eq!(tried("passes").await, "(00000,\"the table takes this login\",,)");
+    let says = "42883; no such thing; pgmask_writer; u; PL/pgSQL function mallory.fails() line 4 at RAISE";
+    assert_eq!(tried("u").await, says);
+    assert_eq!(tried("passes").await, "00000; the table takes this login");
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 0);
     assert_eq!(
         count(&admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'mallory' AND rolsuper").await,
