@@ -7,6 +7,7 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL SESSION AUTHORIZATION DEFAULT;
 SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.

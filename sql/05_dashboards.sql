@@ -12,6 +12,7 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL SESSION AUTHORIZATION DEFAULT;
 SET LOCAL ROLE NONE;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
 SET LOCAL statement_timeout = 0;
 -- A client may go on after an error, and some commit what is left then: so the commit fails until the last statement has
 -- looked at all of it.
@@ -127,50 +128,10 @@ $$;
 CREATE OR REPLACE VIEW logins.dashboard_refresh WITH (security_invoker = true) AS
     SELECT refreshed_at, took FROM logins.stored_when;
 
--- All of them in one transaction. Who reads meanwhile sees what was stored before.
+-- It goes with the extension: whoever may make a schema could give another meaning to what a function that stays calls.
 CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    stored pg_catalog.record;
-    thing pg_catalog.text;
-BEGIN
-    FOR stored IN
-        SELECT c.oid, c.relispopulated, c.relname, c.relowner
-        FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'
-          AND (c.relowner = 'pgmask_refresher'::pg_catalog.regrole
-               OR pg_catalog.to_regclass('logins.' || pg_catalog.replace(c.relname, 'stored_', 'dashboard_')) IS NOT NULL OR c.relname = 'stored_when')
-        ORDER BY c.relname = 'stored_when', c.relname
-    LOOP
-        IF stored.relowner <> 'pgmask_refresher'::pg_catalog.regrole THEN
-            RAISE EXCEPTION 'logins.% belongs to role %, not to pgmask_refresher', stored.relname, stored.relowner::pg_catalog.regrole
-                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Apply sql/05_dashboards.sql again.';
-        END IF;
-        -- Code of the login table reaches nothing of this session meanwhile, and leaves no cursor in it.
-        PERFORM pgmask.refresh_stored(stored.oid, stored.relispopulated);
-    END LOOP;
-    -- Code that ran as that role, now or before, may have left something.
-    SELECT pg_catalog.pg_describe_object(left_behind.classid, left_behind.objid, 0) INTO thing
-    FROM (
-        SELECT d.classid, d.objid FROM pg_catalog.pg_shdepend AS d
-        WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = 'pgmask_refresher'::pg_catalog.regrole AND d.deptype = 'o'
-          AND d.dbid = (SELECT b.oid FROM pg_catalog.pg_database AS b WHERE b.datname = pg_catalog.current_database())
-          -- One that somebody made for it gives it nothing: PostgreSQL notes whom it is for as its owner.
-          AND d.classid <> 'pg_catalog.pg_user_mapping'::pg_catalog.regclass
-          AND NOT (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid IN (SELECT c.oid FROM pg_catalog.pg_class AS c
-              WHERE c.relnamespace = 'logins'::pg_catalog.regnamespace AND c.relkind = 'm' AND c.relname LIKE 'stored\_%'))
-        UNION ALL
-        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid
-        FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
-        WHERE c.relowner = 'pgmask_refresher'::pg_catalog.regrole AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
-    ) AS left_behind LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'pgmask_refresher owns %, which sql/05_dashboards.sql did not make', thing
-            USING HINT = 'Code of the login table may have made it, to be run by whoever reads a dashboard. Look at that code, and drop it.';
-    END IF;
-    RETURN pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp();
-END
-$$;
+    LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
+    RETURN pgmask.refresh_dashboards();
 REVOKE ALL ON FUNCTION logins.refresh_dashboards() FROM PUBLIC;
 
 COMMENT ON VIEW logins.dashboard_refresh IS 'when the stored results of logins.dashboard_* were read from user_logins';
@@ -184,7 +145,7 @@ DO $$
 BEGIN
     PERFORM pg_temp.refuse_what_others_made();
     GRANT USAGE ON SCHEMA logins TO pgmask_operator, pgmask_refresher;
-    GRANT EXECUTE ON FUNCTION logins.refresh_dashboards() TO pgmask_operator;
+    GRANT EXECUTE ON FUNCTION logins.refresh_dashboards(), pgmask.refresh_dashboards() TO pgmask_operator;
     GRANT SELECT ON logins.stored_when, logins.dashboard_refresh TO pgmask_analyst;
     PERFORM logins.refresh_dashboards();
     DELETE FROM pg_temp.refused;

@@ -177,6 +177,8 @@ pub(crate) enum Error {
         "a transaction in which pg_mask took messages in or looked at tables for somebody can't be prepared"
     )]
     Prepared,
+    #[error("pg_mask is dropped by superusers alone")]
+    Dropped,
     #[error("this session's client set {0} as it connected, which only a superuser may")]
     SetByClient(String),
     #[error("pg_mask can't be loaded in the midst of a parallel query")]
@@ -285,6 +287,7 @@ impl Error {
             | Self::NoPolicy(_)
             | Self::NotOwner(_)
             | Self::ColumnsOfLoginTable(_)
+            | Self::Dropped
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NotOnStandby => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
@@ -436,8 +439,7 @@ impl Error {
             Self::OpenMeanwhile(_) => {
                 "Close cursors over its table, and don't read that in the same statement."
             }
-            Self::MadeForItself(_) => "Drop it, or do this in another session.",
-            Self::LookedUp(_) => "Do this in another session.",
+            Self::MadeForItself(_) | Self::LookedUp(_) => "Do this in another session.",
             Self::InMaintenance => {
                 "Do this in a statement of its own; take messages that replication brings from their table afterwards."
             }
@@ -476,6 +478,9 @@ impl Error {
                 "Call one of its functions before, such as mask_pii. Or have the DBA add pg_mask to shared_preload_libraries."
             }
             Self::Prepared => "COMMIT it in its session: others wait for what it has locked.",
+            Self::Dropped => {
+                "With it would go the ledger, the quarantine, the vault and the audit. Have a superuser do that first: docs/operations.md, \"Leave pg_mask\", says how."
+            }
             Self::TooManyMessages { .. } | Self::TooManyBytes { .. } => "Give less at once.",
             Self::Memory
             | Self::Seal(SealError::Memory)

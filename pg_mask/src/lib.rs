@@ -17,7 +17,7 @@
 //!   [`named_tables`]: which table a statement names, and whose rights to it count
 //! - [`membership`]: who may act as whom; [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
-//! - [`no_prepare`]: which transactions can't be prepared; [`standbys`]: whether a commit has reached them; [`cursors`]: the session's, out of reach of others' code
+//! - [`drop_guard`]: who may drop the extension; [`no_prepare`]: which transactions can't be prepared; [`standbys`]: whether a commit has reached them; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`own_names`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`short_errors`]: calls that run code of others; [`unguarded`]: its functions, made cheap to call
@@ -36,6 +36,7 @@ mod clock;
 mod current_mask;
 mod cursors;
 mod database_id;
+mod drop_guard;
 mod error;
 mod guesses;
 mod health;
@@ -88,6 +89,8 @@ extension_sql_file!("sql/vault.sql", name = "vault", requires = [pgmask]);
 extension_sql_file!("sql/ledger.sql", name = "ledger", requires = ["tables"]);
 extension_sql_file!("sql/remask.sql", name = "remask", requires = ["vault"]);
 extension_sql_file!("sql/health.sql", name = "health", requires = ["tables", "ledger", "vault"]);
+extension_sql_file!("sql/drop_guard.sql", name = "drop_guard", requires = [pgmask]);
+extension_sql_file!("sql/dashboards.sql", name = "dashboards", requires = ["tables"]);
 extension_sql_file!("sql/finish.sql", name = "finish", finalize);
 
 /// Runs once in every backend that uses pg_mask, or once at the server's start.
@@ -101,6 +104,7 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: the functions store a number.
     unsafe { settings::define(Some(guesses::note_guess_limit), Some(guesses::note_recover_limit)) };
     snapshot::watch();
+    drop_guard::watch();
     no_prepare::watch();
     standbys::watch();
     named_tables::watch();

@@ -60,6 +60,11 @@ pub(crate) fn pin() {
     set(c"row_security", c"off");
 }
 
+/// Has policies hold, as they do by default, until the settings that hold around it are put back.
+pub(crate) fn with_policies() {
+    set(c"row_security", c"on");
+}
+
 thread_local! {
     static PATH: Cell<*mut pg_sys::config_generic> = const { Cell::new(std::ptr::null_mut()) };
 }

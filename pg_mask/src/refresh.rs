@@ -4,9 +4,11 @@
 use crate::error::{Error, OrRaise};
 use crate::named_tables::Meant;
 use crate::no_prepare;
+use crate::own_names;
 use crate::own_roles;
 use crate::plan;
 use crate::role_of_code;
+use crate::session_caches;
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::unguarded;
@@ -24,6 +26,28 @@ const OTHER_ROLE: &str = "SELECT pg_catalog.min(r.rolname::pg_catalog.text)
     FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
     WHERE m.member = $1 AND r.rolname <> 'pgmask_analyst'";
 
+/// What a refresh of $1 reads, over however many views. Whether one of these has a function or an operator that somebody made, other than
+/// pg_mask's, is in the second column.
+const READ: &str = "WITH RECURSIVE read (id) AS (
+        SELECT $1
+        UNION
+        SELECT d.refobjid
+        FROM read JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = read.id
+        JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    )
+    SELECT c.oid, EXISTS (
+            SELECT FROM pg_catalog.pg_rewrite AS r
+            JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+            WHERE r.ev_class = c.oid AND d.refobjid >= 16384
+              AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
+                  'pg_catalog.pg_type'::pg_catalog.regclass)
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS m JOIN pg_catalog.pg_extension AS e ON e.oid = m.refobjid
+                  WHERE m.classid = d.refclassid AND m.objid = d.refobjid AND m.deptype = 'e'
+                    AND m.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND e.extname = 'pg_mask')
+        ), c.relkind IN ('v', 'm')
+    FROM read JOIN pg_catalog.pg_class AS c ON c.oid = read.id";
+
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
@@ -40,11 +64,11 @@ pub(crate) fn refresh_if_stored(view: pg_sys::Oid, concurrently: bool) -> bool {
     let Some((OwnedText(name), owner)) = found.filter(|(_, owner)| own_roles::is_refresher(*owner)) else {
         return false;
     };
-    refresh(String::from_utf8_lossy(&name).into_owned(), owner, concurrently).or_raise();
+    refresh(view, String::from_utf8_lossy(&name).into_owned(), owner, concurrently).or_raise();
     true
 }
 
-fn refresh(name: String, owner: pg_sys::Oid, concurrently: bool) -> Result<(), Error> {
+fn refresh(view: pg_sys::Oid, name: String, owner: pg_sys::Oid, concurrently: bool) -> Result<(), Error> {
     if let Some(OwnedText(role)) =
         plan::catalog_row(OTHER_ROLE, || vec![owner.into()], |row| row.get_or_null::<OwnedText>(1))?
     {
@@ -53,13 +77,37 @@ fn refresh(name: String, owner: pg_sys::Oid, concurrently: bool) -> Result<(), E
     let how = if concurrently { "CONCURRENTLY " } else { "" };
     let sql = format!("REFRESH MATERIALIZED VIEW {how}{name}");
     let text = CString::new(sql.as_str()).map_err(|_| Error::Unreadable)?;
-    let refresh = || plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop);
+    let refresh = || {
+        own_names::with_policies(); // pg_restore has put them off, and refuses to go without them
+        plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop)
+    };
     // What the server says may hold a row, which the caller need not be allowed to read.
     // SAFETY: look-ups. logins.refresh_dashboards() acts as its owner, whoever calls it.
     let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetOuterUserId()) };
     let is_hidden = |failure: &Failure| !is_superusers && !failure.is_interrupt();
-    attempt(|| role_of_code::refresh_as(owner, &text, refresh), is_hidden).map_err(|failure| {
-        let not_refreshed = || Error::NotRefreshed { view: name, sqlstate: failure.sqlstate };
-        role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_refreshed)
-    })?
+    attempt(|| role_of_code::refresh_as(owner, &text, runs_code(view)?, refresh), is_hidden).map_err(
+        |failure| {
+            let not_refreshed = || Error::NotRefreshed { view: name, sqlstate: failure.sqlstate };
+            role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_refreshed)
+        },
+    )?
+}
+
+/// Whether a refresh of `view` can run code: of the tables that it reads, or of views between that somebody changed.
+fn runs_code(view: pg_sys::Oid) -> Result<bool, Error> {
+    let read =
+        |row: &plan::Row<'_>| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?));
+    for (relation, has_others_functions, is_view) in plan::catalog(READ, || vec![view.into()], read)? {
+        if has_others_functions {
+            return Ok(true);
+        }
+        if !is_view {
+            // SAFETY: a lock that reading takes as well, so that nobody changes the table's definition before.
+            unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessShareLock as i32) };
+            if session_caches::can_run_code_for_a_reader(relation) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }

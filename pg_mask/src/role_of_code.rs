@@ -133,14 +133,18 @@ impl Powerless {
     }
 }
 
-/// Runs `work`, the REFRESH `statement`, by which PostgreSQL runs code of tables as `role`.
+/// Runs `work`, the REFRESH `statement`, by which PostgreSQL runs code of tables as `role`, if there is any.
 pub(crate) fn refresh_as<R>(
     role: pg_sys::Oid,
     statement: &CStr,
+    runs_code: bool,
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
     watched::refuse_code()?;
-    refuse_session(RoleOfCode::Writer)?;
+    if runs_code {
+        refuse_session(RoleOfCode::Writer)?;
+    }
+    called::refuse_maintenance()?;
     let watched = Watched { role: Some(role), table: None };
     run_watched(watched, Hidden::behind(Some(statement)), true, || commands::refresh(work))
 }

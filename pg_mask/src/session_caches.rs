@@ -64,28 +64,56 @@ pub(crate) fn is_pending() -> bool {
 /// Whether a table, which is locked, has anything that can run code: triggers, rules, policies, checks, defaults, types that somebody made,
 /// expressions of indexes, extended statistics, or partitions.
 pub(crate) fn can_run_code(table: pg_sys::Oid) -> bool {
-    // SAFETY: the relation stays open while it is looked at, and so do its parts.
+    look(table, |open| open.runs_code_for_a_row() || open.runs_code_for_a_reader())
+}
+
+/// The same for whoever reads it: triggers and rules are for rows that come.
+pub(crate) fn can_run_code_for_a_reader(table: pg_sys::Oid) -> bool {
+    look(table, Open::runs_code_for_a_reader)
+}
+
+fn look(table: pg_sys::Oid, at: impl FnOnce(&Open) -> bool) -> bool {
+    // SAFETY: the relation stays open while it is looked at.
     unsafe {
         let relation = pg_sys::relation_open(table, pg_sys::NoLock as i32);
-        let class = &*(*relation).rd_rel;
-        let columns = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
-        let constraints = (*(*relation).rd_att).constr.as_ref();
-        let triggers = match (*relation).trigdesc.as_ref() {
-            Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
-            None => &[],
-        };
-        // A key that may be checked later has a trigger of PostgreSQL's own, which compares built-in values.
-        let can = triggers.iter().any(|trigger| trigger.tgfoid != pg_sys::F_UNIQUE_KEY_RECHECK.into())
-            || class.relrowsecurity
-            || class.relhasrules
-            || class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
-            || class.relispartition
-            || constraints.is_some_and(|all| all.num_defval > 0 || all.num_check > 0)
-            || columns.iter().any(|column| column.atttypid.to_u32() >= pg_sys::FirstNormalObjectId)
-            || !pg_sys::RelationGetStatExtList(relation).is_null()
-            || has_expressions(relation);
+        let found = at(&Open(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        can
+        found
+    }
+}
+
+/// A table that is open.
+struct Open(pg_sys::Relation);
+
+impl Open {
+    fn runs_code_for_a_row(&self) -> bool {
+        // SAFETY: it is open, and so are its parts.
+        unsafe {
+            let triggers = match (*self.0).trigdesc.as_ref() {
+                Some(all) => std::slice::from_raw_parts(all.triggers, all.numtriggers as usize),
+                None => &[],
+            };
+            // A key that may be checked later has a trigger of PostgreSQL's own, which compares built-in values.
+            triggers.iter().any(|trigger| trigger.tgfoid != pg_sys::F_UNIQUE_KEY_RECHECK.into())
+                || (*(*self.0).rd_rel).relhasrules
+        }
+    }
+
+    fn runs_code_for_a_reader(&self) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let class = &*(*self.0).rd_rel;
+            let columns = PgTupleDesc::from_pg_unchecked((*self.0).rd_att);
+            let constraints = (*(*self.0).rd_att).constr.as_ref();
+            class.relrowsecurity
+                || class.relkind as u8 != pg_sys::RELKIND_RELATION
+                || class.relispartition
+                // A column that is computed as it is read has its expression in place of a default.
+                || constraints.is_some_and(|all| all.num_defval > 0 || all.num_check > 0)
+                || columns.iter().any(|column| column.atttypid.to_u32() >= pg_sys::FirstNormalObjectId)
+                || !pg_sys::RelationGetStatExtList(self.0).is_null()
+                || has_expressions(self.0)
+        }
     }
 }
 

@@ -110,8 +110,6 @@ struct About {
     superuser: bool,
     /// Who may change the extension's functions, and is no superuser.
     owner: Option<String>,
-    /// Who may drop the extension with its schema, and is no superuser.
-    home_owner: Option<String>,
 }
 
 async fn about(client: &Client) -> Result<About, Error> {
@@ -123,7 +121,6 @@ async fn about(client: &Client) -> Result<About, Error> {
             role: row.try_get(2)?,
             superuser: row.try_get::<_, Option<bool>>(3)?.unwrap_or_default(),
             owner: row.try_get(4)?,
-            home_owner: row.try_get(5)?,
         })
     };
     let rows = client.query_typed(ABOUT, &[]).await?;
@@ -217,10 +214,6 @@ fn version(findings: &mut Findings, about: &About) {
     if let Some(owner) = &about.owner {
         findings.warning(CHECK, format!(
             "pg_mask {found}, but it belongs to role {owner}, which is no superuser: that role can have its functions do anything, also read messages. docs/security.md, \"What the commands of superusers run\", says how a superuser takes them over."
-        ));
-    } else if let Some(owner) = about.home_owner.as_ref().filter(|_| found == BUILT_FOR) {
-        findings.warning(CHECK, format!(
-            "pg_mask {found}, but role {owner}, which is no superuser, owns the schema that CREATE EXTENSION was given. It can drop pg_mask with it, and have code of its own run as this role and read messages. If it is not to be trusted with them, create the extension in a schema of a superuser's."
         ));
     } else if found == BUILT_FOR {
         findings.passed(CHECK, format!("pg_mask {found}"));

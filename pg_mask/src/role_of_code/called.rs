@@ -53,18 +53,24 @@ const KEPT: &str = "SELECT pg_catalog.min(d.refobjid)
            OR d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
               AND EXISTS (SELECT FROM pg_catalog.pg_amop AS a WHERE a.amopopr = d.objid))";
 
-/// Refuses a session that has called such functions. A superuser may have called any but those whose look-up is kept. In maintenance a
-/// session is for a while whoever's whose code that is.
+/// Refuses a session that has called such functions. A superuser may have called any but those whose look-up is kept; these count
+/// whatever path they set, as a schema of it may be closed to one role and open to another, and temporary types come first in it where it does
+/// not name them.
 pub(super) fn refuse() -> Result<(), Error> {
-    // SAFETY: reads of the backend's own state, and a look-up.
-    let (is_superusers, is_maintenance) = unsafe {
-        (pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()), pg_sys::InSecurityRestrictedOperation())
-    };
-    if is_maintenance {
-        return Err(Error::InMaintenance);
-    }
+    // SAFETY: a read of the backend's own state, and a look-up.
+    let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetAuthenticatedUserId()) };
+    refuse_maintenance()?;
     let all = CALLED.with_borrow(Vec::clone);
-    if is_superusers { refuse_kept(&all) } else { refuse_any(&all) }
+    if !is_superusers {
+        refuse_any(&all)?;
+    }
+    refuse_kept(&all)
+}
+
+/// In maintenance a session is for a while whoever's whose code that is.
+pub(super) fn refuse_maintenance() -> Result<(), Error> {
+    // SAFETY: a read of the backend's own state.
+    if unsafe { pg_sys::InSecurityRestrictedOperation() } { Err(Error::InMaintenance) } else { Ok(()) }
 }
 
 fn refuse_any(all: &[Called]) -> Result<(), Error> {

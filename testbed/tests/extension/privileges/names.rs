@@ -1,6 +1,6 @@
 //! What others call by the names that pg_mask uses is never meant.
 
-use super::member;
+use super::{INGEST, is_refused, member};
 use crate::common::{cluster, count, message, texts};
 use testbed::cluster::Cluster;
 
@@ -101,4 +101,56 @@ async fn no_function_is_compiled_with_names_of_others() {
     let health =
         texts(&admin, "SELECT item || value || hint FROM pgmask.health WHERE value LIKE 'SQLSTATE%'").await;
     assert_eq!(health, [""; 0]);
+}
+
+/// The owner of the schema that CREATE EXTENSION was given could drop the extension with it, and put a schema pgmask of their own in
+/// its place, whose functions and views ran in the midst of pg_mask's, with a superuser's rights.
+#[tokio::test]
+async fn who_owns_the_schema_does_not_drop_the_extension() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("schemas_owner").await.unwrap();
+    cluster.apply_file("schemas_owner", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE olga LOGIN IN ROLE pgmask_operator; ALTER DATABASE schemas_owner OWNER TO olga; CREATE ROLE carl LOGIN;
+             GRANT CREATE ON DATABASE schemas_owner TO carl",
+        )
+        .await
+        .unwrap();
+    let has_hstore = "SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'";
+    let by_another = "CREATE SCHEMA other; CREATE EXTENSION hstore SCHEMA other; ALTER EXTENSION hstore ADD SCHEMA public; DROP EXTENSION hstore CASCADE";
+    let has_hstore = count(&admin, has_hstore).await == 1;
+    for drops in [
+        "DROP SCHEMA public CASCADE",
+        "DROP EXTENSION pg_mask CASCADE",
+        "DO $$ BEGIN DROP SCHEMA public CASCADE; END $$",
+        "ALTER SCHEMA public RENAME TO was_public; CREATE SCHEMA public; DROP SCHEMA was_public CASCADE",
+        by_another,
+    ] {
+        if drops == by_another && !has_hstore {
+            continue;
+        }
+        let olga = cluster.connect_as("olga", "schemas_owner").await.unwrap();
+        is_refused(&olga, drops).await;
+    }
+    admin.batch_execute("ALTER SCHEMA public OWNER TO olga").await.unwrap();
+    let olga = cluster.connect_as("olga", "schemas_owner").await.unwrap();
+    is_refused(&olga, "DROP OWNED BY olga CASCADE").await;
+    olga.batch_execute("CREATE SCHEMA mine; CREATE TABLE mine.t (n int); DROP SCHEMA mine CASCADE")
+        .await
+        .unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+
+    // Once a superuser has dropped it, nothing is left that would call what others make.
+    admin.batch_execute("DROP EXTENSION pg_mask CASCADE").await.unwrap();
+    let carl = cluster.connect_as("carl", "schemas_owner").await.unwrap();
+    carl.batch_execute(
+        "CREATE SCHEMA pgmask; GRANT USAGE ON SCHEMA pgmask TO PUBLIC;
+         CREATE FUNCTION pgmask.refresh_stored(oid, boolean) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'as %', current_user; END $$;
+         CREATE FUNCTION pgmask.refresh_dashboards() RETURNS interval LANGUAGE plpgsql AS $$ BEGIN RAISE 'as %', current_user; END $$",
+    )
+    .await
+    .unwrap();
+    let gone = message(&olga.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+    assert!(gone.starts_with("42883 "), "{gone}");
 }
