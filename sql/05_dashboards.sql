@@ -130,8 +130,8 @@ CREATE OR REPLACE VIEW logins.dashboard_refresh WITH (security_invoker = true) A
 
 -- It goes with the extension: whoever may make a schema could give another meaning to what a function that stays calls.
 CREATE OR REPLACE FUNCTION logins.refresh_dashboards() RETURNS interval
-    LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
-    RETURN pgmask.refresh_dashboards();
+    LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS 'SELECT pgmask.refresh_dashboards()';
+ALTER FUNCTION logins.refresh_dashboards() DEPENDS ON EXTENSION pg_mask;
 REVOKE ALL ON FUNCTION logins.refresh_dashboards() FROM PUBLIC;
 
 COMMENT ON VIEW logins.dashboard_refresh IS 'when the stored results of logins.dashboard_* were read from user_logins';

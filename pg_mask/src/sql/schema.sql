@@ -2,7 +2,7 @@
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- A schema with the name of whoever does this comes first in the search path, and so does one that somebody else made under
--- that name. Who owns the schema can take the extension away with it.
+-- that name. Who owns the schema has the names in it.
 DO $$
 DECLARE
     maker pg_catalog.text := (
@@ -11,7 +11,7 @@ DECLARE
     );
 BEGIN
     IF maker IS NOT NULL THEN
-        RAISE EXCEPTION 'schema % belongs to role %, who could take pg_mask away with it', current_user, quote_ident(maker)
+        RAISE EXCEPTION 'schema % belongs to role %, who could exchange what is called there by a bare name', current_user, quote_ident(maker)
             USING ERRCODE = 'insufficient_privilege', HINT = 'CREATE EXTENSION pg_mask SCHEMA public, or another that you own.';
     END IF;
 END $$;
