@@ -40,7 +40,7 @@ BEGIN
         RAISE EXCEPTION 'public.% is there already and belongs to %', taken.relname, taken.owner
             USING HINT = CASE taken.kind
                 WHEN 'VIEW' THEN format('Drop it, or ALTER VIEW public.%s RENAME TO another name. Don''t give it to a superuser: a view reads and writes with all rights of its owner.', taken.relname)
-                ELSE format('If it is the one that you want: ALTER TABLE public.%s RENAME TO another name, apply this file, and let %s insert its rows into the new table, in a session of its own. What a superuser reads or changes in it may run code of that role''s; and given to a superuser, it keeps its rules, triggers, checks and policies, which then run with that one''s rights.', taken.relname, taken.owner)
+                ELSE format('If it is the one that you want: ALTER TABLE public.%s RENAME TO another name, apply this file, and let %s insert its rows into the new table, in a session of its own, but none that holds a hash in place of a token: remask would lift it, a guess of that role''s too, and count it for nobody (docs/adoption.md). What a superuser reads or changes in it may run code of that role''s; and given to a superuser, it keeps its rules, triggers, checks and policies, which then run with that one''s rights.', taken.relname, taken.owner)
             END;
     END IF;
 END

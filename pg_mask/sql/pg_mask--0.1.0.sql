@@ -19,6 +19,26 @@ BEGIN
     END IF;
 END $$;
 
+-- Nor may the extension go with another, by way of that schema or of PL/pgSQL. Whoever is about to see to that is waited for, by a comment
+-- that stays as it is; from now on pg_mask refuses it.
+DO $$
+DECLARE
+    other pg_catalog.name;
+BEGIN
+    EXECUTE format('COMMENT ON SCHEMA %s IS %L', '@extschema@'::regnamespace, obj_description('@extschema@'::regnamespace, 'pg_namespace'));
+    SELECT e.extname INTO other
+    FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
+    WHERE NOT r.rolsuper AND (e.extname = 'plpgsql' OR EXISTS (
+        SELECT FROM pg_depend AS d
+        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = '@extschema@'::regnamespace AND d.deptype = 'e'
+          AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid));
+    IF FOUND THEN
+        RAISE EXCEPTION 'extension % belongs to a role that is no superuser, and would take pg_mask along', quote_ident(other)
+            USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Let a superuser own it (REASSIGN OWNED), or take the schema out of it: ALTER EXTENSION ... DROP SCHEMA ....';
+    END IF;
+END $$;
+
 -- Nobody else may own this schema: one that is there already is an error.
 CREATE SCHEMA pgmask;
 
@@ -681,15 +701,27 @@ BEGIN
         SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) INTO names
         FROM pg_roles AS r
         WHERE r.rolname IN ('pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator', 'pgmask_recoverer',
-                'pgmask_writer', 'pgmask_nobody', 'pgmask_forwarder')
+                'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder')
           -- User mappings, which anybody with a server may make for a role, give it nothing.
           AND EXISTS (SELECT FROM pg_shdepend AS d
               WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
-                AND d.classid <> 'pg_user_mapping'::regclass);
+                AND d.classid <> 'pg_user_mapping'::regclass
+                -- What sql/05_dashboards.sql gives to it, here and perhaps in other databases.
+                AND NOT (r.rolname = 'pgmask_refresher' AND d.classid = 'pg_class'::regclass
+                    AND (d.dbid <> (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())
+                        OR EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                            WHERE c.oid = d.objid AND c.relkind = 'm' AND n.nspname = 'logins' AND starts_with(c.relname, 'stored_')))));
         state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
-        value := coalesce('own something: ' || names, 'as sql/00_roles.sql made them');
+        value := 'own something: ' || names;
         hint := CASE state WHEN 'warning' THEN
             'Who made it may still use their rights. Look at it in each database, and drop each thing by itself: DROP OWNED BY would take policies and grants that are for the role, too.' END;
+        IF names IS NULL THEN
+            SELECT string_agg(m.member::regrole::text || ' of ' || m.roleid::regrole::text, ', ' ORDER BY m.roleid, m.member) INTO names
+            FROM pg_auth_members AS m WHERE m.roleid IN (to_regrole('pgmask_refresher'), to_regrole('pgmask_nobody'));
+            state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
+            value := coalesce('members: ' || names, 'as sql/00_roles.sql made them');
+            hint := CASE state WHEN 'warning' THEN 'Nobody is to act as these two. Revoke it, and look at what was done as them.' END;
+        END IF;
     END IF;
     RETURN NEXT;
 
@@ -728,11 +760,11 @@ COMMENT ON COLUMN pgmask.health.state IS 'ok, warning or failed';
 COMMENT ON COLUMN pgmask.health.hint IS 'what to do, unless all is well';
 
 -- The owner of the schema that CREATE EXTENSION was given could take the extension away with it: pg_mask refuses that, in
--- each session that it is loaded in. So it is loaded in each that drops what the extension could go with.
+-- each session that it is loaded in. So it is loaded before commands by which a schema goes, or is made to go with something else.
 CREATE FUNCTION pgmask.watch_drops() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'watch_drops_wrapper';
 CREATE EVENT TRIGGER pgmask_watch_drops ON ddl_command_start
-    WHEN TAG IN ('DROP SCHEMA', 'DROP EXTENSION', 'DROP OWNED') EXECUTE FUNCTION pgmask.watch_drops();
+    WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'ALTER EXTENSION') EXECUTE FUNCTION pgmask.watch_drops();
 ALTER EVENT TRIGGER pgmask_watch_drops ENABLE ALWAYS;
 
 COMMENT ON FUNCTION pgmask.watch_drops() IS 'has pg_mask loaded, which lets superusers alone drop the extension';

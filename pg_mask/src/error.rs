@@ -179,6 +179,8 @@ pub(crate) enum Error {
     Prepared,
     #[error("pg_mask is dropped by superusers alone")]
     Dropped,
+    #[error("the schema that pg_mask is in is a member of an extension, and would take pg_mask along")]
+    TakenAlong,
     #[error("this session's client set {0} as it connected, which only a superuser may")]
     SetByClient(String),
     #[error("pg_mask can't be loaded in the midst of a parallel query")]
@@ -288,6 +290,7 @@ impl Error {
             | Self::NotOwner(_)
             | Self::ColumnsOfLoginTable(_)
             | Self::Dropped
+            | Self::TakenAlong
             | Self::SetByClient(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotFirstToWrite => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::NotOnStandby => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
@@ -478,6 +481,7 @@ impl Error {
                 "Call one of its functions before, such as mask_pii. Or have the DBA add pg_mask to shared_preload_libraries."
             }
             Self::Prepared => "COMMIT it in its session: others wait for what it has locked.",
+            Self::TakenAlong => "Leave the schema out of it: ALTER EXTENSION ... DROP SCHEMA ....",
             Self::Dropped => {
                 "With it would go the ledger, the quarantine, the vault and the audit. Have a superuser do that first: docs/operations.md, \"Leave pg_mask\", says how."
             }

@@ -209,15 +209,27 @@ BEGIN
         SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) INTO names
         FROM pg_roles AS r
         WHERE r.rolname IN ('pgmask_ingester', 'pgmask_analyst', 'pgmask_unlimited', 'pgmask_operator', 'pgmask_recoverer',
-                'pgmask_writer', 'pgmask_nobody', 'pgmask_forwarder')
+                'pgmask_writer', 'pgmask_nobody', 'pgmask_refresher', 'pgmask_forwarder')
           -- User mappings, which anybody with a server may make for a role, give it nothing.
           AND EXISTS (SELECT FROM pg_shdepend AS d
               WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
-                AND d.classid <> 'pg_user_mapping'::regclass);
+                AND d.classid <> 'pg_user_mapping'::regclass
+                -- What sql/05_dashboards.sql gives to it, here and perhaps in other databases.
+                AND NOT (r.rolname = 'pgmask_refresher' AND d.classid = 'pg_class'::regclass
+                    AND (d.dbid <> (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())
+                        OR EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                            WHERE c.oid = d.objid AND c.relkind = 'm' AND n.nspname = 'logins' AND starts_with(c.relname, 'stored_')))));
         state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
-        value := coalesce('own something: ' || names, 'as sql/00_roles.sql made them');
+        value := 'own something: ' || names;
         hint := CASE state WHEN 'warning' THEN
             'Who made it may still use their rights. Look at it in each database, and drop each thing by itself: DROP OWNED BY would take policies and grants that are for the role, too.' END;
+        IF names IS NULL THEN
+            SELECT string_agg(m.member::regrole::text || ' of ' || m.roleid::regrole::text, ', ' ORDER BY m.roleid, m.member) INTO names
+            FROM pg_auth_members AS m WHERE m.roleid IN (to_regrole('pgmask_refresher'), to_regrole('pgmask_nobody'));
+            state := CASE WHEN names IS NULL THEN 'ok' ELSE 'warning' END;
+            value := coalesce('members: ' || names, 'as sql/00_roles.sql made them');
+            hint := CASE state WHEN 'warning' THEN 'Nobody is to act as these two. Revoke it, and look at what was done as them.' END;
+        END IF;
     END IF;
     RETURN NEXT;
 

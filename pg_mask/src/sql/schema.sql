@@ -16,5 +16,25 @@ BEGIN
     END IF;
 END $$;
 
+-- Nor may the extension go with another, by way of that schema or of PL/pgSQL. Whoever is about to see to that is waited for, by a comment
+-- that stays as it is; from now on pg_mask refuses it.
+DO $$
+DECLARE
+    other pg_catalog.name;
+BEGIN
+    EXECUTE format('COMMENT ON SCHEMA %s IS %L', '@extschema@'::regnamespace, obj_description('@extschema@'::regnamespace, 'pg_namespace'));
+    SELECT e.extname INTO other
+    FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
+    WHERE NOT r.rolsuper AND (e.extname = 'plpgsql' OR EXISTS (
+        SELECT FROM pg_depend AS d
+        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = '@extschema@'::regnamespace AND d.deptype = 'e'
+          AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid));
+    IF FOUND THEN
+        RAISE EXCEPTION 'extension % belongs to a role that is no superuser, and would take pg_mask along', quote_ident(other)
+            USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Let a superuser own it (REASSIGN OWNED), or take the schema out of it: ALTER EXTENSION ... DROP SCHEMA ....';
+    END IF;
+END $$;
+
 -- Nobody else may own this schema: one that is there already is an error.
 CREATE SCHEMA pgmask;

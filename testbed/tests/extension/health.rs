@@ -150,6 +150,17 @@ async fn each_row_is_bad_and_good_again() {
     client.batch_execute("DROP FUNCTION public.left_behind()").await.unwrap();
     assert_eq!(item(&client, "roles").await, made);
 
+    client
+        .batch_execute("CREATE ROLE acts; GRANT pgmask_refresher TO acts; CREATE TABLE left_behind (n int); ALTER TABLE left_behind OWNER TO pgmask_refresher")
+        .await
+        .unwrap();
+    assert_eq!(item(&client, "roles").await, "warning: own something: pgmask_refresher");
+    client.batch_execute("DROP TABLE left_behind").await.unwrap();
+    assert_eq!(item(&client, "roles").await, "warning: members: acts of pgmask_refresher");
+    client.batch_execute("DROP ROLE acts").await.unwrap();
+    cluster.apply_file("health", "05_dashboards.sql").unwrap();
+    assert_eq!(item(&client, "roles").await, made);
+
     let alone = "ok: pgmask_writer has no member and is a member of no role";
     assert_eq!(item(&client, "writer").await, alone);
     client

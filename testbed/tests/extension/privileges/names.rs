@@ -118,7 +118,8 @@ async fn who_owns_the_schema_does_not_drop_the_extension() {
         .await
         .unwrap();
     let has_hstore = "SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'";
-    let by_another = "CREATE SCHEMA other; CREATE EXTENSION hstore SCHEMA other; ALTER EXTENSION hstore ADD SCHEMA public; DROP EXTENSION hstore CASCADE";
+    let by_another =
+        "CREATE SCHEMA other; CREATE EXTENSION hstore SCHEMA other; ALTER EXTENSION hstore ADD SCHEMA public";
     let has_hstore = count(&admin, has_hstore).await == 1;
     for drops in [
         "DROP SCHEMA public CASCADE",
@@ -153,4 +154,41 @@ async fn who_owns_the_schema_does_not_drop_the_extension() {
     .unwrap();
     let gone = message(&olga.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
     assert!(gone.starts_with("42883 "), "{gone}");
+}
+
+/// A session that began before, and that nobody looks at, could drop the extension as it commits.
+#[tokio::test]
+async fn the_extension_waits_for_who_is_about_to_take_its_schema_along() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.connect("postgres").await.unwrap();
+    if count(&admin, "SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'").await == 0 {
+        return;
+    }
+    admin.batch_execute("CREATE ROLE olga LOGIN").await.unwrap();
+    admin.batch_execute("CREATE DATABASE early OWNER olga").await.unwrap();
+    let olga = cluster.connect_as("olga", "early").await.unwrap();
+    olga.batch_execute("CREATE SCHEMA other; CREATE EXTENSION hstore SCHEMA other; BEGIN; ALTER EXTENSION hstore ADD SCHEMA public")
+        .await
+        .unwrap();
+    let client = cluster.connect("early").await.unwrap();
+    let create = "SET lock_timeout = '200ms'; CREATE EXTENSION pg_mask SCHEMA public";
+    let waits = message(&client.batch_execute(create).await.unwrap_err());
+    assert!(waits.starts_with("55P03 "), "{waits}");
+    olga.batch_execute("COMMIT").await.unwrap();
+    let refused = message(&client.batch_execute(create).await.unwrap_err());
+    assert!(
+        refused.starts_with("42501 extension hstore belongs to a role that is no superuser"),
+        "{refused}"
+    );
+    olga.batch_execute("ALTER EXTENSION hstore DROP SCHEMA public").await.unwrap();
+    client.batch_execute(create).await.unwrap();
+    let comment = "SELECT count(*) FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = 'standard public schema'";
+    assert_eq!(count(&client, comment).await, 1);
+    is_refused(&olga, "ALTER EXTENSION hstore ADD SCHEMA public").await;
+    // Its function goes with a table, the extension with the function, and the schema with the extension, which no command says.
+    let at_commit = "BEGIN; CREATE TEMPORARY TABLE x (n int) ON COMMIT DROP;
+        CREATE FUNCTION other.f(pg_temp.x) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        ALTER EXTENSION hstore ADD FUNCTION other.f(pg_temp.x); ALTER EXTENSION hstore ADD SCHEMA public";
+    let olga = cluster.connect_as("olga", "early").await.unwrap();
+    is_refused(&olga, at_commit).await;
 }
