@@ -74,6 +74,8 @@ BEGIN
         IF pg_catalog.to_regclass('logins.stored_' || made.name) IS NOT NULL THEN
             -- A restore without owners gives it to whoever restores.
             EXECUTE pg_catalog.format('ALTER MATERIALIZED VIEW logins.stored_%s OWNER TO pgmask_refresher', made.name);
+            -- And one without rights gives nobody any.
+            EXECUTE pg_catalog.format('GRANT SELECT ON logins.stored_%1$s, logins.dashboard_%1$s TO pgmask_analyst', made.name);
             CONTINUE;
         END IF;
         SELECT pg_catalog.string_agg(pg_catalog.format(CASE WHEN a.atttypid < 16384 THEN '%I' ELSE '%I::text' END, a.attname), ', ' ORDER BY a.attnum)

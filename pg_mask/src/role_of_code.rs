@@ -137,11 +137,11 @@ impl Powerless {
 pub(crate) fn refresh_as<R>(
     role: pg_sys::Oid,
     statement: &CStr,
-    runs_code: bool,
+    may_run_code: bool,
     work: impl FnOnce() -> Result<R, Error>,
 ) -> Result<R, Error> {
     watched::refuse_code()?;
-    if runs_code {
+    if may_run_code {
         refuse_session(RoleOfCode::Writer)?;
     }
     called::refuse_maintenance()?;

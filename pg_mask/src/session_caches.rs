@@ -106,6 +106,7 @@ impl Open {
             let columns = PgTupleDesc::from_pg_unchecked((*self.0).rd_att);
             let constraints = (*(*self.0).rd_att).constr.as_ref();
             class.relrowsecurity
+                || class.relhassubclass // and those have what they like
                 || class.relkind as u8 != pg_sys::RELKIND_RELATION
                 || class.relispartition
                 // A column that is computed as it is read has its expression in place of a default.
