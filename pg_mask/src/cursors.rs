@@ -1,11 +1,12 @@
 //! The session's cursors, out of reach of code of others while that runs. A function may fetch from and close any
 //! cursor of its session whose name it knows; and one that it leaves open would be run on by whoever commits next, with
-//! that one's rights: a cursor that PL/Perl or a loop has in use is held over the commit of a procedure.
+//! that one's rights: a cursor that PL/Perl or a loop has in use is held over the commit of a procedure. Nor does `WHERE CURRENT OF`
+//! find the row that one is at.
 
 use crate::error::Error;
 use crate::plan;
 use crate::text::OwnedText;
-use pg_sys::PortalStatus;
+use pg_sys::{PortalStatus, PortalStrategy};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
@@ -22,6 +23,7 @@ pub(crate) struct OutOfReach {
 struct Cursor {
     name: CString,
     status: PortalStatus::Type,
+    strategy: PortalStrategy::Type,
 }
 
 impl OutOfReach {
@@ -42,7 +44,7 @@ fn shown() -> Result<Vec<OwnedText>, Error> {
 impl Drop for OutOfReach {
     fn drop(&mut self) {
         for cursor in &self.cursors {
-            set(&cursor.name, true, cursor.status);
+            set(&cursor.name, true, cursor.status, cursor.strategy);
         }
     }
 }
@@ -50,16 +52,24 @@ impl Drop for OutOfReach {
 impl Cursor {
     fn hidden(name: OwnedText) -> Option<Self> {
         let name = CString::new(name.0).ok()?;
-        let status = set(&name, false, PortalStatus::PORTAL_ACTIVE)?;
-        Some(Self { name, status })
+        let (status, strategy) =
+            set(&name, false, PortalStatus::PORTAL_ACTIVE, PortalStrategy::PORTAL_MULTI_QUERY)?;
+        Some(Self { name, status, strategy })
     }
 }
 
-/// Sets whether `pg_cursors` shows a cursor, and its state; returns the state that it was in.
-fn set(name: &CStr, visible: bool, status: PortalStatus::Type) -> Option<PortalStatus::Type> {
+/// Sets whether `pg_cursors` shows a cursor, its state, and what it runs; returns the two that were so before.
+fn set(
+    name: &CStr,
+    visible: bool,
+    status: PortalStatus::Type,
+    strategy: PortalStrategy::Type,
+) -> Option<(PortalStatus::Type, PortalStrategy::Type)> {
     // SAFETY: a look-up; the server hides portals of its own in the same way, and what it does with one that is
-    // active it does not do in the midst of a statement (portal.h).
+    // active it does not do in the midst of a statement (portal.h). What one runs is asked as it is run, fetched from or named in a
+    // WHERE CURRENT OF (pquery.c, execCurrent.c).
     let portal = unsafe { pg_sys::GetPortalByName(name.as_ptr()).as_mut()? };
     portal.visible = visible;
-    Some(std::mem::replace(&mut portal.status, status))
+    let status = std::mem::replace(&mut portal.status, status);
+    Some((status, std::mem::replace(&mut portal.strategy, strategy)))
 }

@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
 
 /// Their object ids (pg_proc.dat), in order.
-const OF_THE_SESSION: [u32; 34] = [
+const OF_THE_SESSION: [u32; 39] = [
     715, // lo_create
     764, 765, 767, // lo_import, lo_export
     952, 953, 954, 955, 956, 957, 958,
@@ -20,8 +20,11 @@ const OF_THE_SESSION: [u32; 34] = [
     1599, // setseed
     2880, 2881, 2882, 2883, 2884, 2885, 2886, 2887, 2888, 2889, 2890, 2891,
     2892, // pg_advisory_…, but for …_xact_…
+    2928, // cursor_to_xmlschema
     3170, 3171, 3172, // lo_lseek64, lo_tell64, lo_truncate64
     3457, 3458, 3459, 3460, // lo_from_bytea, lo_get, lo_put
+    6362, 6363, 6397,
+    6398, // pg_restore_relation_stats, pg_restore_attribute_stats, pg_clear_..., which last (from 18 on)
 ];
 
 /// The hook of a library that was loaded before.

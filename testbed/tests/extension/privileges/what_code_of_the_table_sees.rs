@@ -1,8 +1,8 @@
 //! Code of the login table sees the row, and nothing of the message; what the server says of other commands stays as it is.
 
-use super::code_of_the_table::mallory;
+use super::code_of_the_table::{mallory, times};
 use super::{INGEST, member};
-use crate::common::{cluster, count};
+use crate::common::{cluster, count, texts};
 use testbed::cluster::Cluster;
 
 /// However a message is sent, code of the table is not shown it.
@@ -89,6 +89,44 @@ async fn code_of_the_table_guesses_no_message() {
     assert_eq!(count(&admin, "SELECT count(*) FROM mallory.said").await, 9);
     let different = "SELECT count(DISTINCT regexp_replace(what, '10.0.0.[0-9]', '')) FROM mallory.said";
     assert_eq!(count(&admin, different).await, 1);
+}
+
+/// A cursor of the client's says by WHERE CURRENT OF which row it is at, and what columns it has.
+#[tokio::test]
+async fn code_of_the_table_learns_nothing_of_the_clients_cursor() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "at_a_row").await;
+    admin.batch_execute("GRANT TRIGGER ON user_logins TO mallory").await.unwrap();
+    mallory
+        .batch_execute(
+            "GRANT USAGE ON SCHEMA mallory TO PUBLIC; CREATE TABLE mallory.said (what text); GRANT INSERT ON mallory.said TO PUBLIC;
+             CREATE TABLE mallory.t (n integer); INSERT INTO mallory.t SELECT generate_series(1, 5); GRANT SELECT, UPDATE ON mallory.t TO PUBLIC;
+             CREATE FUNCTION mallory.asks() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE step text; said text; BEGIN
+                 PERFORM nextval('mallory.ran');
+                 FOREACH step IN ARRAY ARRAY['UPDATE mallory.t SET n = n WHERE CURRENT OF its RETURNING n',
+                     'SELECT cursor_to_xmlschema(''its'', false, false, '''')'] LOOP
+                     BEGIN
+                         EXECUTE step INTO said;
+                         INSERT INTO mallory.said VALUES (step || ': ' || said);
+                     EXCEPTION WHEN OTHERS THEN NULL; END;
+                 END LOOP;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER t BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.asks()",
+        )
+        .await
+        .unwrap();
+    for locks in ["", "FOR UPDATE"] {
+        let opens =
+            format!("BEGIN; DECLARE its CURSOR FOR SELECT n FROM mallory.t WHERE n = 3 {locks}; FETCH its");
+        admin.batch_execute(&opens).await.unwrap();
+        admin.batch_execute("SELECT pgmask.ingest_login('{\"user_id\": \"u\"}')").await.unwrap();
+        // It is the client's again.
+        let row = "UPDATE mallory.t SET n = n WHERE CURRENT OF its RETURNING n::text";
+        assert_eq!(texts(&admin, row).await, ["3"]);
+        admin.batch_execute("COMMIT").await.unwrap();
+    }
+    assert_eq!(times(&admin).await, 2);
+    assert_eq!(texts(&admin, "SELECT what FROM mallory.said").await, [""; 0]);
 }
 
 /// Commands pass through pg_mask on their way; their errors keep the fields that a client reads, and a procedure may
