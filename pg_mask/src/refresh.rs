@@ -8,6 +8,7 @@ use crate::own_names;
 use crate::own_roles;
 use crate::plan;
 use crate::role_of_code;
+use crate::run_as;
 use crate::session_caches;
 use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
@@ -48,6 +49,15 @@ const READ: &str = "WITH RECURSIVE read (id) AS (
         ), c.relkind IN ('v', 'm')
     FROM read JOIN pg_catalog.pg_class AS c ON c.oid = read.id";
 
+/// Whether the current role may refresh $1.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+const MAY_REFRESH: &str =
+    "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+const MAY_REFRESH: &str =
+    "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.has_table_privilege(c.oid, 'MAINTAIN')
+    FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 fn refresh_stored(view: pg_sys::Oid, concurrently: bool) {
@@ -77,10 +87,14 @@ fn refresh(view: pg_sys::Oid, name: String, owner: pg_sys::Oid, concurrently: bo
     let how = if concurrently { "CONCURRENTLY " } else { "" };
     let sql = format!("REFRESH MATERIALIZED VIEW {how}{name}");
     let text = CString::new(sql.as_str()).map_err(|_| Error::Unreadable)?;
-    let refresh = || {
+    let run = || {
         own_names::with_policies(); // pg_restore has put them off, and refuses to go without them
         plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop)
     };
+    // Event triggers run as whoever refreshes, who may be a superuser by way of logins.refresh_dashboards(), in the midst of what
+    // code of tables has had compiled.
+    let may = plan::catalog_row(MAY_REFRESH, || vec![view.into()], |row| row.get::<bool>(1))?;
+    let refresh = || if may { run_as::unbound(owner, run) } else { run() };
     // What the server says may hold a row, which the caller need not be allowed to read.
     // SAFETY: look-ups. logins.refresh_dashboards() acts as its owner, whoever calls it.
     let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetOuterUserId()) };

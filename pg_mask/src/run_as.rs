@@ -13,6 +13,11 @@ pub(crate) fn bound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
     user(role, |context| context & !follows_a_key | restriction, work)
 }
 
+/// Runs `work` as `role`, where PostgreSQL itself would not do what it does in a security-restricted operation.
+pub(crate) fn unbound<R>(role: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    user(role, |context| context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32, work)
+}
+
 /// If `work` raises an error, the end of the (sub)transaction brings user and settings back.
 fn user<R>(user: pg_sys::Oid, context: impl FnOnce(i32) -> i32, work: impl FnOnce() -> R) -> R {
     let (mut user_before, mut context_before) = (pg_sys::InvalidOid, 0);

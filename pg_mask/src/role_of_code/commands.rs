@@ -178,6 +178,7 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
         let may_make = kind == NodeTag::T_ExplainStmt && explains_a_command(command);
         let is_refused = match watched::now().map(|watched| watched.role) {
             _ if kind == NodeTag::T_ConstraintsSetStmt && OWN_CHECK.take() => false,
+            _ if kind == NodeTag::T_RefreshMatViewStmt && OWN_REFRESH.get() => false,
             Some(_) if resets_all(command) => true,
             Some(_) if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == Some(role) => {

@@ -37,6 +37,8 @@ thread_local! {
     static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
     /// The number of the code that runs now.
     static NUMBER: Cell<u32> = const { Cell::new(0) };
+    /// The number of what runs beside it: event triggers, as commands of pg_mask's or PostgreSQL's own begin and end.
+    static BESIDE: Cell<u32> = const { Cell::new(0) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -63,15 +65,17 @@ pub(super) fn prepare() {
 /// count, PostgreSQL hears of what others have changed, and may read a copy anew right before it is looked at.
 pub(super) struct Apart {
     number_before: u32,
+    beside_before: u32,
     counts_calls: i32,
 }
 
 impl Apart {
     pub(super) fn begin(whose: Watched) -> Self {
         let number_before = NUMBER.replace(number_of(whose));
+        let beside_before = BESIDE.replace(new_number());
         // SAFETY: a plain write of the backend's own state (pgstat.h).
         let counts_calls = unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) };
-        Self { number_before, counts_calls }
+        Self { number_before, beside_before, counts_calls }
     }
 }
 
@@ -80,6 +84,7 @@ impl Drop for Apart {
         // SAFETY: as above.
         unsafe { pg_sys::pgstat_track_functions = self.counts_calls };
         NUMBER.set(self.number_before);
+        BESIDE.set(self.beside_before);
         end();
     }
 }
@@ -171,8 +176,7 @@ fn number_of(whose: Watched) -> u32 {
         if let Some((_, number)) = known.iter().find(|(other, _)| *other == whose) {
             return *number;
         }
-        let number = LAST_NUMBER.get() % (1 << 30) + 1;
-        LAST_NUMBER.set(number);
+        let number = new_number();
         if whose.is_of_logins() {
             known.truncate(MOST - 1);
             known.insert(0, (whose, number));
@@ -181,10 +185,24 @@ fn number_of(whose: Watched) -> u32 {
     })
 }
 
+fn new_number() -> u32 {
+    let number = LAST_NUMBER.get() % (1 << 30) + 1;
+    LAST_NUMBER.set(number);
+    number
+}
+
+/// Code of a table runs in a security-restricted operation, whoever owns its functions. What is outside of one has other rights.
+fn number_now() -> u32 {
+    let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+    // SAFETY: a plain read of the backend's own state.
+    unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
+    if marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0 { NUMBER.get() } else { BESIDE.get() }
+}
+
 /// Has the copy of a function's row show an `xmin` of such code's own. Gives the function's language.
 fn show_another(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     const FAR: u32 = 1 << 31;
-    let number = NUMBER.get();
+    let number = number_now();
     change(function, |xmin| {
         SHOWN.with_borrow_mut(|all| {
             let known = all.iter_mut().find(|known| known.function == function);

@@ -42,10 +42,18 @@ unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
             watched::filled_by(role);
         }
         NEXT(query);
-        if watched::now().is_some() {
+        if fills && watched::is_filled() {
+            code_ended();
+        } else if watched::now().is_some() {
             statement_of_code_ended();
         }
     }
+}
+
+/// What comes now looks names up in no path that code has set.
+#[pg_guard]
+unsafe extern "C-unwind" fn code_ended() {
+    own_names::pin();
 }
 
 /// By set_config() code may have put the search path back to what the client's session began with.

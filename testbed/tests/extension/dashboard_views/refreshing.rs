@@ -450,3 +450,60 @@ async fn a_refresh_tries_no_guess() {
     let lifted = "SELECT count(*) FROM logins.dashboard_shared_ips WHERE masked_ip = mask_pii('192.0.2.1')";
     assert_eq!(count(&admin, lifted).await, 1);
 }
+
+/// Event triggers of a superuser's are no code of the login table: where they name things without schemas, that code had had them compiled
+/// for itself, and then they ran as whoever refreshed, a superuser by way of logins.refresh_dashboards().
+#[tokio::test]
+async fn event_triggers_in_a_refresh_are_not_the_tables_owners() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("event_triggers").await.unwrap();
+    cluster.apply_file("event_triggers", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE oper LOGIN IN ROLE pgmask_operator; CREATE ROLE own LOGIN; CREATE SCHEMA app AUTHORIZATION own;
+             GRANT USAGE ON SCHEMA app TO PUBLIC; ALTER TABLE user_logins OWNER TO own;
+             CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC; CREATE TABLE audit.log (who text, tag text); GRANT INSERT ON audit.log TO PUBLIC;
+             CREATE FUNCTION audit.helps(tag pg_catalog.text) RETURNS pg_catalog.text LANGUAGE plpgsql AS $$ DECLARE lower text := lower(tag); BEGIN RETURN lower; END $$;
+             CREATE FUNCTION audit.logs() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE tag text := tg_tag; BEGIN
+                 INSERT INTO audit.log VALUES (current_user, audit.helps(tag)); END $$;
+             CREATE EVENT TRIGGER logs ON ddl_command_end EXECUTE FUNCTION audit.logs()",
+        )
+        .await
+        .unwrap();
+    let own = cluster.connect_as("own", "event_triggers").await.unwrap();
+    own.batch_execute(
+        "CREATE TABLE app.z (a integer); CREATE TABLE app.ran (who text, up_to text); GRANT INSERT ON app.ran TO PUBLIC;
+         CREATE FUNCTION app.at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             UPDATE app.ran SET up_to = current_user; RETURN NULL; END $$;
+         GRANT SELECT, UPDATE ON app.ran TO PUBLIC;
+         CREATE CONSTRAINT TRIGGER later AFTER INSERT ON app.ran DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.at_commit();
+         CREATE FUNCTION app.sees(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN
+             IF current_user <> 'own' THEN INSERT INTO app.ran VALUES (current_user); END IF; RETURN true; END $$;
+         CREATE DOMAIN app.text AS pg_catalog.text CHECK (app.sees(VALUE));
+         CREATE FUNCTION app.runs_a_command() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+             PERFORM pg_catalog.set_config('search_path', 'app, pg_catalog', true); COMMENT ON TABLE app.z IS 'x'; RETURN true; END $$;
+         CREATE FUNCTION app.passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_catalog.set_config('search_path', 'app, pg_catalog', false);
+             RETURN current_user <> 'pgmask_refresher' OR app.runs_a_command(); END $$;
+         INSERT INTO public.user_logins (user_id, create_date) VALUES ('u', '2026-11-28');
+         ALTER TABLE public.user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY s ON public.user_logins FOR SELECT USING (app.passes())",
+    )
+    .await
+    .unwrap();
+    let refreshes = [
+        ("oper", "SELECT logins.refresh_dashboards()"),
+        ("postgres", "SELECT logins.refresh_dashboards()"),
+        ("postgres", "REFRESH MATERIALIZED VIEW CONCURRENTLY logins.stored_logins_by_day"),
+        ("postgres", "REFRESH MATERIALIZED VIEW logins.stored_logins_by_day"),
+    ];
+    for (role, refresh) in refreshes {
+        let session = cluster.connect_as(role, "event_triggers").await.unwrap();
+        session.batch_execute("SELECT pgmask.mask_generation('m1_0')").await.unwrap_or_default();
+        session.batch_execute(refresh).await.unwrap_or_else(|error| panic!("{role}: {refresh}: {error:?}"));
+        assert_eq!(texts(&admin, "SELECT who FROM app.ran").await, [""; 0], "{role}: {refresh}");
+    }
+    let who = "SELECT DISTINCT who FROM audit.log WHERE tag = 'refresh materialized view'";
+    assert_eq!(texts(&admin, who).await, ["pgmask_refresher"]);
+    let commented = "SELECT count(*) FROM audit.log WHERE tag = 'comment' AND who = 'own'";
+    assert!(count(&admin, commented).await >= 4, "it ran");
+}
