@@ -34,6 +34,17 @@ BEGIN
         RAISE EXCEPTION 'this server has no role % that sql/00_roles.sql made', unmarked
             USING HINT = 'Apply sql/00_roles.sql first.';
     END IF;
+    -- Who could have pg_mask dropped with another extension would have the names in it.
+    SELECT e.extname INTO unmarked
+    FROM pg_catalog.pg_extension AS ours
+    JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = ours.extnamespace
+        AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+    JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
+    WHERE ours.extname = 'pg_mask';
+    IF FOUND THEN
+        RAISE EXCEPTION 'the schema that pg_mask is in is a member of extension %', pg_catalog.quote_ident(unmarked)
+            USING HINT = 'It would take pg_mask along. Take it out: ALTER EXTENSION ... DROP SCHEMA ....';
+    END IF;
     -- As 01_user_logins.sql looks at it, whose error may have been overlooked.
     SELECT c.relowner INTO other
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner
@@ -45,6 +56,38 @@ BEGIN
     END IF;
 END
 $$;
+-- A transaction that is open since before pg_mask was made is not looked at as it drops the schema that pg_mask is in, but where the server or
+-- the session has loaded the library. So nobody has a right before the last of them has ended.
+CREATE FUNCTION pg_temp.wait_for_transactions_from_before() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    process pg_catalog.int4;
+    who pg_catalog.name;
+    has_waited pg_catalog.int4 := 0;
+BEGIN
+    IF has_function_privilege(to_regrole('pgmask_ingester'), to_regprocedure('pgmask.maintain()'), 'EXECUTE') IS NOT FALSE
+        OR current_setting('shared_preload_libraries') ~ 'pg_mask' THEN
+        RETURN; -- they have been given, or there is nothing to give them to
+    END IF;
+    LOOP
+        PERFORM pg_stat_clear_snapshot();
+        SELECT a.pid, r.rolname INTO process, who
+        FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
+        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND NOT r.rolsuper AND a.xact_start < now()
+        ORDER BY a.xact_start LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        IF has_waited >= 100 THEN
+            RAISE EXCEPTION 'role % has a transaction open since before these rights were given', quote_ident(who)
+                USING HINT = format('It could drop pg_mask. Apply this file again once it has ended; SELECT pg_catalog.pg_terminate_backend(%s) ends it.', process);
+        END IF;
+        has_waited := has_waited + 1;
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+END
+$$;
+DO $$ BEGIN PERFORM pg_temp.wait_for_transactions_from_before(); END $$;
+DROP FUNCTION pg_temp.wait_for_transactions_from_before();
+
 -- The looks and the grants are one statement: whoever goes on after an error has none of them.
 DO $$
 BEGIN

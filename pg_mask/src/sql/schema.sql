@@ -24,15 +24,16 @@ DECLARE
 BEGIN
     EXECUTE format('COMMENT ON SCHEMA %s IS %L', '@extschema@'::regnamespace, obj_description('@extschema@'::regnamespace, 'pg_namespace'));
     SELECT e.extname INTO other
-    FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
-    WHERE NOT r.rolsuper AND (e.extname = 'plpgsql' OR EXISTS (
-        SELECT FROM pg_depend AS d
-        WHERE d.classid = 'pg_namespace'::regclass AND d.objid = '@extschema@'::regnamespace AND d.deptype = 'e'
-          AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid));
+    FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+    WHERE d.classid = 'pg_namespace'::regclass AND d.objid = '@extschema@'::regnamespace AND d.deptype = 'e'
+      AND d.refclassid = 'pg_extension'::regclass;
     IF FOUND THEN
-        RAISE EXCEPTION 'extension % belongs to a role that is no superuser, and would take pg_mask along', quote_ident(other)
-            USING ERRCODE = 'insufficient_privilege',
-                HINT = 'Let a superuser own it (REASSIGN OWNED), or take the schema out of it: ALTER EXTENSION ... DROP SCHEMA ....';
+        RAISE EXCEPTION 'schema % is a member of extension %, which would take pg_mask along', '@extschema@', quote_ident(other)
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Take it out: ALTER EXTENSION ... DROP SCHEMA ....';
+    END IF;
+    IF EXISTS (SELECT FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner WHERE e.extname = 'plpgsql' AND NOT r.rolsuper) THEN
+        RAISE EXCEPTION 'the extension plpgsql belongs to a role that is no superuser, and would take pg_mask along'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Use a database whose plpgsql a superuser has made, as each has it at first.';
     END IF;
 END $$;
 
