@@ -72,12 +72,13 @@ BEGIN
     LOOP
         PERFORM pg_stat_clear_snapshot();
         SELECT a.pid, r.rolname INTO process, who
-        FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.oid = a.usesysid
-        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND NOT r.rolsuper AND a.xact_start < now()
+        FROM pg_stat_activity AS a LEFT JOIN pg_roles AS r ON r.oid = a.usesysid -- the role may have been dropped
+        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+          AND r.rolsuper IS NOT TRUE AND a.xact_start < now()
         ORDER BY a.xact_start LIMIT 1;
         EXIT WHEN NOT FOUND;
         IF has_waited >= 100 THEN
-            RAISE EXCEPTION 'role % has a transaction open since before these rights were given', quote_ident(who)
+            RAISE EXCEPTION 'role % has a transaction open since before these rights were given', coalesce(quote_ident(who), '(dropped)')
                 USING HINT = format('It could drop pg_mask. Apply this file again once it has ended; SELECT pg_catalog.pg_terminate_backend(%s) ends it.', process);
         END IF;
         has_waited := has_waited + 1;
@@ -118,8 +119,10 @@ BEGIN
         pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
         pgmask.remask_vault(integer, integer)
         TO pgmask_operator; -- the steps of remask, which acts as its caller
-    GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator;
+    GRANT USAGE ON SCHEMA pgmask TO pg_monitor;
+    GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pgmask_operator, pg_monitor;
     GRANT SELECT ON pgmask.quarantine_summary, pgmask.health TO pgmask_operator;
+    GRANT SELECT ON pgmask.health TO pg_monitor;
     GRANT EXECUTE ON PROCEDURE pgmask.unseal_quarantine(bigint, text, text) TO pgmask_recoverer;
     GRANT EXECUTE ON PROCEDURE pgmask.recover_pii(text, text, text), pgmask.forget(text, text) TO pgmask_recoverer;
     GRANT EXECUTE ON FUNCTION

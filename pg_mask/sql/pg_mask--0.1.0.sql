@@ -1236,9 +1236,6 @@ BEGIN
 END
 $$;
 
-GRANT USAGE ON SCHEMA pgmask TO pg_monitor;
-GRANT EXECUTE ON FUNCTION pgmask.health_items() TO pg_monitor;
-GRANT SELECT ON pgmask.health TO pg_monitor;
 
 COMMENT ON SCHEMA pgmask IS 'pg_mask: key check, ledger, quarantine, vault, audit';
 COMMENT ON TABLE pgmask.ledger IS 'messages that were taken in: each has its effect once';
