@@ -56,8 +56,13 @@ pub(crate) fn with_plain_statements<R>(work: impl FnOnce() -> R) -> R {
 /// Has names found in PostgreSQL's own schema only, and row security fail a statement, until the settings that hold
 /// around it are put back.
 pub(crate) fn pin() {
-    set(c"search_path", OWN);
+    pin_path();
     set(c"row_security", c"off");
+}
+
+/// The same for names alone.
+pub(crate) fn pin_path() {
+    set(c"search_path", OWN);
 }
 
 /// Has policies hold, as they do by default, until the settings that hold around it are put back.
@@ -79,7 +84,7 @@ pub(crate) fn pin_path_again() {
         (*PATH.get()).source != pg_sys::GucSource::PGC_S_SESSION
     };
     if is_sessions {
-        set(c"search_path", OWN);
+        pin_path();
     }
 }
 

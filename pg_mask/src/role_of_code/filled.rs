@@ -53,7 +53,7 @@ unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
 /// What comes now looks names up in no path that code has set.
 #[pg_guard]
 unsafe extern "C-unwind" fn code_ended() {
-    own_names::pin();
+    own_names::pin_path();
 }
 
 /// By set_config() code may have put the search path back to what the client's session began with.
