@@ -240,10 +240,14 @@ $$;
 -- Forgets the messages that were taken in more than pgmask.ledger_days ago. A slot in which all are as old
 -- is truncated, which costs next to nothing. Where the last of them will be old within two days, the others
 -- wait for that; where it will not, the old ones are deleted.
-CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigint)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE FUNCTION pgmask.maintain() RETURNS TABLE (slots_emptied integer, rows_deleted bigint)
+    LANGUAGE c VOLATILE SECURITY DEFINER
     -- After one second of this time (deadlock_timeout) an autovacuum makes way.
-    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS 'MODULE_PATHNAME', 'maintain_wrapper';
+
+-- What it does once the extension is held (held.rs).
+CREATE FUNCTION pgmask.maintain_ledger(OUT slots_emptied integer, OUT rows_deleted bigint)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     today CONSTANT pg_catalog.date := (now() AT TIME ZONE INTERVAL '0')::date;
     oldest CONSTANT pg_catalog.date := today - pgmask.ledger_days();
@@ -257,7 +261,6 @@ DECLARE
     last_day pg_catalog.date;
     deleted bigint;
 BEGIN
-    PERFORM pgmask.refuse_prepare();
     slots_emptied := 0;
     rows_deleted := 0;
     -- A day after today was noted while the clock was ahead. A slot that is locked is seen to by another
@@ -313,6 +316,8 @@ BEGIN
     END IF;
 END
 $$;
+
+COMMENT ON FUNCTION pgmask.maintain_ledger() IS 'what pgmask.maintain() does';
 
 -- Going through a table in ranges that commit. The procedure acts as its caller and has no settings of its
 -- own, so that it may commit: every name in it is qualified, and what is more than a step is a function
@@ -498,9 +503,14 @@ COMMENT ON FUNCTION pgmask.remask_progress(oid, timestamptz, bigint, bigint) IS
 -- a part that can't be found out is a row with state "failed", and the other rows are there nevertheless.
 CREATE FUNCTION pgmask.health_items()
     RETURNS TABLE (item text, state text, value text, hint text)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    LANGUAGE c VOLATILE SECURITY DEFINER
     -- Who holds a lock on the login table must not make monitoring wait.
-    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS 'MODULE_PATHNAME', 'health_items_wrapper';
+
+-- What it gives, once the extension is held (held.rs).
+CREATE FUNCTION pgmask.health_of_everything()
+    RETURNS TABLE (item text, state text, value text, hint text)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- The login roles whose parameters the server must not log, with what 00_roles.sql sets for them.
     quiet CONSTANT pg_catalog.text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
@@ -519,8 +529,6 @@ DECLARE
     login_table pg_catalog.regclass;
     older bigint;
 BEGIN
-    PERFORM pgmask.refuse_prepare(); -- it locks tables for a moment that whoever asks has no right to
-
     -- With its rights this function runs, and all the others are its to change.
     SELECT r.rolname INTO names FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
     WHERE e.extname = 'pg_mask' AND NOT r.rolsuper;
@@ -756,6 +764,7 @@ $$;
 CREATE VIEW pgmask.health AS SELECT item, state, value, hint FROM pgmask.health_items();
 
 COMMENT ON FUNCTION pgmask.health_items() IS 'the rows of pgmask.health';
+COMMENT ON FUNCTION pgmask.health_of_everything() IS 'what pgmask.health_items() looks at';
 COMMENT ON VIEW pgmask.health IS 'how pg_mask is: a row for each thing that can need somebody';
 COMMENT ON COLUMN pgmask.health.state IS 'ok, warning or failed';
 COMMENT ON COLUMN pgmask.health.hint IS 'what to do, unless all is well';
@@ -773,7 +782,11 @@ COMMENT ON EVENT TRIGGER pgmask_watch_drops IS 'superusers alone drop pg_mask, n
 
 -- What logins.refresh_dashboards() of sql/05_dashboards.sql does: all of them in one transaction. Who reads meanwhile sees what was stored before.
 CREATE FUNCTION pgmask.refresh_dashboards() RETURNS interval
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'refresh_dashboards_wrapper';
+
+-- The same, once the extension is held (held.rs).
+CREATE FUNCTION pgmask.refresh_all_stored() RETURNS interval
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     stored pg_catalog.record;
     thing pg_catalog.text;
@@ -817,6 +830,7 @@ END
 $$;
 
 COMMENT ON FUNCTION pgmask.refresh_dashboards() IS 'fills the stored results of sql/05_dashboards.sql anew; returns how long it took';
+COMMENT ON FUNCTION pgmask.refresh_all_stored() IS 'what pgmask.refresh_dashboards() does';
 
 -- pg_mask/src/app_version.rs
 CREATE FUNCTION pgmask."app_version_text"(
@@ -1058,12 +1072,6 @@ CREATE FUNCTION pgmask."mask_network"(
 STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'mask_network_wrapper';
-
--- pg_mask/src/no_prepare.rs
-CREATE FUNCTION pgmask."refuse_prepare"() RETURNS void
-STRICT VOLATILE PARALLEL UNSAFE
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'refuse_prepare_wrapper';
 
 -- pg_mask/src/refresh.rs
 CREATE FUNCTION pgmask."refresh_stored"(
@@ -1330,7 +1338,6 @@ COMMENT ON FUNCTION pgmask.forgotten(text) IS 'the second step of pgmask.forget,
 COMMENT ON FUNCTION pgmask.remask_vault(integer, integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refresh_stored(oid, boolean) IS 'a part of logins.refresh_dashboards(): fills one stored result anew';
-COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS
     'of the first rows of the login table, how many are looked at and how many have older tokens';
 COMMENT ON FUNCTION pgmask.maintain() IS

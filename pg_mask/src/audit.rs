@@ -17,6 +17,7 @@ mod verify;
 use crate::client_statement::Hidden;
 use crate::clock;
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::own_names::set_for_the_transaction;
 use crate::text::{self, OwnedText, Text};
 use crate::{membership, memory, plan, run_as, standbys};
@@ -280,6 +281,7 @@ fn is_ours(procedure: pg_sys::Oid, name: &str) -> bool {
 
 /// Does `work` as who owns the schema `pgmask` and all that is in it.
 fn as_owner<R>(work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    held::hold();
     const OWNER: &str = "SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'pgmask'";
     let owner = plan::one_row(OWNER, Vec::new, |row| row.get(1))?;
     run_as::bound(owner, work)

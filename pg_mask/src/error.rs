@@ -146,6 +146,10 @@ pub(crate) enum Error {
     )]
     LookedUp(String),
     #[error(
+        "code of a table has used {0}(), a function in SQL that PostgreSQL looks up once for a range type, a cast or an operator class"
+    )]
+    KeptForLater(String),
+    #[error(
         "code of tables is not run in the midst of maintenance (ANALYZE, an index, a materialized view) or of logical replication"
     )]
     InMaintenance,
@@ -179,6 +183,8 @@ pub(crate) enum Error {
     Prepared,
     #[error("pg_mask is dropped by superusers alone")]
     Dropped,
+    #[error("extension pg_mask was dropped meanwhile")]
+    Gone,
     #[error("the schema that pg_mask is in is a member of an extension, and would take pg_mask along")]
     TakenAlong,
     #[error("this session's client set {0} as it connected, which only a superuser may")]
@@ -279,6 +285,7 @@ impl Error {
             | Self::MadeForItself(_)
             | Self::CalledBefore(_)
             | Self::LookedUp(_)
+            | Self::KeptForLater(_)
             | Self::InMaintenance
             | Self::OpenMeanwhile(_)
             | Self::ReadsOtherwise(_)
@@ -312,7 +319,7 @@ impl Error {
             | Self::LongReason { .. }
             | Self::TooManyMessages { .. }
             | Self::TooManyBytes { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            Self::NotDirectly(_) | Self::LoadedInParallel => {
+            Self::NotDirectly(_) | Self::LoadedInParallel | Self::Gone => {
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Self::PrefixLength { .. } | Self::Refused(_) | Self::NoReason(_) | Self::NotAToken => {
@@ -446,6 +453,9 @@ impl Error {
             Self::InMaintenance => {
                 "Do this in a statement of its own; take messages that replication brings from their table afterwards."
             }
+            Self::KeptForLater(_) => {
+                "A refresh would have it mean the same for event triggers. Let that code do without, or write the function in PL/pgSQL."
+            }
             Self::CalledBefore(_) => {
                 "Do this in another session, or have that function look names up in one way: ALTER FUNCTION ... SET search_path."
             }
@@ -481,6 +491,7 @@ impl Error {
                 "Call one of its functions before, such as mask_pii. Or have the DBA add pg_mask to shared_preload_libraries."
             }
             Self::Prepared => "COMMIT it in its session: others wait for what it has locked.",
+            Self::Gone => "Apply the files of sql/ again if the database is to have it.",
             Self::TakenAlong => "Leave the schema out of it: ALTER EXTENSION ... DROP SCHEMA ....",
             Self::Dropped => {
                 "With it would go the ledger, the quarantine, the vault and the audit. Have a superuser do that first: docs/operations.md, \"Leave pg_mask\", says how."

@@ -7,7 +7,8 @@ use crate::error::{Error, OrRaise};
 use crate::named_tables::look_up;
 use crate::on_behalf::OnBehalf;
 use crate::own_roles::RoleOfCode;
-use crate::{named_tables, no_prepare, older_tokens, plan, settings};
+use crate::text::OwnedText;
+use crate::{held, named_tables, no_prepare, older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -20,6 +21,28 @@ const PARTS: &str = "WITH RECURSIVE tree (id) AS (
         UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent = tree.id
     )
     SELECT c.oid FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.id WHERE c.relkind = 'r' ORDER BY c.oid";
+
+const ITEMS: &str = "SELECT h.item, h.state, h.value, h.hint FROM pgmask.health_of_everything() AS h";
+
+/// The rows of `pgmask.health`.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // pgrx reads the columns of a row here
+fn health_items() -> TableIterator<
+    'static,
+    (
+        name!(item, Option<OwnedText>),
+        name!(state, Option<OwnedText>),
+        name!(value, Option<OwnedText>),
+        name!(hint, Option<OwnedText>),
+    ),
+> {
+    held::hold();
+    no_prepare::refuse(); // it locks tables for a moment that whoever asks has no right to
+    let read = |row: &plan::Row<'_>| {
+        Ok((row.get_or_null(1)?, row.get_or_null(2)?, row.get_or_null(3)?, row.get_or_null(4)?))
+    };
+    TableIterator::new(plan::rows(ITEMS, Vec::new, read).or_raise())
+}
 
 /// Of the first rows of the login table, how many are looked at and how many have tokens of an older
 /// generation than the given one, or of generation 0.

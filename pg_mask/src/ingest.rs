@@ -18,6 +18,7 @@ mod unseal;
 
 use crate::clock::{self, Day};
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::keys;
 use crate::memory;
 use crate::named_tables::lock_own;
@@ -71,13 +72,11 @@ fn ingest_login_batch_bytes(
     TableIterator::once(take_in(batch).or_raise())
 }
 
-/// On a standby, or in a transaction that was told to only read, the error that says so. The transaction can't
-/// be prepared from now on.
+/// On a standby, or in a transaction that was told to only read, the error that says so. The extension
+/// stays until the transaction ends, which can't be prepared from now on.
 fn must_write(function: &'static std::ffi::CStr) {
-    memory::for_a_call().or_raise(); // before any look-up, whose error would need memory
+    held::hold_to_write(function);
     no_prepare::refuse();
-    // SAFETY: a plain call with a static string.
-    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
 }
 
 thread_local! {

@@ -11,13 +11,13 @@
 //!   [`rotation`]: new keys; [`remask`]: stored tokens, lifted to the generation in use
 //! - [`vault`]: the values, sealed, where they are to be recovered
 //! - [`audit`]: writing down who asked before anything is shown, so that it shows if that is changed
-//! - [`database_id`]: which database something belongs to
+//! - [`database_id`]: which database something belongs to; [`maintain`]: keeping the ledger small
 //! - [`health`]: what `pgmask.health` looks at in the login table
 //! - [`on_behalf`]: reading and updating somebody's table, with none of the owner's rights for its code;
 //!   [`named_tables`]: which table a statement names, and whose rights to it count
 //! - [`membership`]: who may act as whom; [`settings`]: what a DBA can set
 //! - [`error`]: what a person reads when something is wrong
-//! - [`drop_guard`]: who may drop the extension; [`no_prepare`]: which transactions can't be prepared; [`standbys`]: whether a commit has reached them; [`cursors`]: the session's, out of reach of others' code
+//! - [`drop_guard`]: who may drop the extension, and [`held`], how long it stays; [`no_prepare`]: which transactions can't be prepared; [`standbys`]: whether a commit has reached them; [`cursors`]: the session's, out of reach of others' code
 //! - [`memory`]: bounds, and allocation that can fail; [`allocator`]: a reserve for the small ones that can't
 //! - [`arrays`], [`clock`], [`text`], [`plan`], [`own_names`], [`run_as`], [`snapshot`], [`subtransaction`]: PostgreSQL's
 //!   ways, made safe to use; [`short_errors`]: calls that run code of others; [`unguarded`]: its functions, made cheap to call
@@ -40,10 +40,12 @@ mod drop_guard;
 mod error;
 mod guesses;
 mod health;
+mod held;
 mod ingest;
 mod key_check;
 mod key_functions;
 mod keys;
+mod maintain;
 mod mask_pii;
 mod membership;
 mod memory;

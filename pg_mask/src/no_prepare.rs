@@ -22,12 +22,6 @@ pub(crate) fn refuse() {
     REFUSED.set(true);
 }
 
-/// [`refuse`] for functions that are written in SQL.
-#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
-fn refuse_prepare() {
-    refuse();
-}
-
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_PREPARE};

@@ -2,6 +2,7 @@
 //! they belong to.
 
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::named_tables::Meant;
 use crate::no_prepare;
 use crate::own_names;
@@ -57,6 +58,15 @@ const MAY_REFRESH: &str =
 const MAY_REFRESH: &str =
     "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.has_table_privilege(c.oid, 'MAINTAIN')
     FROM pg_catalog.pg_class AS c WHERE c.oid = $1";
+
+const ALL: &str = "SELECT pgmask.refresh_all_stored()";
+
+/// All of them; returns how long it took.
+#[pg_extern(sql = false)]
+fn refresh_dashboards() -> Interval {
+    held::hold();
+    plan::one_row(ALL, Vec::new, |row| row.get(1)).or_raise()
+}
 
 /// REFRESH MATERIALIZED VIEW of one that belongs to `pgmask_refresher`.
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]

@@ -14,6 +14,7 @@ mod writers;
 use crate::arrays::ArrayBuilder;
 use crate::error::{Error, OrRaise};
 use crate::guesses::BudgetsOf;
+use crate::held;
 use crate::named_tables::Meant;
 use crate::role_of_code::{self, commands::check_constraints, writes};
 use crate::subtransaction::{Failure, attempt};
@@ -50,8 +51,7 @@ fn remask_blocks(
         name!(limited_by, Option<pg_sys::Oid>),
     ),
 > {
-    // SAFETY: a plain call with a static string.
-    unsafe { pg_sys::PreventCommandIfReadOnly(c"remask()".as_ptr()) };
+    held::hold_to_write(c"remask()");
     no_prepare::refuse();
     TableIterator::once(lift_blocks(part, columns, domain, first, count).or_raise())
 }
@@ -63,6 +63,7 @@ fn remask_left(
     columns: Option<Array<'_, Text<'_>>>,
     domain: Option<Text<'_>>,
 ) -> Vec<i64> {
+    held::hold();
     no_prepare::refuse();
     blocks_left(part, columns, domain).or_raise()
 }

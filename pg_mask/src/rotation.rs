@@ -6,6 +6,7 @@
 
 use crate::audit;
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::key_check::KeyCheck;
 use crate::keys;
 use crate::{plan, settings};
@@ -27,28 +28,22 @@ const STANDBYS: &str = "SELECT count(*) FROM pg_catalog.pg_stat_get_wal_senders(
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_key() -> i32 {
-    must_write(c"add_key()");
+    held::hold_to_write(c"add_key()");
     number(add(Kind::Mask).or_raise())
 }
 
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn rotate_key() -> i32 {
-    must_write(c"rotate_key()");
+    held::hold_to_write(c"rotate_key()");
     number(rotate(Kind::Mask).or_raise())
 }
 
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn rotate_seal_key() -> i32 {
-    must_write(c"rotate_seal_key()");
+    held::hold_to_write(c"rotate_seal_key()");
     number(rotate(Kind::Seal).or_raise())
-}
-
-/// On a standby, or in a transaction that was told to only read, the error that says so.
-fn must_write(function: &'static std::ffi::CStr) {
-    // SAFETY: a plain call with a static string.
-    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
 }
 
 fn number(which: Which) -> i32 {

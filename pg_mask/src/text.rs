@@ -109,8 +109,10 @@ unsafe impl UnboxDatum for Text<'_> {
     }
 }
 
-/// A `text` value of its own, in the server's encoding: a column of a row, or a parameter.
+/// A `text` value of its own, in the server's encoding: a column of a row, a parameter, or a result.
 pub(crate) struct OwnedText(pub(crate) Vec<u8>);
+
+impl_sql_translatable!(OwnedText, "text");
 
 impl OwnedText {
     pub(crate) fn as_text(&self) -> Text<'_> {
@@ -132,6 +134,17 @@ impl IntoDatum for OwnedText {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::TEXTOID
+    }
+}
+
+// SAFETY: a text, in the memory of the moment.
+unsafe impl BoxRet for OwnedText {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: see above.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
     }
 }
 

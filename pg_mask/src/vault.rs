@@ -26,8 +26,6 @@ use crate::text::Text;
 use pg_mask_core::mask::{DEFAULT_DOMAIN, NETWORK_DOMAIN};
 use pg_mask_core::seal::{self, SealError};
 use pg_mask_core::token::Token;
-use pgrx::prelude::*;
-use std::ffi::CStr;
 use zeroize::Zeroizing;
 
 /// The domains that ingestion masks under.
@@ -89,10 +87,4 @@ fn given(token: Option<Text<'_>>, takes_hashes: bool) -> Result<Token, Error> {
     let keys = keys::current()?;
     let hash = keys.pii.lift(&token).ok_or(Error::NotAToken)?;
     Ok(Token { generation: keys.generation(), hash })
-}
-
-/// On a standby, or in a transaction that was told to only read, the error that says so.
-fn must_write(procedure: &'static CStr) {
-    // SAFETY: a plain call with a static string.
-    unsafe { pg_sys::PreventCommandIfReadOnly(procedure.as_ptr()) };
 }

@@ -3,6 +3,7 @@
 use super::chain::{End, Record};
 use crate::database_id::{self, DatabaseId};
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::keys::{self, ServerKeys};
 use crate::plan;
 use crate::text::{OwnedBytes, Text};
@@ -41,6 +42,7 @@ fn verify_audit(
     logged_id: default!(Option<i64>, "NULL"),
     logged_mac: default!(Option<Text<'_>>, "NULL"),
 ) -> TableIterator<'static, (name!(id, i64), name!(problem, &'static str))> {
+    held::hold();
     TableIterator::new(verify(logged_id, logged_mac).or_raise())
 }
 

@@ -9,8 +9,8 @@
 
 use super::called;
 use super::watched::{self, Watched};
-use crate::error::Error;
-use crate::{own_names, unguarded};
+use crate::error::{Error, OrRaise};
+use crate::{own_names, own_roles, unguarded};
 use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
@@ -20,6 +20,9 @@ unsafe extern "C" {
     /// The setting of that name (bytea.h).
     static mut bytea_output: i32;
 }
+
+/// The language of functions in SQL (pg_language.dat).
+const SQL: pg_sys::Oid = pg_sys::Oid::from_u32(14);
 
 /// The row of a function in the session's copy.
 struct Shown {
@@ -39,6 +42,8 @@ thread_local! {
     static NUMBER: Cell<u32> = const { Cell::new(0) };
     /// The number of what runs beside it: event triggers, as commands of pg_mask's or PostgreSQL's own begin and end.
     static BESIDE: Cell<u32> = const { Cell::new(0) };
+    /// A function whose look-up is not kept, as was seen last.
+    static FREE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -73,6 +78,7 @@ impl Apart {
     pub(super) fn begin(whose: Watched) -> Self {
         let number_before = NUMBER.replace(number_of(whose));
         let beside_before = BESIDE.replace(new_number());
+        FREE.set(pg_sys::InvalidOid);
         // SAFETY: a plain write of the backend's own state (pgstat.h).
         let counts_calls = unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) };
         Self { number_before, beside_before, counts_calls }
@@ -104,7 +110,7 @@ unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
     if watched::now().is_none() {
         called::note(function);
     }
-    let is_ours = is_code() && show_another(function).is_some_and(is_of_interest);
+    let is_ours = is_code() && look_at(function).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
 }
@@ -142,7 +148,7 @@ fn enter(function: pg_sys::Oid) {
         watched::refuse(|| Error::ReadsOtherwise(called::name_of(function)));
     }
     own_names::pin_path_again();
-    show_another(function); // the copy may be a new one since the function was looked up
+    look_at(function); // the copy may be a new one since the function was looked up
 }
 
 /// Whether statements are read as by default. Code that has changed that calls nothing, as it would be read otherwise.
@@ -191,18 +197,39 @@ fn new_number() -> u32 {
     number
 }
 
-/// Code of a table runs in a security-restricted operation, whoever owns its functions. What is outside of one has other rights.
-fn number_now() -> u32 {
-    let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+/// Code of a table runs in a security-restricted operation, whoever owns its functions, and before a dashboard has its new content. What
+/// runs outside of one, or after that, is beside it.
+fn is_of_table() -> bool {
     // SAFETY: a plain read of the backend's own state.
-    unsafe { unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks) };
-    if marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0 { NUMBER.get() } else { BESIDE.get() }
+    unsafe { pg_sys::InSecurityRestrictedOperation() && !watched::is_filled() }
+}
+
+/// A function is looked up, or called. Gives its language.
+fn look_at(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    let language = show_another(function)?;
+    refuse_for_later(function, language);
+    Some(language)
+}
+
+/// Refuses a function in SQL to code of tables that runs in a refresh, where PostgreSQL keeps the look-up for the session: until 17, it keeps
+/// what the function means with it, and event triggers of the same refresh, which may be a superuser's, would use that.
+fn refuse_for_later(function: pg_sys::Oid, language: pg_sys::Oid) {
+    let is_refreshers =
+        || watched::now().is_some_and(|watched| watched.role.is_some_and(own_roles::is_refresher));
+    let keeps_meaning = language == SQL && !cfg!(feature = "pg18");
+    if !keeps_meaning || FREE.get() == function || !is_of_table() || !is_refreshers() {
+        return;
+    }
+    if called::is_kept(function).or_raise() {
+        watched::refuse(|| Error::KeptForLater(called::name_of(function)));
+    }
+    FREE.set(function);
 }
 
 /// Has the copy of a function's row show an `xmin` of such code's own. Gives the function's language.
 fn show_another(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     const FAR: u32 = 1 << 31;
-    let number = number_now();
+    let number = if is_of_table() { NUMBER.get() } else { BESIDE.get() };
     change(function, |xmin| {
         SHOWN.with_borrow_mut(|all| {
             let known = all.iter_mut().find(|known| known.function == function);
@@ -239,7 +266,6 @@ fn change(function: pg_sys::Oid, to: impl FnOnce(u32) -> u32) -> Option<pg_sys::
 /// Whether functions of a language are looked at: PL/pgSQL's and SQL's, which PostgreSQL keeps from 18 on. One in SQL that is looked at
 /// is not put in place in an expression, which other code would use with other rights.
 fn is_of_interest(language: pg_sys::Oid) -> bool {
-    const SQL: pg_sys::Oid = pg_sys::Oid::from_u32(14); // pg_language.dat
     // SAFETY: a look-up.
     language == SQL || language == unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) }
 }

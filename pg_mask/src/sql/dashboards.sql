@@ -1,6 +1,10 @@
 -- What logins.refresh_dashboards() of sql/05_dashboards.sql does: all of them in one transaction. Who reads meanwhile sees what was stored before.
 CREATE FUNCTION pgmask.refresh_dashboards() RETURNS interval
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'refresh_dashboards_wrapper';
+
+-- The same, once the extension is held (held.rs).
+CREATE FUNCTION pgmask.refresh_all_stored() RETURNS interval
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     stored pg_catalog.record;
     thing pg_catalog.text;
@@ -44,3 +48,4 @@ END
 $$;
 
 COMMENT ON FUNCTION pgmask.refresh_dashboards() IS 'fills the stored results of sql/05_dashboards.sql anew; returns how long it took';
+COMMENT ON FUNCTION pgmask.refresh_all_stored() IS 'what pgmask.refresh_dashboards() does';

@@ -154,7 +154,6 @@ COMMENT ON FUNCTION pgmask.forgotten(text) IS 'the second step of pgmask.forget,
 COMMENT ON FUNCTION pgmask.remask_vault(integer, integer) IS 'one batch of pgmask.remask(''pgmask.vault'')';
 COMMENT ON FUNCTION pgmask.ledger_days() IS 'for how many days the ledger remembers messages: pgmask.ledger_days';
 COMMENT ON FUNCTION pgmask.refresh_stored(oid, boolean) IS 'a part of logins.refresh_dashboards(): fills one stored result anew';
-COMMENT ON FUNCTION pgmask.refuse_prepare() IS 'has PREPARE TRANSACTION refused for the running transaction';
 COMMENT ON FUNCTION pgmask.sample_older_tokens(integer, integer) IS
     'of the first rows of the login table, how many are looked at and how many have older tokens';
 COMMENT ON FUNCTION pgmask.maintain() IS

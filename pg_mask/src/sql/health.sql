@@ -5,9 +5,14 @@
 -- a part that can't be found out is a row with state "failed", and the other rows are there nevertheless.
 CREATE FUNCTION pgmask.health_items()
     RETURNS TABLE (item text, state text, value text, hint text)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    LANGUAGE c VOLATILE SECURITY DEFINER
     -- Who holds a lock on the login table must not make monitoring wait.
-    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS 'MODULE_PATHNAME', 'health_items_wrapper';
+
+-- What it gives, once the extension is held (held.rs).
+CREATE FUNCTION pgmask.health_of_everything()
+    RETURNS TABLE (item text, state text, value text, hint text)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- The login roles whose parameters the server must not log, with what 00_roles.sql sets for them.
     quiet CONSTANT pg_catalog.text[] := ARRAY['log_parameter_max_length=0', 'log_parameter_max_length_on_error=0',
@@ -26,8 +31,6 @@ DECLARE
     login_table pg_catalog.regclass;
     older bigint;
 BEGIN
-    PERFORM pgmask.refuse_prepare(); -- it locks tables for a moment that whoever asks has no right to
-
     -- With its rights this function runs, and all the others are its to change.
     SELECT r.rolname INTO names FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
     WHERE e.extname = 'pg_mask' AND NOT r.rolsuper;
@@ -263,6 +266,7 @@ $$;
 CREATE VIEW pgmask.health AS SELECT item, state, value, hint FROM pgmask.health_items();
 
 COMMENT ON FUNCTION pgmask.health_items() IS 'the rows of pgmask.health';
+COMMENT ON FUNCTION pgmask.health_of_everything() IS 'what pgmask.health_items() looks at';
 COMMENT ON VIEW pgmask.health IS 'how pg_mask is: a row for each thing that can need somebody';
 COMMENT ON COLUMN pgmask.health.state IS 'ok, warning or failed';
 COMMENT ON COLUMN pgmask.health.hint IS 'what to do, unless all is well';

@@ -38,10 +38,14 @@ $$;
 -- Forgets the messages that were taken in more than pgmask.ledger_days ago. A slot in which all are as old
 -- is truncated, which costs next to nothing. Where the last of them will be old within two days, the others
 -- wait for that; where it will not, the old ones are deleted.
-CREATE FUNCTION pgmask.maintain(OUT slots_emptied integer, OUT rows_deleted bigint)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE FUNCTION pgmask.maintain() RETURNS TABLE (slots_emptied integer, rows_deleted bigint)
+    LANGUAGE c VOLATILE SECURITY DEFINER
     -- After one second of this time (deadlock_timeout) an autovacuum makes way.
-    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS 'MODULE_PATHNAME', 'maintain_wrapper';
+
+-- What it does once the extension is held (held.rs).
+CREATE FUNCTION pgmask.maintain_ledger(OUT slots_emptied integer, OUT rows_deleted bigint)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     today CONSTANT pg_catalog.date := (now() AT TIME ZONE INTERVAL '0')::date;
     oldest CONSTANT pg_catalog.date := today - pgmask.ledger_days();
@@ -55,7 +59,6 @@ DECLARE
     last_day pg_catalog.date;
     deleted bigint;
 BEGIN
-    PERFORM pgmask.refuse_prepare();
     slots_emptied := 0;
     rows_deleted := 0;
     -- A day after today was noted while the clock was ahead. A slot that is locked is seen to by another
@@ -111,3 +114,5 @@ BEGIN
     END IF;
 END
 $$;
+
+COMMENT ON FUNCTION pgmask.maintain_ledger() IS 'what pgmask.maintain() does';

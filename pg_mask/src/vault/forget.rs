@@ -1,10 +1,11 @@
 //! Erasing a value for good: the steps of the procedure `pgmask.forget`. It is written down first who asks for it,
 //! since whether there was something to erase is an answer, too.
 
-use super::{find, given, must_write};
+use super::{find, given};
 use crate::arrays::ArrayBuilder;
 use crate::audit::{Action, Entry, commit_durably, written};
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::keys::Keys;
 use crate::text::Text;
 use crate::{guesses, keys, plan, standbys};
@@ -23,7 +24,7 @@ const MARK: &str = "INSERT INTO pgmask.vault (token, domain, sealed_value)
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn audit_forget(token: Option<Text<'_>>, reason: Option<Text<'_>>) {
-    must_write(c"forget()");
+    held::hold_to_write(c"forget()");
     let done = token_to_forget(token)
         .and_then(|token| Entry::new(Action::Forget { token }, reason)?.write(|| Ok(())));
     done.or_raise();

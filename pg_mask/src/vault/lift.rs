@@ -2,11 +2,12 @@
 //! older seal key is sealed anew. It goes through the vault in parts, by the first digits of the tokens, so that
 //! each part is a transaction and no caller learns a token.
 
-use super::{find, must_write, open, seal};
+use super::{find, open, seal};
 use crate::arrays::ArrayBuilder;
 use crate::clock::Micros;
 use crate::database_id;
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::keys;
 use crate::no_prepare;
 use crate::plan;
@@ -52,7 +53,7 @@ fn remask_vault(
     part: i32,
     digits: i32,
 ) -> TableIterator<'static, (name!(lifted, i64), name!(left_alone, i64))> {
-    must_write(c"remask()");
+    held::hold_to_write(c"remask()");
     no_prepare::refuse();
     TableIterator::once(lift(part, digits).or_raise())
 }

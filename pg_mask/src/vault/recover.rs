@@ -1,8 +1,9 @@
 //! Showing a value to whoever may see it and says why: the two steps of the procedure `pgmask.recover_pii`.
 
-use super::{find, given, must_write, open};
+use super::{find, given, open};
 use crate::audit::{Action, Entry, written};
 use crate::error::{Error, OrRaise};
+use crate::held;
 use crate::text::{NewText, Text};
 use crate::{database_id, guesses, keys};
 use pg_mask_core::token::Token;
@@ -13,7 +14,7 @@ use pgrx::prelude::*;
 #[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn audit_recover(token: Option<Text<'_>>, reason: Option<Text<'_>>) {
-    must_write(c"recover_pii()");
+    held::hold_to_write(c"recover_pii()");
     let done = given(token, true).and_then(|token| {
         let entry = Entry::new(Action::RecoverPii { token }, reason)?;
         guesses::count_recovery()?;

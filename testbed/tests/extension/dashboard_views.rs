@@ -1,5 +1,6 @@
 //! sql/05_dashboards.sql: stored results for dashboards, with no right worth taking.
 
+mod event_triggers;
 mod refreshing;
 
 use crate::common::{cluster, count, message, texts};

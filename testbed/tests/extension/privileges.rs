@@ -2,6 +2,7 @@
 
 mod code_of_the_table;
 mod code_of_the_table_and_its_session;
+mod drops;
 mod names;
 mod rights_of_the_owner;
 mod settings_of_the_session;

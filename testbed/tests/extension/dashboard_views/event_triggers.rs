@@ -1,0 +1,147 @@
+//! Event triggers are a superuser's. Those that a refresh fires run beside code of the login table, and have nothing of it.
+
+use crate::common::{count, message, texts};
+use testbed::cluster::Cluster;
+use tokio_postgres::Client;
+
+/// Event triggers of a superuser's are no code of the login table: where they name things without schemas, that code had had them compiled
+/// for itself, and then they ran as whoever refreshed, a superuser by way of logins.refresh_dashboards().
+#[tokio::test]
+async fn event_triggers_in_a_refresh_are_not_the_tables_owners() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("event_triggers").await.unwrap();
+    cluster.apply_file("event_triggers", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE oper LOGIN IN ROLE pgmask_operator; CREATE ROLE own LOGIN; CREATE SCHEMA app AUTHORIZATION own;
+             GRANT USAGE ON SCHEMA app TO PUBLIC; ALTER TABLE user_logins OWNER TO own;
+             CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC; CREATE TABLE audit.log (who text, tag text); GRANT INSERT ON audit.log TO PUBLIC;
+             CREATE FUNCTION audit.helps(tag pg_catalog.text) RETURNS pg_catalog.text LANGUAGE plpgsql AS $$ DECLARE lower text := lower(tag); BEGIN RETURN lower; END $$;
+             CREATE FUNCTION audit.logs() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE tag text := tg_tag; BEGIN
+                 INSERT INTO audit.log VALUES (current_user, audit.helps(tag)); END $$;
+             CREATE EVENT TRIGGER logs ON ddl_command_end EXECUTE FUNCTION audit.logs()",
+        )
+        .await
+        .unwrap();
+    let own = cluster.connect_as("own", "event_triggers").await.unwrap();
+    own.batch_execute(
+        "CREATE TABLE app.z (a integer); CREATE TABLE app.ran (who text, up_to text); GRANT INSERT ON app.ran TO PUBLIC;
+         CREATE FUNCTION app.at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             UPDATE app.ran SET up_to = current_user; RETURN NULL; END $$;
+         GRANT SELECT, UPDATE ON app.ran TO PUBLIC;
+         CREATE CONSTRAINT TRIGGER later AFTER INSERT ON app.ran DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.at_commit();
+         CREATE FUNCTION app.sees(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN
+             IF current_user <> 'own' THEN INSERT INTO app.ran VALUES (current_user); END IF; RETURN true; END $$;
+         CREATE DOMAIN app.text AS pg_catalog.text CHECK (app.sees(VALUE));
+         CREATE FUNCTION app.runs_a_command() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+             PERFORM pg_catalog.set_config('search_path', 'app, pg_catalog', true); COMMENT ON TABLE app.z IS 'x'; RETURN true; END $$;
+         CREATE FUNCTION app.passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_catalog.set_config('search_path', 'app, pg_catalog', false);
+             RETURN current_user <> 'pgmask_refresher' OR app.runs_a_command(); END $$;
+         INSERT INTO public.user_logins (user_id, create_date) VALUES ('u', '2026-11-28');
+         ALTER TABLE public.user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY s ON public.user_logins FOR SELECT USING (app.passes())",
+    )
+    .await
+    .unwrap();
+    let refreshes = [
+        ("oper", "SELECT logins.refresh_dashboards()"),
+        ("postgres", "SELECT logins.refresh_dashboards()"),
+        ("postgres", "REFRESH MATERIALIZED VIEW CONCURRENTLY logins.stored_logins_by_day"),
+        ("postgres", "REFRESH MATERIALIZED VIEW logins.stored_logins_by_day"),
+    ];
+    for (role, refresh) in refreshes {
+        let session = cluster.connect_as(role, "event_triggers").await.unwrap();
+        session.batch_execute("SELECT pgmask.mask_generation('m1_0')").await.unwrap_or_default();
+        session.batch_execute(refresh).await.unwrap_or_else(|error| panic!("{role}: {refresh}: {error:?}"));
+        assert_eq!(texts(&admin, "SELECT who FROM app.ran").await, [""; 0], "{role}: {refresh}");
+    }
+    let who = "SELECT DISTINCT who FROM audit.log WHERE tag = 'refresh materialized view'";
+    assert_eq!(texts(&admin, who).await, ["pgmask_refresher"]);
+    let commented = "SELECT count(*) FROM audit.log WHERE tag = 'comment' AND who = 'own'";
+    assert!(count(&admin, commented).await >= 4, "it ran");
+}
+
+/// Until 17 PostgreSQL keeps what a function in SQL means with its look-up, and that of a range type, a cast or an operator class for the
+/// session: code of the login table had decided on it, and event triggers of the same refresh used that.
+#[tokio::test]
+async fn event_triggers_in_a_refresh_use_no_function_that_code_of_the_table_had_looked_up() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("looked_up").await.unwrap();
+    cluster.apply_file("looked_up", "05_dashboards.sql").unwrap();
+    by_length(&admin).await;
+    admin
+        .batch_execute(
+            "CREATE ROLE oper LOGIN IN ROLE pgmask_operator; CREATE ROLE own LOGIN; CREATE SCHEMA app AUTHORIZATION own;
+             GRANT USAGE ON SCHEMA app TO PUBLIC; ALTER TABLE user_logins OWNER TO own;
+             CREATE TABLE audit.log (who text, tag text); GRANT INSERT ON audit.log TO PUBLIC;
+             CREATE FUNCTION audit.logs() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                 PERFORM audit.tags('a', 'b', '[]'); INSERT INTO audit.log VALUES (current_user, tg_tag); END $$;
+             CREATE EVENT TRIGGER logs ON ddl_command_end EXECUTE FUNCTION audit.logs();
+             INSERT INTO public.user_logins (user_id, create_date) VALUES ('u', '2026-11-28')",
+        )
+        .await
+        .unwrap();
+    // It may be used as often as a refresh fires it.
+    let oper = cluster.connect_as("oper", "looked_up").await.unwrap();
+    for _ in 0..2 {
+        oper.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    }
+    assert!(count(&admin, "SELECT count(*) FROM audit.log WHERE who = 'pgmask_refresher'").await > 0);
+
+    let own = cluster.connect_as("own", "looked_up").await.unwrap();
+    own.batch_execute(
+        "CREATE TABLE app.ran (who pg_catalog.text, up_to pg_catalog.text); GRANT INSERT, SELECT, UPDATE ON app.ran TO PUBLIC;
+         CREATE FUNCTION app.at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             UPDATE app.ran SET up_to = current_user; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER later AFTER INSERT ON app.ran DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.at_commit();
+         CREATE FUNCTION app.length(pg_catalog.text) RETURNS pg_catalog.int4 LANGUAGE plpgsql AS $$ BEGIN
+             IF pg_catalog.current_setting('search_path') = 'pg_catalog, pg_temp' THEN INSERT INTO app.ran VALUES (current_user); END IF;
+             RETURN 1; END $$;
+         CREATE FUNCTION app.passes() RETURNS pg_catalog.bool LANGUAGE plpgsql AS $$ BEGIN
+             IF current_user = 'pgmask_refresher' THEN
+                 PERFORM pg_catalog.set_config('search_path', 'app, pg_catalog', true); PERFORM audit.tags('x', 'x', '[]');
+             END IF;
+             RETURN true; END $$;
+         ALTER TABLE public.user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY s ON public.user_logins FOR SELECT USING (app.passes())",
+    )
+    .await
+    .unwrap();
+    let version: i64 = count(&admin, "SELECT current_setting('server_version_num')::bigint / 10000").await;
+    for role in ["oper", "postgres"] {
+        let session = cluster.connect_as(role, "looked_up").await.unwrap();
+        session.batch_execute("SELECT pgmask.mask_generation('m1_0')").await.unwrap_or_default();
+        let refreshed = session.batch_execute("SELECT logins.refresh_dashboards()").await;
+        let refreshed = refreshed.map_err(|error| message(&error));
+        if version < 18 {
+            let refused = "42501 code of a table has used ";
+            assert!(refreshed.as_ref().is_err_and(|error| error.starts_with(refused)), "{refreshed:?}");
+        } else {
+            refreshed.unwrap();
+        }
+        assert_eq!(texts(&admin, "SELECT who FROM app.ran").await, [""; 0], "{role}");
+    }
+}
+
+/// A range type of a superuser's, whose bounds are compared by functions in SQL that set no search path.
+async fn by_length(admin: &Client) {
+    let mut sql = "CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC;
+        CREATE FUNCTION audit.diff(a text, b text) RETURNS int LANGUAGE sql AS 'SELECT length(a) - length(b)';"
+        .to_owned();
+    let operators = [("lt", "<"), ("le", "<="), ("eq", "="), ("ge", ">="), ("gt", ">")];
+    for (name, operator) in operators {
+        sql += &format!(
+            "CREATE FUNCTION audit.{name}(a text, b text) RETURNS bool LANGUAGE sql AS 'SELECT audit.diff(a, b) {operator} 0';
+             CREATE OPERATOR audit.{operator} (LEFTARG = text, RIGHTARG = text, FUNCTION = audit.{name});"
+        );
+    }
+    let strategies: String = operators
+        .iter()
+        .zip(1..)
+        .map(|((_, operator), number)| format!("OPERATOR {number} audit.{operator}, "))
+        .collect();
+    sql += &format!(
+        "CREATE OPERATOR CLASS audit.by_length FOR TYPE text USING btree AS {strategies} FUNCTION 1 audit.diff(text, text);
+         CREATE TYPE audit.tags AS RANGE (SUBTYPE = text, SUBTYPE_OPCLASS = audit.by_length)"
+    );
+    admin.batch_execute(&sql).await.unwrap();
+}

@@ -1,0 +1,205 @@
+//! Who drops the extension, and what goes on meanwhile.
+
+use super::{INGEST, is_refused};
+use crate::common::{count, message, texts};
+use testbed::cluster::Cluster;
+use testbed::guardian::wait_until;
+use tokio_postgres::Client;
+
+/// An extension of the server's, in a schema `other`, that belongs to olga: it may be one that she could make herself, or not.
+async fn olgas_extension(admin: &Client) -> String {
+    let any = "SELECT min(name::text) FROM pg_available_extensions WHERE name IN ('hstore', 'vector')";
+    let name = texts(admin, any).await.remove(0);
+    admin
+        .batch_execute(&format!(
+            "CREATE SCHEMA other AUTHORIZATION olga; CREATE EXTENSION {name} SCHEMA other;
+             UPDATE pg_catalog.pg_extension SET extowner = 'olga'::regrole WHERE extname = '{name}'"
+        ))
+        .await
+        .unwrap();
+    name
+}
+
+/// The owner of the schema that CREATE EXTENSION was given could drop the extension with it, and put a schema pgmask of their own in
+/// its place, whose functions and views ran in the midst of pg_mask's, with a superuser's rights.
+#[tokio::test]
+async fn who_owns_the_schema_does_not_drop_the_extension() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("schemas_owner").await.unwrap();
+    cluster.apply_file("schemas_owner", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE olga LOGIN IN ROLE pgmask_operator; ALTER DATABASE schemas_owner OWNER TO olga; CREATE ROLE carl LOGIN;
+             GRANT CREATE ON DATABASE schemas_owner TO carl",
+        )
+        .await
+        .unwrap();
+    let other = olgas_extension(&admin).await;
+    let by_another = format!("ALTER EXTENSION {other} ADD SCHEMA public");
+    for drops in [
+        "DROP SCHEMA public CASCADE",
+        "DROP EXTENSION pg_mask CASCADE",
+        "DO $$ BEGIN DROP SCHEMA public CASCADE; END $$",
+        "ALTER SCHEMA public RENAME TO was_public; CREATE SCHEMA public; DROP SCHEMA was_public CASCADE",
+        &by_another,
+    ] {
+        let olga = cluster.connect_as("olga", "schemas_owner").await.unwrap();
+        is_refused(&olga, drops).await;
+    }
+    admin.batch_execute("ALTER SCHEMA public OWNER TO olga").await.unwrap();
+    let olga = cluster.connect_as("olga", "schemas_owner").await.unwrap();
+    is_refused(&olga, "DROP OWNED BY olga CASCADE").await;
+    olga.batch_execute("CREATE SCHEMA mine; CREATE TABLE mine.t (n int); DROP SCHEMA mine CASCADE")
+        .await
+        .unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+
+    // Once a superuser has dropped it, nothing is left that would call what others make.
+    admin.batch_execute("DROP EXTENSION pg_mask CASCADE").await.unwrap();
+    let carl = cluster.connect_as("carl", "schemas_owner").await.unwrap();
+    carl.batch_execute(
+        "CREATE SCHEMA pgmask; GRANT USAGE ON SCHEMA pgmask TO PUBLIC;
+         CREATE FUNCTION pgmask.refresh_stored(oid, boolean) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'as %', current_user; END $$;
+         CREATE FUNCTION pgmask.refresh_dashboards() RETURNS interval LANGUAGE plpgsql AS $$ BEGIN RAISE 'as %', current_user; END $$",
+    )
+    .await
+    .unwrap();
+    let gone = message(&olga.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap_err());
+    assert!(gone.starts_with("42883 "), "{gone}");
+}
+
+/// A session that began before, and that nobody looks at, could drop the extension as it commits.
+#[tokio::test]
+async fn the_extension_waits_for_who_is_about_to_take_its_schema_along() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.connect("postgres").await.unwrap();
+    admin.batch_execute("CREATE ROLE olga LOGIN").await.unwrap();
+    admin.batch_execute("CREATE DATABASE early OWNER olga").await.unwrap();
+    let olga = cluster.connect_as("olga", "early").await.unwrap();
+    let client = cluster.connect("early").await.unwrap();
+    let other = olgas_extension(&client).await;
+    olga.batch_execute(&format!("BEGIN; ALTER EXTENSION {other} ADD SCHEMA public")).await.unwrap();
+    let create = "SET lock_timeout = '200ms'; CREATE EXTENSION pg_mask SCHEMA public";
+    let waits = message(&client.batch_execute(create).await.unwrap_err());
+    assert!(waits.starts_with("55P03 "), "{waits}");
+    olga.batch_execute("COMMIT").await.unwrap();
+    let refused = message(&client.batch_execute(create).await.unwrap_err());
+    assert!(
+        refused.starts_with(&format!("42501 schema public is a member of extension {other}")),
+        "{refused}"
+    );
+    olga.batch_execute(&format!("ALTER EXTENSION {other} DROP SCHEMA public")).await.unwrap();
+    client.batch_execute(create).await.unwrap();
+    let comment = "SELECT count(*) FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = 'standard public schema'";
+    assert_eq!(count(&client, comment).await, 1);
+    is_refused(&olga, &format!("ALTER EXTENSION {other} ADD SCHEMA public")).await;
+    // Its function goes with a table, the extension with the function, and the schema with the extension, which no command says.
+    let at_commit = format!(
+        "BEGIN; CREATE TEMPORARY TABLE x (n int) ON COMMIT DROP;
+        CREATE FUNCTION other.f(pg_temp.x) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        ALTER EXTENSION {other} ADD FUNCTION other.f(pg_temp.x); ALTER EXTENSION {other} ADD SCHEMA public"
+    );
+    let olga = cluster.connect_as("olga", "early").await.unwrap();
+    is_refused(&olga, &at_commit).await;
+}
+
+/// One that is open since before the extension was made knows of no event trigger of it.
+#[tokio::test]
+async fn no_rights_are_given_beside_transactions_from_before() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.connect("postgres").await.unwrap();
+    admin.batch_execute("CREATE ROLE olga LOGIN").await.unwrap();
+    admin.batch_execute("CREATE DATABASE from_before OWNER olga").await.unwrap();
+    let olga = cluster.connect_as("olga", "from_before").await.unwrap();
+    olga.batch_execute("CREATE SCHEMA s; BEGIN; SELECT 1").await.unwrap();
+    let refused = cluster.apply_sql("from_before").unwrap_err().to_string();
+    assert!(
+        refused.contains("role olga has a transaction open since before these rights were given"),
+        "{refused}"
+    );
+    let client = cluster.connect("from_before").await.unwrap();
+    let may = "SELECT count(*) FROM pg_roles WHERE rolname = 'pgmask_ingester' AND has_function_privilege(oid, 'pgmask.maintain()', 'EXECUTE')";
+    assert_eq!(count(&client, may).await, 0);
+    olga.batch_execute("COMMIT").await.unwrap();
+    // PostgreSQL lets a role be dropped while it is logged in.
+    admin.batch_execute("CREATE ROLE gone LOGIN").await.unwrap();
+    let gone = cluster.connect_as("gone", "from_before").await.unwrap();
+    gone.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    admin.batch_execute("DROP ROLE gone").await.unwrap();
+    let refused = cluster.apply_sql("from_before").unwrap_err().to_string();
+    assert!(refused.contains("role (dropped) has a transaction open since before"), "{refused}");
+    gone.batch_execute("COMMIT").await.unwrap();
+    cluster.apply_sql("from_before").unwrap();
+    assert_eq!(count(&client, may).await, 1);
+    // Once they are there, nobody is waited for.
+    olga.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    cluster.apply_sql("from_before").unwrap();
+    is_refused(&olga, "DROP SCHEMA public CASCADE").await;
+}
+
+/// Functions that have the rights of the extension's owner find what they need by its name. They wait for whoever is about to drop the
+/// extension, and then go no further: the names may be others' by then.
+#[tokio::test]
+async fn nothing_goes_on_in_a_schema_of_that_name_once_the_extension_is_dropped() {
+    let cluster = Cluster::start(&["pgmask.vault = on"]).await.unwrap();
+    let admin = cluster.database("dropped").await.unwrap();
+    cluster.apply_file("dropped", "05_dashboards.sql").unwrap();
+    admin.batch_execute("CREATE ROLE olga; ALTER DATABASE dropped OWNER TO olga").await.unwrap();
+    admin.batch_execute(INGEST).await.unwrap();
+    let calls = [
+        INGEST,
+        "SELECT pgmask.ingest_login_batch_bytes('{b}', '{x}', ARRAY[now()], '{1}')",
+        "SELECT pgmask.ingest_login('{\"user_id\": 1}')",
+        "SELECT public.ingest_login('{\"user_id\": 1}')",
+        "SELECT pgmask.try_login('{\"user_id\": 1}')",
+        "SELECT pgmask.replay_quarantine()",
+        "SELECT pgmask.reseal_quarantine()",
+        "SELECT pgmask.add_key()",
+        "SELECT pgmask.rotate_key()",
+        "SELECT pgmask.rotate_seal_key()",
+        "SELECT pgmask.remask_vault(0, 0)",
+        "SELECT pgmask.verify_audit()",
+        "SELECT pgmask.maintain()",
+        "SELECT pgmask.health_items()",
+        "SELECT pgmask.refresh_dashboards()",
+    ];
+    let with_owners_rights = "SELECT p.proname::text FROM pg_proc AS p
+        JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'pg_mask' WHERE p.prosecdef";
+    for function in texts(&admin, with_owners_rights).await {
+        assert!(
+            calls.iter().any(|call| call.contains(&format!(".{function}("))),
+            "{function} is not called here"
+        );
+    }
+    let audited = [
+        "CALL pgmask.unseal_quarantine(1, 'why')",
+        "CALL pgmask.recover_pii('m1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', 'why')",
+        "CALL pgmask.forget('m1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', 'why')",
+    ];
+    // They would wait for two seconds alone, and all of them are to wait at once.
+    admin.batch_execute("ALTER FUNCTION pgmask.maintain() SET lock_timeout = 0; ALTER FUNCTION pgmask.health_items() SET lock_timeout = 0").await.unwrap();
+    let drops = cluster.connect("dropped").await.unwrap();
+    drops
+        .batch_execute("BEGIN; DROP EXTENSION pg_mask CASCADE; SET LOCAL ROLE olga; CREATE SCHEMA pgmask")
+        .await
+        .unwrap();
+    let mut called = Vec::new();
+    for call in calls.into_iter().chain(audited) {
+        let client = cluster.connect("dropped").await.unwrap();
+        called.push((call, tokio::spawn(async move { client.batch_execute(call).await })));
+    }
+    let waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND locktype = 'object' AND classid = 'pg_extension'::regclass";
+    wait_until("all of them wait", || async {
+        let all = called.len() as i64;
+        count(&drops, waiting).await == all || called.iter().any(|(_, answer)| answer.is_finished())
+    })
+    .await
+    .unwrap();
+    drops.batch_execute("COMMIT").await.unwrap();
+    for (call, answer) in called {
+        let answer = answer.await.unwrap().map_err(|error| message(&error));
+        let gone = |error: &String| error.starts_with("55000 extension pg_mask was dropped meanwhile");
+        assert!(answer.as_ref().is_err_and(gone), "{call}: {answer:?}");
+    }
+}
