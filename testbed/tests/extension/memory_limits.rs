@@ -187,14 +187,15 @@ async fn a_session_without_memory_is_the_only_one_that_suffers() {
     let client = cluster.connect_as("analyst", "brim").await.unwrap();
     let mut refused_by_us = 0;
     for least in ["100", "1000", "10000"] {
-        let Err(error) = client.batch_execute(&TO_THE_BRIM.replace("$least", least)).await else {
-            panic!("there was memory for all of it")
-        };
+        let filled = client.batch_execute(&TO_THE_BRIM.replace("$least", least)).await;
         let log = cluster.log();
-        assert!(!log.contains("terminated by signal"), "{error:?}\n{log}");
-        let text = message(&error);
-        assert!(text.starts_with("53200 "), "{text}");
-        refused_by_us += i32::from(text.contains("pg_mask has no memory for this"));
+        assert!(!log.contains("terminated by signal"), "{filled:?}\n{log}");
+        // What larger pieces leave between them may be enough, once in a while.
+        if let Err(error) = filled {
+            let text = message(&error);
+            assert!(text.starts_with("53200 "), "{text}");
+            refused_by_us += i32::from(text.contains("pg_mask has no memory for this"));
+        }
         // The settings are gone with the transaction, and the session goes on.
         assert_eq!(count(&client, "SELECT length(mask_pii('x'))::bigint").await, 67);
         assert_eq!(texts(&admin, started).await, before, "the server started anew");
