@@ -146,10 +146,6 @@ pub(crate) enum Error {
     )]
     LookedUp(String),
     #[error(
-        "code of a table has used {0}(), a function in SQL that PostgreSQL looks up once for a range type, a cast or an operator class"
-    )]
-    KeptForLater(String),
-    #[error(
         "code of tables is not run in the midst of maintenance (ANALYZE, an index, a materialized view) or of logical replication"
     )]
     InMaintenance,
@@ -285,7 +281,6 @@ impl Error {
             | Self::MadeForItself(_)
             | Self::CalledBefore(_)
             | Self::LookedUp(_)
-            | Self::KeptForLater(_)
             | Self::InMaintenance
             | Self::OpenMeanwhile(_)
             | Self::ReadsOtherwise(_)
@@ -452,9 +447,6 @@ impl Error {
             Self::MadeForItself(_) | Self::LookedUp(_) => "Do this in another session.",
             Self::InMaintenance => {
                 "Do this in a statement of its own; take messages that replication brings from their table afterwards."
-            }
-            Self::KeptForLater(_) => {
-                "A refresh would have it mean the same for event triggers. Let that code do without, or write the function in PL/pgSQL."
             }
             Self::CalledBefore(_) => {
                 "Do this in another session, or have that function look names up in one way: ALTER FUNCTION ... SET search_path."

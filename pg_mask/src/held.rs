@@ -7,20 +7,29 @@ use crate::memory;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// Keeps the extension from being dropped until the transaction ends. Waits for whoever is dropping it.
+/// A table of the extension's that nobody but its own functions locks.
+const ONE_OF_ITS_TABLES: &CStr = c"database_id";
+
+/// Keeps the extension from being dropped until the transaction ends, on a standby, too: to drop it, all of its tables are locked first.
+/// Waits for whoever is dropping it. (A lock on the extension itself would do on no standby, and others can have PostgreSQL take it
+/// without any right: ALTER FUNCTION … DEPENDS ON EXTENSION.)
 pub(crate) fn hold() {
-    // SAFETY: a look-up by a name that lives as long as the process; an object that is not there is said by its invalid id.
-    let found = unsafe {
-        let mut relation = std::ptr::null_mut();
-        pg_sys::get_object_address(
-            pg_sys::ObjectType::OBJECT_EXTENSION,
-            pg_sys::makeString(c"pg_mask".as_ptr().cast_mut()).cast(),
-            &raw mut relation,
+    // SAFETY: a look-up by names, which it only reads, and one of what it has found.
+    let is_ours = unsafe {
+        let name =
+            pg_sys::makeRangeVar(c"pgmask".as_ptr().cast_mut(), ONE_OF_ITS_TABLES.as_ptr().cast_mut(), -1);
+        let table = pg_sys::RangeVarGetRelidExtended(
+            name,
             pg_sys::AccessShareLock as i32,
-            true,
-        )
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        );
+        let extension = pg_sys::get_extension_oid(c"pg_mask".as_ptr(), true);
+        extension != pg_sys::InvalidOid
+            && extension == pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, table)
     };
-    if found.objectId == pg_sys::InvalidOid {
+    if !is_ours {
         Err::<(), _>(Error::Gone).or_raise();
     }
 }

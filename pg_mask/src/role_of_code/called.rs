@@ -91,13 +91,6 @@ fn refuse_kept(all: &[Called]) -> Result<(), Error> {
     }
 }
 
-/// Whether PostgreSQL keeps the look-up of a function for a session.
-pub(super) fn is_kept(function: pg_sys::Oid) -> Result<bool, Error> {
-    let found =
-        plan::catalog_row(KEPT, || vec![vec![function].into()], |row| row.get_or_null::<pg_sys::Oid>(1));
-    Ok(found?.is_some())
-}
-
 pub(super) fn name_of(function: pg_sys::Oid) -> String {
     // SAFETY: a look-up; the name is copied.
     unsafe {

@@ -9,8 +9,8 @@
 
 use super::called;
 use super::watched::{self, Watched};
-use crate::error::{Error, OrRaise};
-use crate::{own_names, own_roles, unguarded};
+use crate::error::Error;
+use crate::{own_names, unguarded};
 use pg_sys::FmgrHookEventType::{FHET_START, Type as Event};
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::prelude::*;
@@ -42,8 +42,6 @@ thread_local! {
     static NUMBER: Cell<u32> = const { Cell::new(0) };
     /// The number of what runs beside it: event triggers, as commands of pg_mask's or PostgreSQL's own begin and end.
     static BESIDE: Cell<u32> = const { Cell::new(0) };
-    /// A function whose look-up is not kept, as was seen last.
-    static FREE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 static mut NEEDED_BEFORE: pg_sys::needs_fmgr_hook_type = None;
@@ -78,7 +76,6 @@ impl Apart {
     pub(super) fn begin(whose: Watched) -> Self {
         let number_before = NUMBER.replace(number_of(whose));
         let beside_before = BESIDE.replace(new_number());
-        FREE.set(pg_sys::InvalidOid);
         // SAFETY: a plain write of the backend's own state (pgstat.h).
         let counts_calls = unsafe { std::ptr::replace(&raw mut pg_sys::pgstat_track_functions, 0) };
         Self { number_before, beside_before, counts_calls }
@@ -110,7 +107,7 @@ unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
     if watched::now().is_none() {
         called::note(function);
     }
-    let is_ours = is_code() && look_at(function).is_some_and(is_of_interest);
+    let is_ours = is_code() && show_another(function).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
 }
@@ -130,7 +127,10 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
     unsafe {
         let function = (*call).fn_oid;
         if event == FHET_START && is_code() {
-            enter(function);
+            let language = enter(function);
+            if !cfg!(feature = "pg18") && language == Some(SQL) {
+                forget_others(call, kept);
+            }
         } else if event == FHET_START && watched::now().is_none() {
             called::note(function);
         }
@@ -142,13 +142,13 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
     }
 }
 
-/// A function of such code begins.
-fn enter(function: pg_sys::Oid) {
+/// A function of such code begins. Gives its language.
+fn enter(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     if !has_plain_strings() {
         watched::refuse(|| Error::ReadsOtherwise(called::name_of(function)));
     }
     own_names::pin_path_again();
-    look_at(function); // the copy may be a new one since the function was looked up
+    show_another(function) // the copy may be a new one since the function was looked up
 }
 
 /// Whether statements are read as by default. Code that has changed that calls nothing, as it would be read otherwise.
@@ -199,37 +199,34 @@ fn new_number() -> u32 {
 
 /// Code of a table runs in a security-restricted operation, whoever owns its functions, and before a dashboard has its new content. What
 /// runs outside of one, or after that, is beside it.
-fn is_of_table() -> bool {
+fn number_now() -> u32 {
     // SAFETY: a plain read of the backend's own state.
-    unsafe { pg_sys::InSecurityRestrictedOperation() && !watched::is_filled() }
+    let is_of_table = unsafe { pg_sys::InSecurityRestrictedOperation() } && !watched::is_filled();
+    if is_of_table { NUMBER.get() } else { BESIDE.get() }
 }
 
-/// A function is looked up, or called. Gives its language.
-fn look_at(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    let language = show_another(function)?;
-    refuse_for_later(function, language);
-    Some(language)
-}
-
-/// Refuses a function in SQL to code of tables that runs in a refresh, where PostgreSQL keeps the look-up for the session: until 17, it keeps
-/// what the function means with it, and event triggers of the same refresh, which may be a superuser's, would use that.
-fn refuse_for_later(function: pg_sys::Oid, language: pg_sys::Oid) {
-    let is_refreshers =
-        || watched::now().is_some_and(|watched| watched.role.is_some_and(own_roles::is_refresher));
-    let keeps_meaning = language == SQL && !cfg!(feature = "pg18");
-    if !keeps_meaning || FREE.get() == function || !is_of_table() || !is_refreshers() {
-        return;
+/// Until 17 a function in SQL is kept with its look-up alone, which may be one for the whole session or transaction (of a range type, a cast,
+/// a domain's check). So what others had compiled is left behind there, for PostgreSQL to free with the look-up.
+///
+/// # Safety
+/// As PostgreSQL hands them over: see [`function`].
+unsafe fn forget_others(call: *mut pg_sys::FmgrInfo, kept: *mut pg_sys::Datum) {
+    let number = pg_sys::Datum::from(number_now());
+    // SAFETY: by the caller. The value is nobody's but the hook's, and an earlier library's if that looks at this function: it stays as it is then.
+    unsafe {
+        if *kept != number {
+            (*call).fn_extra = std::ptr::null_mut();
+            if !was_looked_at((*call).fn_oid) {
+                *kept = number;
+            }
+        }
     }
-    if called::is_kept(function).or_raise() {
-        watched::refuse(|| Error::KeptForLater(called::name_of(function)));
-    }
-    FREE.set(function);
 }
 
 /// Has the copy of a function's row show an `xmin` of such code's own. Gives the function's language.
 fn show_another(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     const FAR: u32 = 1 << 31;
-    let number = if is_of_table() { NUMBER.get() } else { BESIDE.get() };
+    let number = number_now();
     change(function, |xmin| {
         SHOWN.with_borrow_mut(|all| {
             let known = all.iter_mut().find(|known| known.function == function);

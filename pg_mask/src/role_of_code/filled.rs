@@ -2,7 +2,7 @@
 //! after that for REFRESH … CONCURRENTLY are commands of PostgreSQL's own on temporary tables (matview.c).
 
 use super::{compiled, watched};
-use crate::{own_names, unguarded};
+use crate::{own_names, session_caches, unguarded};
 use pgrx::prelude::*;
 
 /// `ExecutorEnd_hook`'s (executor.h).
@@ -50,10 +50,12 @@ unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// What comes now looks names up in no path that code has set.
+/// What comes now looks names up in no path that code has set, and uses nothing that PostgreSQL has kept of what that path made of indexes,
+/// checks and keys of partitions, of whichever tables.
 #[pg_guard]
 unsafe extern "C-unwind" fn code_ended() {
     own_names::pin_path();
+    session_caches::refresh();
 }
 
 /// By set_config() code may have put the search path back to what the client's session began with.

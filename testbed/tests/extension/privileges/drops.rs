@@ -4,6 +4,7 @@ use super::{INGEST, is_refused};
 use crate::common::{count, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 /// An extension of the server's, in a schema `other`, that belongs to olga: it may be one that she could make herself, or not.
@@ -179,6 +180,7 @@ async fn nothing_goes_on_in_a_schema_of_that_name_once_the_extension_is_dropped(
     ];
     // They would wait for two seconds alone, and all of them are to wait at once.
     admin.batch_execute("ALTER FUNCTION pgmask.maintain() SET lock_timeout = 0; ALTER FUNCTION pgmask.health_items() SET lock_timeout = 0").await.unwrap();
+    let held = count(&admin, "SELECT 'pgmask.database_id'::regclass::oid::bigint").await;
     let drops = cluster.connect("dropped").await.unwrap();
     drops
         .batch_execute("BEGIN; DROP EXTENSION pg_mask CASCADE; SET LOCAL ROLE olga; CREATE SCHEMA pgmask")
@@ -189,17 +191,49 @@ async fn nothing_goes_on_in_a_schema_of_that_name_once_the_extension_is_dropped(
         let client = cluster.connect("dropped").await.unwrap();
         called.push((call, tokio::spawn(async move { client.batch_execute(call).await })));
     }
-    let waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND locktype = 'object' AND classid = 'pg_extension'::regclass";
+    let waiting = format!("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND relation = {held}");
     wait_until("all of them wait", || async {
         let all = called.len() as i64;
-        count(&drops, waiting).await == all || called.iter().any(|(_, answer)| answer.is_finished())
+        count(&drops, &waiting).await == all || called.iter().any(|(_, answer)| answer.is_finished())
     })
     .await
     .unwrap();
     drops.batch_execute("COMMIT").await.unwrap();
     for (call, answer) in called {
-        let answer = answer.await.unwrap().map_err(|error| message(&error));
-        let gone = |error: &String| error.starts_with("55000 extension pg_mask was dropped meanwhile");
-        assert!(answer.as_ref().is_err_and(gone), "{call}: {answer:?}");
+        is_gone(call, answer).await;
     }
+}
+
+/// What drops the extension reaches a standby with locks on tables alone: PostgreSQL writes no other ones for it.
+#[tokio::test]
+async fn nothing_goes_on_in_a_schema_of_that_name_on_a_standby() {
+    let mut primary = Cluster::start(&[]).await.unwrap();
+    let admin = primary.database("dropped_there").await.unwrap();
+    admin.batch_execute("ALTER FUNCTION pgmask.health_items() SET lock_timeout = 0").await.unwrap();
+    let held = count(&admin, "SELECT 'pgmask.database_id'::regclass::oid::bigint").await;
+    let standby = primary.standby().await.unwrap();
+    let reader = standby.connect("dropped_there").await.unwrap();
+    admin.batch_execute("BEGIN; DROP EXTENSION pg_mask CASCADE; CREATE SCHEMA pgmask").await.unwrap();
+    let locked = format!(
+        "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = {held}"
+    );
+    wait_until("the standby has its locks", || async { count(&reader, &locked).await == 1 }).await.unwrap();
+    let mut called = Vec::new();
+    for call in ["SELECT FROM pgmask.health_items()", "SELECT FROM pgmask.verify_audit()"] {
+        let client = standby.connect("dropped_there").await.unwrap();
+        called.push((call, tokio::spawn(async move { client.batch_execute(call).await })));
+    }
+    let waiting = format!("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND relation = {held}");
+    wait_until("both wait", || async { count(&reader, &waiting).await == 2 }).await.unwrap();
+    admin.batch_execute("COMMIT").await.unwrap();
+    for (call, answer) in called {
+        is_gone(call, answer).await;
+    }
+}
+
+/// That call has ended with the error that says so.
+async fn is_gone(call: &str, answer: JoinHandle<Result<(), tokio_postgres::Error>>) {
+    let answer = answer.await.unwrap().map_err(|error| message(&error));
+    let gone = |error: &String| error.starts_with("55000 extension pg_mask was dropped meanwhile");
+    assert!(answer.as_ref().is_err_and(gone), "{call}: {answer:?}");
 }
