@@ -12,6 +12,7 @@ mod what_can_run_code;
 mod what_code_of_the_table_leaves;
 mod what_code_of_the_table_sees;
 mod what_is_kept_whatever_fails;
+mod which_sessions_are_refused;
 
 use crate::common::{cluster, count, message};
 use testbed::cluster::Cluster;
