@@ -58,6 +58,10 @@ pub(crate) enum Error {
     #[error("only its owner may have the tokens in table {0} lifted")]
     NotOwner(String),
     #[error(
+        "table {table} is not changed: its trigger {trigger} could have rows go to any partition, with the rights of the owner of {root}"
+    )]
+    Movers { table: String, trigger: String, root: String },
+    #[error(
         "table {table} is not changed: the foreign key {key} would change with it, as that table's owner"
     )]
     Cascades { table: String, key: String },
@@ -111,6 +115,8 @@ pub(crate) enum Error {
     NoRole(RoleOfCode),
     #[error("role {0} could do more than that: it {1}")]
     MightyRole(RoleOfCode, String),
+    #[error("permission denied for materialized view {0}")]
+    MayNotRefresh(String),
     #[error("code of the table makes things that role {0} would own")]
     LeftBehind(RoleOfCode),
     #[error("what this call wrote into pgmask.audit may not have reached the synchronous standby")]
@@ -268,6 +274,7 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_GENERATED_ALWAYS
             }
             Self::MightyRole(..)
+            | Self::MayNotRefresh(_)
             | Self::RefresherMember(_)
             | Self::LeftBehind(_)
             | Self::GroupsBudget { .. }
@@ -303,9 +310,11 @@ impl Error {
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Prepared | Self::VaultOfBefore | Self::SeesNothingNew(_) | Self::Cascades { .. } => {
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED
-            }
+            Self::Prepared
+            | Self::VaultOfBefore
+            | Self::SeesNothingNew(_)
+            | Self::Cascades { .. }
+            | Self::Movers { .. } => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::GuessLimit { .. } | Self::RecoverLimit { .. } | Self::GuessTable { .. } => {
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
@@ -359,6 +368,9 @@ impl Error {
             }
             Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
             Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
+            Self::Movers { .. } => {
+                "Let the trigger be one of the root's, or let the root's owner own the partition and the trigger's function."
+            }
             Self::Cascades { .. } => {
                 "As the owner of both, and no superuser, UPDATE the table itself: SET column = pgmask.current_mask(column). Code of the tables runs with the rights of whoever does it."
             }
@@ -415,6 +427,9 @@ impl Error {
             Self::NoRole(_) => "Apply sql/00_roles.sql, and sql/02_rights.sql to this database.",
             Self::MightyRole(..) => {
                 "Code of the table would have that right. Take it from the role; sql/00_roles.sql makes one that is as it should be. What another role has granted is revoked with GRANTED BY that role: see pg_auth_members."
+            }
+            Self::MayNotRefresh(_) => {
+                "It belongs to pgmask_refresher; operators call logins.refresh_dashboards()."
             }
             Self::RefresherMember(_) => {
                 "REVOKE it FROM pgmask_refresher, GRANTED BY the role that granted it: see pg_auth_members."

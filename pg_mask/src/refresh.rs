@@ -101,10 +101,13 @@ fn refresh(view: pg_sys::Oid, name: String, owner: pg_sys::Oid, concurrently: bo
         own_names::with_policies(); // pg_restore has put them off, and refuses to go without them
         plan::write_once(Meant::only(&[]), &sql, Vec::new).map(drop)
     };
+    // PostgreSQL would ask that after event triggers have run, as whoever calls.
+    if !plan::catalog_row(MAY_REFRESH, || vec![view.into()], |row| row.get::<bool>(1))? {
+        return Err(Error::MayNotRefresh(name));
+    }
     // Event triggers run as whoever refreshes, who may be a superuser by way of logins.refresh_dashboards(), in the midst of what
     // code of tables has had compiled.
-    let may = plan::catalog_row(MAY_REFRESH, || vec![view.into()], |row| row.get::<bool>(1))?;
-    let refresh = || if may { run_as::unbound(owner, run) } else { run() };
+    let refresh = || run_as::unbound(owner, run);
     // What the server says may hold a row, which the caller need not be allowed to read.
     // SAFETY: look-ups. logins.refresh_dashboards() acts as its owner, whoever calls it.
     let is_superusers = unsafe { pg_sys::superuser_arg(unguarded::GetOuterUserId()) };

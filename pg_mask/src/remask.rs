@@ -6,6 +6,7 @@
 //! whether its code may have the owner's rights, [`cascades`] what would follow, [`writers`] in whose budgets hashes without a key count, [`statements`] the SQL that lifts.
 
 mod cascades;
+mod movers;
 mod owners_code;
 mod part;
 mod statements;
@@ -83,6 +84,7 @@ fn lift_blocks(
     let keys = keys::newest()?;
     let part = Part::open(part, columns.as_ref(), domain, &keys)?;
     cascades::refuse(&part)?;
+    movers::refuse(&part)?;
     let statements = Statements::of(&part, &keys, part.lifts_generation_0);
     let end = first.saturating_add(count.max(1));
     let range = || vec![statements::first_row_of(first), statements::first_row_of(end)];

@@ -175,6 +175,16 @@ pub(crate) fn as_owner<R>(owner: pg_sys::Oid, work: impl FnOnce() -> Result<R, E
 /// Runs `work`, which neither is shown the client's statement nor reaches cursors or leaves some.
 fn run_watched<R>(
     watched: Watched,
+    hidden: Hidden<'_>,
+    can_run_code: bool,
+    work: impl FnOnce() -> Result<R, Error>,
+) -> Result<R, Error> {
+    // A cursor that is left has tables and indexes open until what was done is rolled back.
+    guarded(watched, hidden, can_run_code, work).inspect_err(|_| session_caches::refresh_later())
+}
+
+fn guarded<R>(
+    watched: Watched,
     _hidden: Hidden<'_>,
     can_run_code: bool,
     work: impl FnOnce() -> Result<R, Error>,

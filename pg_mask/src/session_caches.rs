@@ -49,6 +49,11 @@ impl Drop for Refreshed {
     }
 }
 
+/// Has it dropped as soon as something may be looked up: what is open now would be read anew as it is kept.
+pub(crate) fn refresh_later() {
+    IS_PENDING.set(true);
+}
+
 /// Does what is pending. Called where statements begin, and once a subtransaction was rolled back.
 pub(crate) fn refresh_if_pending() {
     if IS_PENDING.get() {

@@ -68,15 +68,16 @@ const IS_OF_LOGIN_TABLE: &str = "WITH RECURSIVE ancestors (id) AS (
     )
     SELECT EXISTS (SELECT FROM ancestors WHERE id = $2)";
 
-/// The root of the partitions that `$1` is one of, if one of the columns `$2` decides about partitions.
+/// The root of the partitions that `$1` is one of, if one of the columns `$2` decides about partitions. (PostgreSQL notes each column of a
+/// key, and of an expression in it, as a part that the table can't do without.)
 const ROOT: &str = "SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid
     WHERE EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors($1) AS a
-        JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid OPERATOR(pg_catalog.=) a.relid
-        WHERE p.partexprs IS NOT NULL OR EXISTS (
-            SELECT FROM pg_catalog.pg_attribute AS c
-            WHERE c.attrelid OPERATOR(pg_catalog.=) p.partrelid
-              AND c.attnum OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[])
-              AND c.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)))";
+        JOIN pg_catalog.pg_attribute AS c ON c.attrelid OPERATOR(pg_catalog.=) a.relid
+        JOIN pg_catalog.pg_depend AS d ON d.objid OPERATOR(pg_catalog.=) c.attrelid AND d.objsubid OPERATOR(pg_catalog.=) c.attnum
+        WHERE c.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)
+          AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+          AND d.refclassid OPERATOR(pg_catalog.=) d.classid AND d.refobjid OPERATOR(pg_catalog.=) d.objid
+          AND d.refobjsubid OPERATOR(pg_catalog.=) 0 AND d.deptype OPERATOR(pg_catalog.=) 'i')";
 
 impl Part {
     /// What a statement that reads it names.

@@ -104,10 +104,11 @@ fn end() {
 /// the function up, of all but its own.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_looked_at(function: pg_sys::Oid) -> bool {
-    if watched::now().is_none() {
+    let is_code = is_code();
+    if !is_code && !watched::is_late() {
         called::note(function);
     }
-    let is_ours = is_code() && show_another(function).is_some_and(is_of_interest);
+    let is_ours = is_code && show_another(function).is_some_and(is_of_interest);
     // SAFETY: as PostgreSQL itself would call it.
     is_ours || unsafe { was_looked_at(function) }
 }
@@ -131,7 +132,7 @@ unsafe extern "C-unwind" fn function(event: Event, call: *mut pg_sys::FmgrInfo, 
             if !cfg!(feature = "pg18") && language == Some(SQL) {
                 forget_others(call, kept);
             }
-        } else if event == FHET_START && watched::now().is_none() {
+        } else if event == FHET_START && !watched::is_late() {
             called::note(function);
         }
         if let Some(before) = BEFORE

@@ -312,3 +312,34 @@ async fn what_refuses_messages_is_compiled_once() {
     session.batch_execute("COMMIT").await.unwrap();
     assert!(more < 8 << 20, "{more} bytes more");
 }
+
+/// A cursor that code of the table leaves is closed with an error, and until then it has its index open, with the predicate as that
+/// code had it: rows that the session wrote next were missing in the index for good.
+#[tokio::test]
+async fn an_index_that_code_of_the_table_leaves_open_is_read_anew() {
+    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    let admin = cluster.database("left_open").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE SCHEMA app; CREATE SCHEMA audit; CREATE TABLE audit.log (n bigint, tag text); INSERT INTO audit.log SELECT i, 'x' FROM generate_series(1, 100) AS i;
+             CREATE FUNCTION audit.quiet() RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT replace('nothing_', '_', '') $$;
+             CREATE UNIQUE INDEX loud ON audit.log (n) WHERE tag <> audit.quiet();
+             CREATE FUNCTION app.replace(pg_catalog.text, pg_catalog.text, pg_catalog.text) RETURNS pg_catalog.text IMMUTABLE LANGUAGE sql
+                 AS $$ SELECT 'paid'::pg_catalog.text $$;
+             CREATE FUNCTION app.leaves() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+             DECLARE c refcursor; BEGIN
+                 PERFORM set_config('search_path', 'app, pg_catalog', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true);
+                 OPEN c FOR EXECUTE 'SELECT n FROM audit.log WHERE n OPERATOR(pg_catalog.>) 10 AND tag OPERATOR(pg_catalog.<>) audit.quiet()';
+                 MOVE c; RETURN new; END $$;
+             CREATE TRIGGER leaves BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION app.leaves()",
+        )
+        .await
+        .unwrap();
+    let session = cluster.connect("left_open").await.unwrap();
+    let left = message(&session.batch_execute(super::INGEST).await.unwrap_err());
+    assert!(left.starts_with("42501 code of the table leaves a cursor open"), "{left}");
+    let pay = "INSERT INTO audit.log VALUES (2001, 'paid')";
+    session.batch_execute(pay).await.unwrap();
+    let twice = message(&session.batch_execute(pay).await.unwrap_err());
+    assert!(twice.starts_with("23505 "), "{twice}");
+}

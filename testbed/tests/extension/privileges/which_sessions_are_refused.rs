@@ -1,5 +1,6 @@
 //! Code of the login table does not run in a session that has called, or is in the midst of, what would decide on it.
 
+use super::INGEST;
 use crate::common::{count, message, texts};
 use testbed::cluster::Cluster;
 
@@ -188,4 +189,47 @@ async fn nothing_is_taken_in_in_maintenance() {
     assert_eq!(log.matches("code of tables is not run in the midst of maintenance").count(), 2, "{log}");
     assert!(!log.contains("LOG:  done: "), "{log}");
     assert_eq!(count(&admin, "SELECT count(*) FROM user_logins").await, 0);
+}
+
+/// What an event trigger looks up as somebody tries a REFRESH that is not for them counts for the session like all that it calls: it could
+/// then decide on that, and code of the login table used it with a superuser's rights.
+#[tokio::test]
+async fn what_a_refresh_that_is_refused_has_looked_up_counts() {
+    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    let admin = cluster.database("not_theirs").await.unwrap();
+    cluster.apply_file("not_theirs", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE does_both LOGIN IN ROLE pgmask_operator, pgmask_ingester; CREATE SCHEMA w AUTHORIZATION does_both;
+             CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC;
+             CREATE FUNCTION audit.diff(x time, y time) RETURNS float8 LANGUAGE plpgsql STRICT IMMUTABLE
+                 AS 'DECLARE seconds float8 := EXTRACT(EPOCH FROM (x - y)); BEGIN RETURN seconds; END';
+             CREATE TYPE audit.timerange AS RANGE (subtype = time, subtype_diff = audit.diff);
+             CREATE FUNCTION audit.not_at_lunch() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                 IF localtime <@ audit.timerange('12:00', '12:00') THEN RAISE 'lunch'; END IF; END $$;
+             CREATE EVENT TRIGGER not_at_lunch ON ddl_command_start EXECUTE FUNCTION audit.not_at_lunch();
+             CREATE FUNCTION audit.notes() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER notes AFTER INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION audit.notes()",
+        )
+        .await
+        .unwrap();
+    let session = cluster.connect_as("does_both", "not_theirs").await.unwrap();
+    for refresh in ["", "CONCURRENTLY "] {
+        let refresh = format!("REFRESH MATERIALIZED VIEW {refresh}logins.stored_logins_by_day");
+        let refused = message(&session.batch_execute(&refresh).await.unwrap_err());
+        let expected = "42501 permission denied for materialized view logins.stored_logins_by_day";
+        assert!(refused.starts_with(expected), "{refused}");
+    }
+    session
+        .batch_execute(
+            "SET search_path = w, pg_catalog; CREATE DOMAIN w.float8 AS pg_catalog.float8;
+             CREATE TEMPORARY TABLE mine (h audit.timerange); CREATE INDEX ON mine USING gist (h);
+             INSERT INTO mine SELECT audit.timerange(time '00:00' + i * interval '1 minute', time '01:00' + (i + i % 7) * interval '1 minute')
+             FROM generate_series(1, 1000) AS i; DROP TABLE mine",
+        )
+        .await
+        .unwrap();
+    let refused = message(&session.batch_execute(INGEST).await.unwrap_err());
+    assert!(refused.starts_with("42501 this session has "), "{refused}");
+    assert!(refused.contains("diff()"), "{refused}");
 }

@@ -117,3 +117,77 @@ async fn no_other_server_is_asked_with_the_owners_rights() {
     admin.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
     assert_eq!(texts(&admin, tokens).await, ["0 of 1 sampled rows"]);
 }
+
+/// Who owns one partition could have rows written into others: remask updates the root where tokens decide about partitions, with the
+/// rights of its owner, and a trigger of the partition's changed the row, and with it where it goes.
+#[tokio::test]
+async fn who_owns_a_partition_has_no_rows_moved_into_others() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("movers").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE pat; CREATE SCHEMA pat AUTHORIZATION pat; GRANT USAGE ON SCHEMA pat TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    for (key, first, second) in [
+        ("RANGE ((extract(year FROM create_date)))", "FROM (2025) TO (2026)", "FROM (2026) TO (2027)"),
+        ("RANGE (masked_ip)", "", ""),
+        ("RANGE ((lower(masked_ip)))", "", ""),
+    ] {
+        let tokens = key.contains("masked");
+        let current = count(&admin, "SELECT max(generation)::bigint FROM pgmask.key_check").await;
+        let (first, second) = match tokens {
+            true => (
+                format!("FROM ('m{current}_') TO ('m{current}_z')"),
+                format!("FROM ('m{0}_') TO ('m{0}_z')", current + 1),
+            ),
+            false => (first.to_owned(), second.to_owned()),
+        };
+        admin
+            .batch_execute(&format!(
+                "DROP TABLE public.user_logins CASCADE;
+                 CREATE TABLE public.user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256), masked_device_id varchar(256),
+                     locale varchar(32), app_version integer, create_date date) PARTITION BY {key};
+                 CREATE TABLE public.first PARTITION OF public.user_logins FOR VALUES {first};
+                 CREATE TABLE public.second PARTITION OF public.user_logins FOR VALUES {second};
+                 GRANT INSERT ON public.user_logins TO pgmask_writer; ALTER TABLE public.first OWNER TO pat;
+                 INSERT INTO public.user_logins (user_id, masked_ip, create_date) VALUES ('alice', pgmask.mask_pii('192.0.2.1'), '2025-03-01');
+                 CREATE OR REPLACE FUNCTION pat.forges() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     NEW.user_id := 'forged'; NEW.create_date := '2026-02-02'; NEW.locale := 'XX'; RETURN NEW; END $$;
+                 ALTER FUNCTION pat.forges() OWNER TO pat;
+                 CREATE TRIGGER forges BEFORE UPDATE ON public.first FOR EACH ROW EXECUTE FUNCTION pat.forges();
+                 SELECT pgmask.rotate_key()"
+            ))
+            .await
+            .unwrap();
+        let refused =
+            message(&admin.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap_err());
+        let expected =
+            if tokens { "0A000 table public.first is not changed: its trigger forges " } else { "23514 " };
+        assert!(refused.starts_with(expected), "{key}: {refused}");
+        assert_eq!(count(&admin, "SELECT count(*) FROM public.second").await, 0, "{key}");
+        // A trigger of the root's is its owner's, and rows go where their tokens say.
+        admin
+            .batch_execute(
+                "DROP TRIGGER forges ON public.first; CREATE OR REPLACE FUNCTION public.touches() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     NEW.locale := 'touched'; RETURN NEW; END $$;
+                 CREATE TRIGGER touches BEFORE UPDATE ON public.user_logins FOR EACH ROW EXECUTE FUNCTION public.touches()",
+            )
+            .await
+            .unwrap();
+        admin.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap();
+        let stays = i64::from(!tokens);
+        assert_eq!(
+            count(&admin, "SELECT count(*) FROM public.first WHERE user_id = 'alice' AND locale = 'touched'")
+                .await,
+            stays,
+            "{key}"
+        );
+        assert_eq!(
+            count(&admin, "SELECT count(*) FROM public.second WHERE user_id = 'alice'").await,
+            1 - stays,
+            "{key}"
+        );
+    }
+}
