@@ -26,13 +26,14 @@ pub(crate) fn with_own_names<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Settings that decide on what statements and constants mean, and their values by default.
-const PLAIN: [(&CStr, &CStr); 6] = [
+const PLAIN: [(&CStr, &CStr); 7] = [
     (c"standard_conforming_strings", c"on"),
     (c"backslash_quote", c"safe_encoding"),
     (c"transform_null_equals", c"off"),
     (c"array_nulls", c"on"),
     (c"xmloption", c"content"),
     (c"bytea_output", c"hex"),
+    (c"quote_all_identifiers", c"off"), // REFRESH ... CONCURRENTLY fails with it (matview.c)
 ];
 
 /// Runs `work` with statements of code read as everywhere: quotes, backslashes and NULLs mean what they mean by default, whatever

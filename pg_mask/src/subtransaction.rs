@@ -76,18 +76,18 @@ impl Failure {
 }
 
 /// Runs `work` in a subtransaction of its own. If the server raises an error in it that `is_refusal` accepts,
-/// its effects are undone and the error is returned; any other goes on its way.
-pub(crate) fn attempt<T>(
-    work: impl FnOnce() -> T,
+/// its effects are undone and the error is returned; any other goes on its way. An error of ours undoes its effects as well.
+pub(crate) fn attempt<R>(
+    work: impl FnOnce() -> Result<R, Error>,
     is_refusal: impl Fn(&Failure) -> bool + UnwindSafe + RefUnwindSafe,
-) -> Result<T, Failure> {
-    attempt_for(Purpose::Effects, work, is_refusal)
+) -> Result<Result<R, Error>, Failure> {
+    attempt_for(Purpose::Effects, work, Result::is_ok, is_refusal)
 }
 
 /// Runs `work` to see whether it fails, and with what text: its effects are undone in any case. An interrupt goes on its way.
 pub(crate) fn try_out<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     short_errors::keep_context();
-    attempt_for(Purpose::Texts, work, |failure| !failure.is_interrupt())
+    attempt_for(Purpose::Texts, work, |_| false, |failure| !failure.is_interrupt())
 }
 
 /// What is wanted of an attempt.
@@ -100,6 +100,7 @@ enum Purpose {
 fn attempt_for<T>(
     purpose: Purpose,
     work: impl FnOnce() -> T,
+    keeps: impl FnOnce(&T) -> bool,
     is_refusal: impl Fn(&Failure) -> bool + UnwindSafe + RefUnwindSafe,
 ) -> Result<T, Failure> {
     // SAFETY: as PL/pgSQL does for a block with an EXCEPTION clause (pl_exec.c, exec_stmt_block):
@@ -126,12 +127,12 @@ fn attempt_for<T>(
             let done = work();
             pg_sys::ExitOnAnyError = exits;
             pg_sys::error_context_stack = error_context;
-            match purpose {
-                Purpose::Effects => pg_sys::ReleaseCurrentSubTransaction(),
-                Purpose::Texts => {
-                    pg_sys::RollbackAndReleaseCurrentSubTransaction();
-                    settings.put_in_force();
-                }
+            if keeps(&done) {
+                pg_sys::ReleaseCurrentSubTransaction();
+            } else {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+                settings.put_in_force();
+                session_caches::refresh_if_pending();
             }
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;

@@ -37,7 +37,7 @@ pub(super) fn claim(mut messages: Vec<Message<'_>>) -> Result<(Vec<Message<'_>>,
     messages.dedup_by(|b, a| compare(a, &(b.slot, b.key)).is_eq());
 
     // As a rule all are new, and not to ask which are takes half the time.
-    let all = || plan::run(CLAIM, || keys(&messages), |_| ());
+    let all = || plan::run(CLAIM, || keys(&messages), |_| Ok(()));
     if attempt(all, |failure| failure.sqlstate == *UNIQUE_VIOLATION).is_err() {
         let mut claimed = plan::rows(CLAIM_NEW, || keys(&messages), read_key)?;
         claimed.sort_unstable();

@@ -86,6 +86,7 @@ async fn event_triggers_in_a_refresh_use_no_look_up_of_code_of_the_table() {
         .unwrap();
     // It may be used as often as a refresh fires it.
     let oper = cluster.connect_as("oper", "looked_up").await.unwrap();
+    oper.batch_execute("SET quote_all_identifiers = on").await.unwrap(); // REFRESH ... CONCURRENTLY by itself fails with that
     for _ in 0..2 {
         oper.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
     }
