@@ -58,7 +58,7 @@ END
 $$;
 -- A transaction that is open since before pg_mask was made is not looked at as it drops the schema that pg_mask is in, but where the server or
 -- the session has loaded the library. So nobody has a right before the last of them has ended, whatever process it is in: an autovacuum may be in a
--- function of anybody's. Where a dump has brought the rights, its last step is this.
+-- function of anybody's. Once that is so, the event trigger's comment says it: a dump brings rights, and no such comment.
 CREATE FUNCTION pg_temp.wait_for_transactions_from_before() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -66,7 +66,9 @@ DECLARE
     who pg_catalog.name;
     has_waited pg_catalog.int4 := 0;
 BEGIN
-    IF to_regprocedure('pgmask.maintain()') IS NULL OR current_setting('shared_preload_libraries') ~ 'pg_mask' THEN
+    IF to_regprocedure('pgmask.maintain()') IS NULL OR current_setting('shared_preload_libraries') ~ 'pg_mask'
+        OR EXISTS (SELECT FROM pg_event_trigger AS t WHERE t.evtname = 'pgmask_watch_drops'
+            AND obj_description(t.oid, 'pg_event_trigger') LIKE '%; every transaction knows of it') THEN
         RETURN;
     END IF;
     LOOP
@@ -84,6 +86,8 @@ BEGIN
         has_waited := has_waited + 1;
         PERFORM pg_sleep(0.1);
     END LOOP;
+    COMMENT ON EVENT TRIGGER pgmask_watch_drops IS
+        'superusers alone drop pg_mask, not whoever owns the schema that it is in; every transaction knows of it';
 END
 $$;
 DO $$ BEGIN PERFORM pg_temp.wait_for_transactions_from_before(); END $$;

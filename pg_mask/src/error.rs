@@ -369,7 +369,7 @@ impl Error {
             Self::NoTable { .. } => "Give the name of a table: 'public.user_logins'.",
             Self::NotOwner(_) => "Call remask as the owner of the table, or as a member of its owner's role.",
             Self::Movers { .. } => {
-                "Let the trigger be one of the root's, or let the root's owner own the partition and the trigger's function."
+                "Have its owner drop it. What it does, a trigger of the root's may do, with a function that the root's owner has written."
             }
             Self::Cascades { .. } => {
                 "As the owner of both, and no superuser, UPDATE the table itself: SET column = pgmask.current_mask(column). Code of the tables runs with the rights of whoever does it."
