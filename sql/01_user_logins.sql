@@ -30,6 +30,18 @@ BEGIN
             USING HINT = format('That role can have the functions of pg_mask do anything, with messages and as whoever calls them. Where it has changed none of them, and what else it owns in this database does no harm as a superuser''s: REASSIGN OWNED BY %I TO a superuser. If in doubt, load a dump into a database where a superuser has made the extension.', maker);
     END IF;
 
+    -- A schema of that name may be anybody's where the extension is not there.
+    IF NOT EXISTS (
+        SELECT FROM pg_extension AS e
+        JOIN pg_roles AS r ON r.oid = e.extowner
+        JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        WHERE e.extname = 'pg_mask' AND r.rolsuper AND d.deptype = 'e' AND d.classid = 'pg_namespace'::pg_catalog.regclass
+          AND d.objid = to_regnamespace('pgmask')
+    ) THEN
+        RAISE EXCEPTION 'this database has no extension pg_mask of a superuser''s'
+            USING HINT = 'CREATE EXTENSION has failed; its error says why.';
+    END IF;
+
     SELECT c.relname, c.relowner::regrole AS owner, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
     INTO taken
     FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner

@@ -18,8 +18,15 @@ DECLARE
     unmarked pg_catalog.name;
     other pg_catalog.regrole;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_mask') THEN
-        RAISE EXCEPTION 'this database has no extension pg_mask'
+    -- A schema of that name may be anybody's where the extension is not there.
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_extension AS e
+        JOIN pg_catalog.pg_roles AS r ON r.oid = e.extowner
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        WHERE e.extname = 'pg_mask' AND r.rolsuper AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+          AND d.objid = pg_catalog.to_regnamespace('pgmask')
+    ) THEN
+        RAISE EXCEPTION 'this database has no extension pg_mask of a superuser''s'
             USING HINT = 'Apply sql/01_user_logins.sql first.';
     END IF;
     -- Rights are granted to roles that 00_roles.sql made: those have its mark.
@@ -90,13 +97,11 @@ BEGIN
         'superusers alone drop pg_mask, not whoever owns the schema that it is in; every transaction knows of it';
 END
 $$;
-DO $$ BEGIN PERFORM pg_temp.wait_for_transactions_from_before(); END $$;
-DROP FUNCTION pg_temp.wait_for_transactions_from_before();
-
 -- The looks and the grants are one statement: whoever goes on after an error has none of them.
 DO $$
 BEGIN
     PERFORM pg_temp.refuse_what_others_made();
+    PERFORM pg_temp.wait_for_transactions_from_before();
     LOCK TABLE public.user_logins IN ACCESS SHARE MODE; -- so that no other gets its name meanwhile
     PERFORM pg_temp.refuse_what_others_made();
 
@@ -160,5 +165,6 @@ BEGIN
 END
 $$;
 DROP FUNCTION pg_temp.refuse_what_others_made();
+DROP FUNCTION pg_temp.wait_for_transactions_from_before();
 
 COMMIT;

@@ -45,6 +45,17 @@ BEGIN
         RAISE EXCEPTION 'this database has no table public.user_logins, or no extension pg_mask'
             USING HINT = 'Apply sql/01_user_logins.sql and sql/02_rights.sql first.';
     END IF;
+    -- A schema of that name may be anybody's where the extension is not there.
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_extension AS e
+        JOIN pg_catalog.pg_roles AS r ON r.oid = e.extowner
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        WHERE e.extname = 'pg_mask' AND r.rolsuper AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+          AND d.objid = pg_catalog.to_regnamespace('pgmask')
+    ) THEN
+        RAISE EXCEPTION 'this database has no extension pg_mask of a superuser''s'
+            USING HINT = 'Apply sql/01_user_logins.sql first.';
+    END IF;
     SELECT there.name, there.owner::pg_catalog.regrole AS owner INTO taken
     FROM (
         SELECT 'schema ' || n.nspname AS name, n.nspowner AS owner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'logins'
@@ -53,9 +64,13 @@ BEGIN
         WHERE c.relnamespace = pg_catalog.to_regnamespace('logins')
           AND c.relname IN ('shared_ips', 'shared_devices', 'users_with_many_ips', 'users_with_many_devices',
               'logins_by_day', 'version_adoption', 'duplicate_events', 'new_devices_by_day')
+        UNION ALL
+        SELECT 'public.user_logins', c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass('public.user_logins')
     ) AS there
     JOIN pg_catalog.pg_roles AS r ON r.oid = there.owner
     WHERE NOT r.rolsuper AND r.rolname <> current_user
+      AND (there.name <> 'public.user_logins'
+           OR there.owner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()))
     ORDER BY there.name DESC LIMIT 1; -- the schema first
     IF FOUND THEN
         RAISE EXCEPTION '% is there already and belongs to %', taken.name, taken.owner

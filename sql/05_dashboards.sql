@@ -29,6 +29,17 @@ BEGIN
         RAISE EXCEPTION 'this database has no view logins.shared_ips, or this server no role pgmask_refresher'
             USING HINT = 'Apply sql/00_roles.sql to sql/03_analyst_views.sql first.';
     END IF;
+    -- A schema of that name may be anybody's where the extension is not there.
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_extension AS e
+        JOIN pg_catalog.pg_roles AS r ON r.oid = e.extowner
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        WHERE e.extname = 'pg_mask' AND r.rolsuper AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+          AND d.objid = pg_catalog.to_regnamespace('pgmask')
+    ) THEN
+        RAISE EXCEPTION 'this database has no extension pg_mask of a superuser''s'
+            USING HINT = 'Apply sql/01_user_logins.sql first.';
+    END IF;
     SELECT there.name, there.owner::pg_catalog.regrole AS owner INTO taken
     FROM (
         SELECT 'schema ' || n.nspname AS name, n.nspowner AS owner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'logins'

@@ -1,6 +1,6 @@
 //! What PostgreSQL itself keeps for a session of what functions in SQL mean: it puts them in place as it makes an expression ready,
 //! in the search path of that moment, and keeps the checks of domains (typcache.c), expressions and predicates of indexes and keys of
-//! partitions (relcache.c, partcache.c), and the casts of PL/pgSQL.
+//! partitions (relcache.c, partcache.c), the casts of PL/pgSQL, and the dictionaries of text search (ts_cache.c), which may name others.
 
 use crate::error::Error;
 use crate::plan;
@@ -21,7 +21,14 @@ pub(crate) fn refresh() {
     // SAFETY: plain calls (relcache.c, inval.c), as at any lock that is waited for. Relations that are open are read anew, which may
     // have to wait, and fail.
     unsafe {
-        for cache in [Cache::CONSTROID, Cache::TYPEOID, Cache::PROCOID] {
+        for cache in [
+            Cache::CONSTROID,
+            Cache::TYPEOID,
+            Cache::PROCOID,
+            Cache::TSPARSEROID,
+            Cache::TSDICTOID,
+            Cache::TSCONFIGOID,
+        ] {
             pg_sys::CallSyscacheCallbacks(cache as i32, 0);
         }
         pg_sys::RelationCacheInvalidate(false);

@@ -123,7 +123,7 @@ fn attempt_for<T>(
         };
         pg_sys::error_context_stack = &raw mut notes;
         NOTED.set(INTERNAL_ERROR);
-        PgTryBuilder::new(AssertUnwindSafe(|| {
+        let done = PgTryBuilder::new(AssertUnwindSafe(|| {
             let done = work();
             pg_sys::ExitOnAnyError = exits;
             pg_sys::error_context_stack = error_context;
@@ -132,7 +132,6 @@ fn attempt_for<T>(
             } else {
                 pg_sys::RollbackAndReleaseCurrentSubTransaction();
                 settings.put_in_force();
-                session_caches::refresh_if_pending();
             }
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
@@ -171,16 +170,21 @@ fn attempt_for<T>(
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             // Code that had set one of them itself has it put back to what it found, which was not the client's.
             settings.put_in_force();
-            session_caches::refresh_if_pending();
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
+            if !matches!(&failure, Some(failure) if is_refusal(failure)) {
+                session_caches::refresh_if_pending();
+            }
             // Only now: an error must not leave the subtransaction open.
             match failure {
                 Some(failure) if is_refusal(&failure) => Err(failure),
                 _ => error.rethrow(),
             }
         })
-        .execute()
+        .execute();
+        // Only here: it may fail, and the subtransaction has ended.
+        session_caches::refresh_if_pending();
+        done
     }
 }
 

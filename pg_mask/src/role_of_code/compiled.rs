@@ -198,11 +198,11 @@ fn new_number() -> u32 {
     number
 }
 
-/// Code of a table runs in a security-restricted operation, whoever owns its functions, and before a dashboard has its new content. What
-/// runs outside of one, or after that, is beside it.
+/// Code of a table runs in a security-restricted operation, whoever owns its functions, and in a refresh while the new content of a dashboard
+/// is made. What runs outside of one, before that or afterwards, is beside it.
 fn number_now() -> u32 {
     // SAFETY: a plain read of the backend's own state.
-    let is_of_table = unsafe { pg_sys::InSecurityRestrictedOperation() } && !watched::is_filled();
+    let is_of_table = unsafe { pg_sys::InSecurityRestrictedOperation() } && watched::may_be_code();
     if is_of_table { NUMBER.get() } else { BESIDE.get() }
 }
 

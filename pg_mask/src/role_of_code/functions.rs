@@ -6,7 +6,7 @@ use super::compiled::compiles;
 use super::watched;
 use crate::error::Error;
 use crate::{own_roles, unguarded};
-use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, Type as Access};
+use pg_sys::ObjectAccessType::{OAT_FUNCTION_EXECUTE, OAT_POST_CREATE, Type as Access};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
 
@@ -52,6 +52,11 @@ unsafe extern "C-unwind" fn access(
         let may_be_one = OF_THE_SESSION.contains(&object.to_u32()) || watched::now().is_some();
         if access == OAT_FUNCTION_EXECUTE && may_be_one {
             look_at(object);
+        }
+        if access == OAT_POST_CREATE && class == pg_sys::RelationRelationId {
+            let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+            unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
+            watched::made_by(role, marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0);
         }
         if let Some(before) = BEFORE {
             before(access, class, object, part, argument);

@@ -10,6 +10,8 @@ thread_local! {
     /// Whether it was begun in the midst.
     static IS_LATE: Cell<bool> = const { Cell::new(false) };
     static NOW: Cell<Option<Watched>> = const { Cell::new(None) };
+    /// Whether code of tables may run by now: in a refresh, what comes before the new content is made are event triggers, and what they do.
+    static HAS_BEGUN: Cell<bool> = const { Cell::new(false) };
     /// Whether the dashboard that is being refreshed has its new content.
     static IS_FILLED: Cell<bool> = const { Cell::new(false) };
     /// What such code was refused last.
@@ -45,7 +47,12 @@ impl Watched {
         self.role.is_some_and(is)
     }
 
+    fn is_a_refresh(self) -> bool {
+        self.role.is_some_and(own_roles::is_refresher)
+    }
+
     pub(super) fn begin(self) -> Watching {
+        HAS_BEGUN.set(!self.is_a_refresh());
         IS_FILLED.set(false);
         REFUSED.set(None);
         Watching { before: NOW.replace(Some(self)), was_late: IS_LATE.replace(false) }
@@ -76,6 +83,7 @@ pub(super) fn begin_late() {
     if marks as u32 & pg_sys::SECURITY_RESTRICTED_OPERATION != 0 {
         NOW.set(Some(Watched { role: Some(own_roles::refresher()), table: None }));
         IS_LATE.set(true);
+        HAS_BEGUN.set(true);
         IS_FILLED.set(false);
         // SAFETY: the callback lives in the context that it waits for, which is there until the statement ends.
         unsafe {
@@ -111,6 +119,18 @@ fn end_late() {
 
 pub(super) fn now() -> Option<Watched> {
     NOW.get()
+}
+
+/// PostgreSQL makes a relation by itself, in the midst of a command: a refresh begins so, with the table for the new content.
+pub(super) fn made_by(role: pg_sys::Oid, is_restricted: bool) {
+    if is_restricted && now().is_some_and(|watched| watched.role == Some(role)) {
+        HAS_BEGUN.set(true);
+    }
+}
+
+/// Whether code of tables may run: not before a dashboard's new content is made, nor afterwards.
+pub(super) fn may_be_code() -> bool {
+    HAS_BEGUN.get() && !IS_FILLED.get()
 }
 
 /// A view of this role has its new content. What code fills meanwhile are views of other roles.

@@ -310,6 +310,15 @@ async fn nothing_counts_of_a_file_that_refuses() {
                  ALTER ROLE eve SUPERUSER; RETURN ''; END $$;
              CREATE VIEW logins.shared_ips AS SELECT 1; RESET ROLE",
         ),
+        (
+            "names",
+            "GRANT CREATE ON DATABASE stops_names TO eve; SET ROLE eve; CREATE SCHEMA pgmask; GRANT USAGE ON SCHEMA pgmask TO PUBLIC;
+             CREATE TABLE pgmask.quarantine (id bigint, message_id text, sent_at text, receive_count int, reason text, quarantined_at text);
+             CREATE FUNCTION pgmask.current_mask(text, text DEFAULT '') RETURNS text LANGUAGE sql AS 'SELECT $1';
+             CREATE FUNCTION pgmask.app_version_text(integer) RETURNS text LANGUAGE sql AS 'SELECT $1::text';
+             CREATE FUNCTION pgmask.refresh_dashboards() RETURNS interval LANGUAGE plpgsql AS $$ BEGIN
+                 ALTER ROLE eve SUPERUSER; RETURN '0'; END $$; RESET ROLE",
+        ),
     ]
     .into_iter()
     .flat_map(|(name, made)| [(name, made, "off"), (name, made, "on")])
@@ -332,6 +341,9 @@ async fn nothing_counts_of_a_file_that_refuses() {
         assert_eq!(count(&admin, reads).await, if name == "schema" { 2 } else { 0 }, "{name}");
         if name == "role" {
             assert_eq!(count(&admin, rights).await, 0);
+        }
+        if name == "names" {
+            assert_eq!(count(&admin, "SELECT count(*) FROM pg_namespace WHERE nspname = 'logins'").await, 0);
         }
         if name == "schema" {
             let left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'logins'::regnamespace AND relowner = 'postgres'::regrole";

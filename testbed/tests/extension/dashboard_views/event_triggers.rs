@@ -175,6 +175,48 @@ async fn event_triggers_in_a_refresh_use_no_index_as_code_of_the_table_has_read_
     assert!(all > 2, "{all}");
 }
 
+/// What an event trigger does before a dashboard gets its new content, maintenance of its own say, was taken for code of the login table, and
+/// used what that had compiled as another dashboard was refreshed in the same call.
+#[tokio::test]
+async fn maintenance_by_event_triggers_in_a_refresh_is_not_the_tables_owners() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("maintains").await.unwrap();
+    cluster.apply_file("maintains", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE oper LOGIN IN ROLE pgmask_operator; CREATE ROLE own LOGIN; CREATE SCHEMA app AUTHORIZATION own;
+             GRANT USAGE ON SCHEMA app TO PUBLIC; ALTER TABLE user_logins OWNER TO own;
+             CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC; CREATE SEQUENCE audit.commands;
+             CREATE FUNCTION audit.label(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ DECLARE t text := upper(v); BEGIN RETURN t; END $$;
+             CREATE TABLE audit.things (name text); INSERT INTO audit.things VALUES ('a'); CREATE INDEX ON audit.things (audit.label(name));
+             CREATE FUNCTION audit.before() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+                 IF nextval('audit.commands') > 1 THEN ANALYZE audit.things; END IF; END $$;
+             CREATE EVENT TRIGGER before ON ddl_command_start WHEN TAG IN ('REFRESH MATERIALIZED VIEW') EXECUTE FUNCTION audit.before()",
+        )
+        .await
+        .unwrap();
+    let own = cluster.connect_as("own", "maintains").await.unwrap();
+    own.batch_execute(
+        "CREATE TABLE app.ran (who pg_catalog.text); GRANT ALL ON app.ran TO PUBLIC;
+         CREATE FUNCTION app.looks() RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN
+             INSERT INTO app.ran VALUES (current_user); RETURN true; END $$;
+         CREATE DOMAIN app.text AS pg_catalog.text CHECK (app.looks());
+         CREATE FUNCTION app.passes() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+             IF current_user = 'pgmask_refresher' THEN
+                 PERFORM pg_catalog.set_config('search_path', 'app, pg_catalog', true); PERFORM audit.label('x');
+             END IF;
+             RETURN true; END $$;
+         INSERT INTO public.user_logins (user_id, create_date) VALUES ('u', '2026-11-28');
+         ALTER TABLE public.user_logins ENABLE ROW LEVEL SECURITY; CREATE POLICY s ON public.user_logins FOR SELECT USING (app.passes())",
+    )
+    .await
+    .unwrap();
+    let oper = cluster.connect_as("oper", "maintains").await.unwrap();
+    oper.batch_execute("SELECT logins.refresh_dashboards()").await.unwrap();
+    assert!(count(&admin, "SELECT last_value FROM audit.commands").await > 2, "it maintains");
+    assert_eq!(texts(&admin, "SELECT DISTINCT who FROM app.ran").await, ["pgmask_refresher"]);
+}
+
 /// A range type of a superuser's, whose bounds are compared by functions in SQL that set no search path.
 async fn by_length(admin: &Client) {
     let mut sql = "CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC;

@@ -4,6 +4,7 @@ use super::{INGEST, is_refused};
 use crate::common::{count, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
+use testbed::installation::output;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
@@ -120,6 +121,12 @@ async fn no_rights_are_given_beside_transactions_from_before() {
     );
     let client = cluster.connect("from_before").await.unwrap();
     let may = "SELECT count(*) FROM pg_roles WHERE rolname = 'pgmask_ingester' AND has_function_privilege(oid, 'pgmask.maintain()', 'EXECUTE')";
+    // Nor by a psql that goes back to before the statement that fails, and on from there.
+    let mut psql = cluster.command("psql");
+    psql.args(["--set=ON_ERROR_ROLLBACK=on", "--no-psqlrc", "--quiet"]);
+    psql.args(["--dbname", &cluster.url("postgres", "from_before")]);
+    psql.stdin(std::fs::File::open(testbed::root().join("sql/02_rights.sql")).unwrap());
+    output(&mut psql).unwrap();
     assert_eq!(count(&client, may).await, 0);
     // That they are there says nothing: a dump may have brought them, beside such a transaction. A superuser's may be in code of others.
     client.batch_execute("GRANT EXECUTE ON FUNCTION pgmask.maintain() TO pgmask_ingester").await.unwrap();

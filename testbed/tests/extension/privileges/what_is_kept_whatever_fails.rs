@@ -163,3 +163,46 @@ async fn an_error_that_is_caught_lets_nothing_be_kept() {
     let refused = message(&session.batch_execute(reads_and_goes_on).await.unwrap_err());
     assert!(refused.starts_with("23514 "), "{refused}");
 }
+
+/// What is dropped after code of a table has failed is read anew, which may fail as well, by a timeout say: that ended the subtransaction of
+/// whoever called, with what was still in use, and the server.
+#[tokio::test]
+async fn a_timeout_after_a_failure_ends_no_more_than_the_statement() {
+    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    let admin = cluster.database("late_timeout").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE oper LOGIN IN ROLE pgmask_operator; CREATE SCHEMA o AUTHORIZATION oper;
+             CREATE TABLE o.t AS SELECT pgmask.mask_pii('192.0.2.1') AS masked_ip; ALTER TABLE o.t OWNER TO oper; SELECT pgmask.rotate_key()",
+        )
+        .await
+        .unwrap();
+    let oper = cluster.connect_as("oper", "late_timeout").await.unwrap();
+    oper.batch_execute(
+        "CREATE TABLE o.big (a int) PARTITION BY RANGE (a);
+         DO $$ BEGIN FOR i IN 1..600 LOOP
+             EXECUTE format('CREATE TABLE o.big_%s PARTITION OF o.big FOR VALUES FROM (%s) TO (%s)', i, i, i + 1); END LOOP; END $$;
+         CREATE FUNCTION o.leaves() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'mine'; BEGIN OPEN c FOR SELECT 1; RETURN new; END $$;
+         CREATE TRIGGER leaves BEFORE UPDATE ON o.t FOR EACH ROW EXECUTE FUNCTION o.leaves()",
+    )
+    .await
+    .unwrap();
+    let mut timed_out = 0;
+    for timeout in (1..60).chain(1..60) {
+        let opens = format!(
+            "BEGIN; DECLARE c CURSOR FOR SELECT * FROM o.big; FETCH c; SAVEPOINT s; SET LOCAL statement_timeout = {timeout}"
+        );
+        oper.batch_execute(&opens).await.unwrap();
+        let failed = oper
+            .batch_execute(
+                "DO $$ BEGIN PERFORM pgmask.remask_blocks('o.t'::regclass, NULL, NULL, 0, 10); END $$",
+            )
+            .await;
+        let failed = message(&failed.unwrap_err());
+        assert!(failed.starts_with("57014 ") || failed.starts_with("42501 "), "{failed}");
+        timed_out += i32::from(failed.starts_with("57014 "));
+        oper.batch_execute("ROLLBACK TO s; ROLLBACK").await.unwrap();
+    }
+    assert!(timed_out > 0, "some came in the midst");
+    assert!(!cluster.log().contains("terminated by signal"), "{}", cluster.log());
+}
