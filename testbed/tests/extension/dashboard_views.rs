@@ -140,7 +140,7 @@ async fn what_is_stored_is_of_types_of_postgresql() {
         .batch_execute(
             "DROP SCHEMA logins CASCADE; CREATE ROLE mallory LOGIN; CREATE SCHEMA AUTHORIZATION mallory;
              CREATE TABLE mallory.ran (role text); GRANT ALL ON mallory.ran TO PUBLIC; GRANT USAGE ON SCHEMA mallory TO PUBLIC;
-             ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory;
+             ALTER DATABASE own_types OWNER TO mallory; ALTER TABLE user_logins OWNER TO mallory; SET ROLE mallory;
              CREATE FUNCTION mallory.note() RETURNS void LANGUAGE sql AS 'INSERT INTO mallory.ran VALUES (current_user)';
              CREATE FUNCTION mallory.distance(integer, integer) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
                  PERFORM mallory.note(); RETURN 1; END $$;
