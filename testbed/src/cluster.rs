@@ -1,5 +1,6 @@
 //! A throw-away PostgreSQL cluster with pg_mask ready to be created in it.
 
+use crate::clock::Clock;
 use crate::guardian::{Guardian, free_port, wait_until};
 use crate::installation::{self, Installation, output, run};
 use crate::{Result, root};
@@ -25,6 +26,7 @@ pub struct Cluster {
     guardian: Guardian,
     installation: &'static Installation,
     port: u16,
+    clock: Option<Clock>,
     template: tokio::sync::Mutex<Option<&'static str>>,
 }
 
@@ -39,9 +41,19 @@ impl Cluster {
         Self::start_under(&["prlimit", &format!("--as={}", mebibytes << 20)], settings).await
     }
 
-    /// A cluster whose processes have these variables besides (`NAME=value`).
-    pub async fn start_with_variables(variables: &[&str], settings: &[&str]) -> Result<Self> {
-        Self::start_under(&[&["env"], variables].concat(), settings).await
+    /// A cluster with a clock of its own, at ten minutes past an hour. What is counted by the hour is not counted anew in
+    /// the midst of a test then, whenever that runs.
+    pub async fn start_with_clock(settings: &[&str]) -> Result<Self> {
+        let clock = Clock::new()?;
+        let [library, file] = clock.variables();
+        let mut cluster = Self::start_under(&["env", &library, &file], settings).await?;
+        cluster.clock = Some(clock);
+        Ok(cluster)
+    }
+
+    /// Makes it so many seconds after the full hour that was before a cluster with a clock was started.
+    pub fn set_clock(&self, second: i64) -> Result<()> {
+        self.clock.as_ref().ok_or("the cluster has no clock of its own")?.set(second)
     }
 
     async fn start_under(wrapper: &[&str], settings: &[&str]) -> Result<Self> {
@@ -104,7 +116,7 @@ impl Cluster {
         let server = installation.as_its_user(&[&environment[..], wrapper, &arguments[..]].concat());
         let guardian = Guardian::new(&folder, "QUIT", &server)?;
         make_data_directory(installation, &data)?;
-        Ok(Self { guardian, installation, port, template: tokio::sync::Mutex::default() })
+        Ok(Self { guardian, installation, port, clock: None, template: tokio::sync::Mutex::default() })
     }
 
     fn configure(&self, settings: &[&str]) -> Result<()> {

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod clock;
 pub mod cluster;
 pub mod demo;
 pub mod emulator;

@@ -63,7 +63,7 @@ const FUNCTIONS: [&str; 11] = [
 
 #[tokio::test]
 async fn what_was_given_out_is_never_written_again() {
-    let cluster = Cluster::start(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
+    let cluster = Cluster::start_with_clock(&["shared_preload_libraries = 'pg_mask'"]).await.unwrap();
     let admin = cluster.database("given_out").await.unwrap();
     admin
         .batch_execute(
@@ -131,7 +131,9 @@ async fn who_may_call_is_looked_at_for_each_caller() {
 #[tokio::test]
 async fn the_last_value_counts_for_each_role_of_the_session() {
     let cluster =
-        Cluster::start(&["shared_preload_libraries = 'pg_mask'", "pgmask.guess_limit = 50"]).await.unwrap();
+        Cluster::start_with_clock(&["shared_preload_libraries = 'pg_mask'", "pgmask.guess_limit = 50"])
+            .await
+            .unwrap();
     let admin = cluster.database("each_role").await.unwrap();
     admin
         .batch_execute(

@@ -15,7 +15,7 @@ pub(super) const PRELOADED: &str = "shared_preload_libraries = 'pg_mask'";
 
 /// A server with that limit, a superuser's session, and analysts to log in as.
 pub(super) async fn server(settings: &[&str]) -> (Cluster, Client) {
-    let cluster = Cluster::start(settings).await.unwrap();
+    let cluster = Cluster::start_with_clock(settings).await.unwrap();
     let admin = cluster.database("guesses").await.unwrap();
     admin
         .batch_execute(

@@ -27,7 +27,7 @@ async fn take_in(client: &Client, bodies: &[String]) {
 
 /// A server with the vault on, a database of that name, and `recovers`, who may ask.
 async fn server(database: &str, settings: &[&str]) -> (Cluster, Client, Client) {
-    let cluster = Cluster::start(&[&[PRELOADED, ON], settings].concat()).await.unwrap();
+    let cluster = Cluster::start_with_clock(&[&[PRELOADED, ON], settings].concat()).await.unwrap();
     let admin = cluster.database(database).await.unwrap();
     admin.batch_execute("CREATE ROLE recovers LOGIN IN ROLE pgmask_recoverer").await.unwrap();
     let recoverer = cluster.connect_as("recovers", database).await.unwrap();

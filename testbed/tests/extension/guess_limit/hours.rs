@@ -4,53 +4,17 @@ use super::{PRELOADED, masked_one_by_one};
 use crate::common::{count, message};
 use testbed::cluster::Cluster;
 
-/// A clock of the server's own that the test sets: the library `clock.c`, preloaded, adds seconds to the system's.
-struct ServerClock {
-    folder: tempfile::TempDir,
-}
-
-impl ServerClock {
-    fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::Builder::new().prefix("pg_mask-clock").tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let source = testbed::root().join("testbed/tests/extension/guess_limit/clock.c");
-        let mut compile = std::process::Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(folder.path().join("clock.so")).arg(source);
-        testbed::installation::output(&mut compile).unwrap();
-        let clock = Self { folder };
-        clock.set(600);
-        clock
-    }
-
-    /// Makes it so many seconds after the full hour that was before the test began, or is now.
-    fn set(&self, second: i64) {
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-        let hour = 1_800_000_000 / 3600 * 3600;
-        std::fs::write(self.folder.path().join("ahead.new"), (hour + second - now).to_string()).unwrap();
-        std::fs::rename(self.folder.path().join("ahead.new"), self.folder.path().join("ahead")).unwrap();
-    }
-
-    fn variables(&self) -> [String; 2] {
-        let path = |name| self.folder.path().join(name).display().to_string();
-        [format!("LD_PRELOAD={}", path("clock.so")), format!("PG_MASK_CLOCK={}", path("ahead"))]
-    }
-}
-
 #[tokio::test]
 async fn an_hour_ends_when_it_was_said_to() {
-    let clock = ServerClock::new();
-    let [library, file] = clock.variables();
     let settings = [PRELOADED, "pgmask.guess_limit = 10"];
-    let cluster = Cluster::start_with_variables(&[&library, &file], &settings).await.unwrap();
+    let cluster = Cluster::start_with_clock(&settings).await.unwrap();
     let admin = cluster.database("guesses").await.unwrap();
     admin.batch_execute("CREATE ROLE analyst LOGIN; GRANT pgmask_analyst TO analyst").await.unwrap();
     let analyst = cluster.connect_as("analyst", "guesses").await.unwrap();
     let other = cluster.connect_as("analyst", "guesses").await.unwrap();
     assert_eq!(masked_one_by_one(&analyst, 0, 50).await, 10);
     for second in [601, 1800, 3590] {
-        clock.set(second);
+        cluster.set_clock(second).unwrap();
         let again_at = crate::common::texts(
             &admin,
             "SELECT to_char(date_trunc('hour', clock_timestamp() AT TIME ZONE 'UTC') + interval '1 hour', 'HH24:MI') || ' UTC'",
@@ -62,18 +26,18 @@ async fn an_hour_ends_when_it_was_said_to() {
         }
     }
     for hour in 1..4 {
-        clock.set(hour * 3600 + 1);
+        cluster.set_clock(hour * 3600 + 1).unwrap();
         assert_eq!(masked_one_by_one(&other, 100, 6).await, 6);
         assert_eq!(masked_one_by_one(&analyst, 200, 50).await, 4, "one budget for both, in hour {hour}");
     }
     for hour in [2, 1] {
-        clock.set(hour * 3600 + 1);
+        cluster.set_clock(hour * 3600 + 1).unwrap();
         assert_eq!(masked_one_by_one(&analyst, 300, 50).await, 0, "the clock was set back to hour {hour}");
     }
     // A clock that was days ahead for a moment does not keep anybody out until then.
-    clock.set(60 * 3600 + 1);
+    cluster.set_clock(60 * 3600 + 1).unwrap();
     assert_eq!(masked_one_by_one(&analyst, 400, 50).await, 10);
-    clock.set(5 * 3600 + 1);
+    cluster.set_clock(5 * 3600 + 1).unwrap();
     assert_eq!(masked_one_by_one(&analyst, 500, 50).await, 10);
 }
 
@@ -81,10 +45,8 @@ async fn an_hour_ends_when_it_was_said_to() {
 /// hour.
 #[tokio::test]
 async fn a_portion_ends_with_its_hour() {
-    let clock = ServerClock::new();
-    let [library, file] = clock.variables();
     let settings = [PRELOADED, "pgmask.guess_limit = 1000"];
-    let cluster = Cluster::start_with_variables(&[&library, &file], &settings).await.unwrap();
+    let cluster = Cluster::start_with_clock(&settings).await.unwrap();
     let admin = cluster.database("guesses").await.unwrap();
     admin
         .batch_execute(
@@ -116,7 +78,7 @@ async fn a_portion_ends_with_its_hour() {
     });
     let waits = || async { count(&admin, "SELECT count(*) FROM pg_locks WHERE NOT granted").await == 1 };
     testbed::guardian::wait_until("the statement waits", waits).await.unwrap();
-    clock.set(3601);
+    cluster.set_clock(3601).unwrap();
     let fresh = cluster.connect_as("analyst", "guesses").await.unwrap();
     assert_eq!(masked_one_by_one(&fresh, 1000, 1010).await, 1000);
     for client in &idle {

@@ -24,7 +24,7 @@ async fn what_a_user_sets_before_the_library_is_loaded_does_not_count() {
 /// counted more than postgresql.conf's, and with the library came the built-in default instead of that.
 #[tokio::test]
 async fn what_a_client_sets_as_it_connects_does_not_displace_what_the_dba_set() {
-    let cluster = Cluster::start(&["pgmask.login_table = 'public.elsewhere'"]).await.unwrap();
+    let cluster = Cluster::start_with_clock(&["pgmask.login_table = 'public.elsewhere'"]).await.unwrap();
     let admin = cluster.database("displaced").await.unwrap();
     admin
         .batch_execute(
