@@ -171,6 +171,8 @@ pub(crate) enum Error {
     NotInserted { table: String, sqlstate: [u8; 5] },
     #[error("tokens in table {table} could not be lifted: SQLSTATE {}", shown_sqlstate(sqlstate))]
     NotLifted { table: String, sqlstate: [u8; 5] },
+    #[error("rows of table {table} could not be looked at: SQLSTATE {}", shown_sqlstate(sqlstate))]
+    NotLookedAt { table: String, sqlstate: [u8; 5] },
     #[error(
         "a check of table {0} waits in this transaction, under the name of a constraint of the login table"
     )]
@@ -307,6 +309,8 @@ impl Error {
             Self::NotInserted { sqlstate, .. }
             | Self::NotLifted { sqlstate, .. }
             | Self::NotRefreshed { sqlstate, .. } => sqlstate::error_code(sqlstate),
+            // Not the SQLSTATE itself, which no EXCEPTION WHEN OTHERS catches.
+            Self::NotLookedAt { .. } => PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
             Self::Exchanged => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::BatchShape(_) => PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR,
             Self::Unreadable => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -483,6 +487,9 @@ impl Error {
             }
             Self::NotLifted { .. } => {
                 "What the server says is not shown, as it may hold a row. The table's owner, or a superuser, is shown it."
+            }
+            Self::NotLookedAt { .. } => {
+                "A function of the table's, in an index perhaps, raised an error that is the server's to raise."
             }
             Self::BatchShape(_) => {
                 "Give four arrays of one dimension and one length, with a message id and a body in every place."

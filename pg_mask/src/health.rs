@@ -7,6 +7,7 @@ use crate::error::{Error, OrRaise};
 use crate::named_tables::look_up;
 use crate::on_behalf::OnBehalf;
 use crate::own_roles::RoleOfCode;
+use crate::subtransaction::{Failure, attempt};
 use crate::text::OwnedText;
 use crate::{held, named_tables, no_prepare, older_tokens, plan, settings};
 use pgrx::iter::TableIterator;
@@ -113,7 +114,14 @@ fn sample_part(part: pg_sys::Oid, generation: u32, most: i64) -> Result<Option<(
     );
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
     let on_behalf = OnBehalf::with_code_as(RoleOfCode::Writer, owner, part)?;
-    let counts =
-        on_behalf.run(|| plan::rows_once(on_behalf.meant(part), &sql, || vec![most.into()], read))?.pop();
-    counts.map(Some).ok_or(Error::Unreadable)
+    let look = || on_behalf.run(|| plan::rows_once(on_behalf.meant(part), &sql, || vec![most.into()], read));
+    let counts = attempt(look, ends_like_a_cancel)
+        .map_err(|failure| Error::NotLookedAt { table: name.clone(), sqlstate: failure.sqlstate })??;
+    counts.first().copied().map(Some).ok_or(Error::Unreadable)
+}
+
+/// Whether code raised an error that goes through a block with EXCEPTION WHEN OTHERS (pl_exec.c, exception_matches_conditions): the
+/// view would have no row at all then.
+fn ends_like_a_cancel(failure: &Failure) -> bool {
+    !failure.is_interrupt() && [*b"57014", *b"P0004"].contains(&failure.sqlstate)
 }

@@ -381,6 +381,45 @@ async fn looking_at_the_health_runs_no_code_of_others_with_more_rights() {
     assert_eq!(count(&admin, is_superuser).await, 0);
 }
 
+/// An error that no block with EXCEPTION WHEN OTHERS catches had the whole view fail, with the text of whoever raised it.
+#[tokio::test]
+async fn an_error_of_code_leaves_the_other_rows_of_the_health() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "health_of_an_error").await;
+    admin.batch_execute(OWNS).await.unwrap();
+    admin
+        .batch_execute("INSERT INTO user_logins (user_id) VALUES ('x'); GRANT pg_monitor TO mallory")
+        .await
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.raises (code text); GRANT SELECT ON mallory.raises TO PUBLIC;
+             CREATE FUNCTION mallory.fails(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ DECLARE code text; BEGIN
+                 SELECT r.code INTO code FROM mallory.raises AS r;
+                 IF current_user = 'pgmask_writer' THEN RAISE EXCEPTION 'mine' USING ERRCODE = code; END IF;
+                 RETURN $1; END $$;
+             CREATE INDEX fails ON user_logins (user_id) WHERE user_id <> mallory.fails('z')",
+        )
+        .await
+        .unwrap();
+    let all = count(&admin, "SELECT count(*) FROM pgmask.health").await;
+    for (code, shown) in [("P0001", "P0001"), ("57014", "38000"), ("P0004", "38000")] {
+        mallory
+            .batch_execute(&format!(
+                "DELETE FROM mallory.raises; INSERT INTO mallory.raises VALUES ('{code}')"
+            ))
+            .await
+            .unwrap();
+        for client in [&admin, &mallory] {
+            let older =
+                texts(client, "SELECT state || ': ' || value FROM pgmask.health WHERE item = 'older_tokens'")
+                    .await;
+            assert_eq!(older, [format!("failed: SQLSTATE {shown}")]);
+            assert_eq!(count(client, "SELECT count(*) FROM pgmask.health").await, all);
+        }
+    }
+}
+
 /// A batch is refused if the role could do more than insert.
 #[tokio::test]
 async fn the_writer_has_no_right_worth_taking() {
