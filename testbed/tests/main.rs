@@ -19,6 +19,7 @@ mod extension {
     mod call_site;
     mod citus;
     mod concurrency;
+    mod cursors;
     mod dashboard_views;
     mod documentation;
     mod dump_restore;

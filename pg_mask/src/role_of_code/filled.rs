@@ -4,6 +4,7 @@
 use super::{compiled, watched};
 use crate::{own_names, session_caches, unguarded};
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 /// `ExecutorEnd_hook`'s (executor.h).
 type End = unsafe extern "C-unwind" fn(*mut pg_sys::QueryDesc);
@@ -28,25 +29,71 @@ pub(super) fn watch() {
     }
 }
 
+/// Takes note of a statement that starts, if that is what fills a dashboard. Where it goes to is known now: once a cursor's rows
+/// were fetched, its statement still names where they went to, which is gone (pquery.c, `PortalRunSelect`).
+///
+/// # Safety
+///
+/// `query` is one that starts.
+pub(super) unsafe fn starts(query: *const pg_sys::QueryDesc, role: pg_sys::Oid) {
+    // SAFETY: so it is; it need not have a destination.
+    if unsafe { is_new_content((*query).dest) } {
+        watched::fills(query, role);
+    }
+}
+
 /// It has no guard and keeps nothing, so that PostgreSQL's errors may pass through it as they are.
 unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: PostgreSQL hands over a query, which need not have a destination; a plain read of the backend's own state.
+    // SAFETY: PostgreSQL hands over a query that was started.
     unsafe {
-        let fills = (*query)
-            .dest
-            .as_ref()
-            .is_some_and(|destination| destination.mydest == pg_sys::CommandDest::DestTransientRel);
-        if fills {
-            let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
-            unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
-            watched::filled_by(role);
-        }
+        let fills = watched::is_filled_by(query) || watched::is_late() && fills_late(query);
         NEXT(query);
-        if fills && watched::is_filled() {
+        if fills {
+            watched::filled();
             code_ended();
         } else if watched::now().is_some() {
             statement_of_code_ended();
         }
+    }
+}
+
+/// Whether a statement that ends fills the dashboard: looked at now, where it had started before the library was loaded.
+///
+/// # Safety
+///
+/// `query` was started.
+unsafe fn fills_late(query: *const pg_sys::QueryDesc) -> bool {
+    // SAFETY: so it was; what is no cursor's has its destination until it has ended.
+    unsafe {
+        let (mut role, mut marks) = (pg_sys::InvalidOid, 0);
+        unguarded::GetUserIdAndSecContext(&raw mut role, &raw mut marks);
+        watched::is_for(role) && !is_a_cursors(query) && is_new_content((*query).dest)
+    }
+}
+
+/// Whether it is what REFRESH hands rows to (matview.c, `CreateTransientRelDestReceiver`).
+///
+/// # Safety
+///
+/// It is there, or null.
+unsafe fn is_new_content(destination: *const pg_sys::DestReceiver) -> bool {
+    // SAFETY: so it is.
+    unsafe {
+        destination.as_ref().is_some_and(|receiver| receiver.mydest == pg_sys::CommandDest::DestTransientRel)
+    }
+}
+
+/// Whether a statement that ends is a cursor's: its memory belongs to a portal (pquery.c, `PortalStart`) that is not the one at work.
+///
+/// # Safety
+///
+/// `query` was started.
+unsafe fn is_a_cursors(query: *const pg_sys::QueryDesc) -> bool {
+    // SAFETY: memory of a statement that was started is there until it has ended, and what that memory belongs to.
+    unsafe {
+        let context = (*(*(*query).estate).es_query_cxt).parent;
+        let at_work = pg_sys::ActivePortal.as_ref().map(|portal| portal.portalContext);
+        CStr::from_ptr((*context).name) == c"PortalContext" && at_work != Some(context)
     }
 }
 

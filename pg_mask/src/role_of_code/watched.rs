@@ -12,6 +12,8 @@ thread_local! {
     static NOW: Cell<Option<Watched>> = const { Cell::new(None) };
     /// Whether code of tables may run by now: in a refresh, what comes before the new content is made are event triggers, and what they do.
     static HAS_BEGUN: Cell<bool> = const { Cell::new(false) };
+    /// The statement that fills the dashboard that is being refreshed. It is compared, and never looked into.
+    static FILLS: Cell<*const pg_sys::QueryDesc> = const { Cell::new(std::ptr::null()) };
     /// Whether the dashboard that is being refreshed has its new content.
     static IS_FILLED: Cell<bool> = const { Cell::new(false) };
     /// What such code was refused last.
@@ -53,7 +55,7 @@ impl Watched {
 
     pub(super) fn begin(self) -> Watching {
         HAS_BEGUN.set(!self.is_a_refresh());
-        IS_FILLED.set(false);
+        not_filled();
         REFUSED.set(None);
         Watching { before: NOW.replace(Some(self)), was_late: IS_LATE.replace(false) }
     }
@@ -63,7 +65,7 @@ impl Drop for Watching {
     fn drop(&mut self) {
         NOW.set(self.before);
         IS_LATE.set(self.was_late);
-        IS_FILLED.set(false);
+        not_filled();
     }
 }
 
@@ -84,7 +86,7 @@ pub(super) fn begin_late() {
         NOW.set(Some(Watched { role: Some(own_roles::refresher()), table: None }));
         IS_LATE.set(true);
         HAS_BEGUN.set(true);
-        IS_FILLED.set(false);
+        not_filled();
         // SAFETY: the callback lives in the context that it waits for, which is there until the statement ends.
         unsafe {
             let context = pg_sys::PortalContext;
@@ -121,9 +123,14 @@ pub(super) fn now() -> Option<Watched> {
     NOW.get()
 }
 
+/// Whether it is this role that code is looked at as.
+pub(super) fn is_for(role: pg_sys::Oid) -> bool {
+    now().is_some_and(|watched| watched.role == Some(role))
+}
+
 /// PostgreSQL makes a relation by itself, in the midst of a command: a refresh begins so, with the table for the new content.
 pub(super) fn made_by(role: pg_sys::Oid, is_restricted: bool) {
-    if is_restricted && now().is_some_and(|watched| watched.role == Some(role)) {
+    if is_restricted && is_for(role) {
         HAS_BEGUN.set(true);
     }
 }
@@ -133,11 +140,27 @@ pub(super) fn may_be_code() -> bool {
     HAS_BEGUN.get() && !IS_FILLED.get()
 }
 
-/// A view of this role has its new content. What code fills meanwhile are views of other roles.
-pub(super) fn filled_by(role: pg_sys::Oid) {
-    if now().is_some_and(|watched| watched.role == Some(role)) {
-        IS_FILLED.set(true);
+fn not_filled() {
+    FILLS.set(std::ptr::null());
+    IS_FILLED.set(false);
+}
+
+/// A statement starts that fills a view of this role. What code fills meanwhile are views of other roles.
+pub(super) fn fills(query: *const pg_sys::QueryDesc, role: pg_sys::Oid) {
+    if is_for(role) {
+        FILLS.set(query);
     }
+}
+
+/// Whether this statement, which is there, is what fills the dashboard.
+pub(super) fn is_filled_by(query: *const pg_sys::QueryDesc) -> bool {
+    FILLS.get() == query
+}
+
+/// The dashboard has its new content.
+pub(super) fn filled() {
+    not_filled();
+    IS_FILLED.set(true);
 }
 
 /// Whether it was begun in the midst, perhaps of a refresh of another role's view.

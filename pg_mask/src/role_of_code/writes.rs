@@ -2,6 +2,7 @@
 //! others decide what that code may call, and may not have rows of theirs come in with it; what follows a foreign key, since
 //! PostgreSQL writes that as the table's owner, with whoever's triggers; and the new content of a dashboard.
 
+use super::filled;
 use super::partitions::{cells, root_of};
 use super::watched::{self, Watched};
 use crate::error::Error;
@@ -67,6 +68,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
         if marks != 0 && !(*plan).resultRelations.is_null() {
             look_at(plan, role, marks);
         }
+        filled::starts(query, role);
         NEXT(query, flags);
     }
 }
