@@ -124,7 +124,7 @@ BEGIN
         TO pgmask_operator;
     GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO pgmask_operator;
     GRANT EXECUTE ON FUNCTION
-        pgmask.remask_parts(regclass), pgmask.wait_for_writers(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
+        pgmask.remask_begins(), pgmask.remask_parts(regclass), pgmask.wait_for_writers(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint),
         pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
         pgmask.remask_vault(integer, integer)
         TO pgmask_operator; -- the steps of remask, which acts as its caller

@@ -419,6 +419,7 @@ DECLARE
 BEGIN
     lifted := 0;
     left_alone := 0;
+    PERFORM pgmask.remask_begins();
     PERFORM pgmask.wait_for_writers(relation);
     COMMIT; -- so that what is read next shows what they did, whatever the isolation
     -- What is in the vault is bound to its token, so it is sealed anew as well.
@@ -1083,6 +1084,12 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'refresh_stored_wrapper';
 
 -- pg_mask/src/remask.rs
+CREATE FUNCTION pgmask."remask_begins"() RETURNS void
+STRICT VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'remask_begins_wrapper';
+
 CREATE FUNCTION pgmask."remask_blocks"(
     "part" oid,
     "columns" text[],
@@ -1313,6 +1320,7 @@ COMMENT ON FUNCTION pgmask.current_mask(text, text) IS
 COMMENT ON FUNCTION pgmask.mask_generation(text) IS
     'generation of a token; 0 for a SHA-256 in hex, NULL for what is neither';
 COMMENT ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint) IS 'one batch of pgmask.remask()';
+COMMENT ON FUNCTION pgmask.remask_begins() IS 'keeps the extension from being dropped, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.remask_left(oid, text[], text) IS 'blocks with older tokens, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';

@@ -129,6 +129,10 @@ pub(crate) enum Error {
     CalledByCode,
     #[error("code of the table calls {0}(), which reaches what belongs to the session")]
     Function(String),
+    #[error(
+        "code of table {table} may not use {other} as pgmask_writer does, as the owner of {table} may not"
+    )]
+    NotOwnersToUse { other: String, table: String },
     #[error("code of a table writes into table {0}, which pg_mask is filling")]
     WritesBeside(String),
     #[error(
@@ -286,6 +290,7 @@ impl Error {
             | Self::CalledByCode
             | Self::Function(_)
             | Self::WritesBeside(_)
+            | Self::NotOwnersToUse { .. }
             | Self::MayNotActAs(_)
             | Self::MadeForItself(_)
             | Self::CalledBefore(_)
@@ -469,6 +474,9 @@ impl Error {
             }
             Self::CalledBefore(_) => {
                 "Do this in another session, or have that function look names up in one way: ALTER FUNCTION ... SET search_path."
+            }
+            Self::NotOwnersToUse { .. } => {
+                "GRANT to the owners of the login table and of its partitions, too, what its code is to do there."
             }
             Self::WritesBeside(_) => "Let a trigger change the row itself, or write into another table.",
             Self::CursorLeft => {

@@ -3,9 +3,15 @@
 //! they have put there.
 
 use crate::error::{Error, OrRaise};
-use crate::memory;
+use crate::{memory, no_prepare};
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::cell::Cell;
+use std::ffi::{CStr, c_void};
+
+thread_local! {
+    /// What is locked for a procedure.
+    static FOR_A_CALL: Cell<Option<pg_sys::LockRelId>> = const { Cell::new(None) };
+}
 
 /// A table of the extension's that nobody but its own functions locks.
 const ONE_OF_ITS_TABLES: &CStr = c"database_id";
@@ -14,8 +20,51 @@ const ONE_OF_ITS_TABLES: &CStr = c"database_id";
 /// Waits for whoever is dropping it. (A lock on the extension itself would do on no standby, and others can have PostgreSQL take it
 /// without any right: ALTER FUNCTION … DEPENDS ON EXTENSION.)
 pub(crate) fn hold() {
+    lock();
+}
+
+/// Keeps it so until the client's statement ends, over the commits of a procedure, which looks each name up anew after them.
+pub(crate) fn hold_for_a_call() {
+    let table = lock();
+    if FOR_A_CALL.get().is_none() {
+        // SAFETY: plain reads and calls; a session's lock is taken beside the transaction's.
+        unsafe {
+            let mut locked = pg_sys::LockRelId { relId: table, dbId: pg_sys::MyDatabaseId };
+            pg_sys::LockRelationIdForSession(&raw mut locked, pg_sys::AccessShareLock as i32);
+            FOR_A_CALL.set(Some(locked));
+        }
+    }
+}
+
+/// Lets go of what was held for a procedure, once that has ended. For `_PG_init`.
+pub(crate) fn watch() {
+    // SAFETY: a plain call; the function has the signature asked for.
+    unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT};
+    // SAFETY: a plain read, and a plain call for a lock that the session has.
+    unsafe {
+        match event {
+            // PostgreSQL lets go of a session's locks as well then (`ProcReleaseLocks` in proc.c).
+            XACT_EVENT_ABORT => FOR_A_CALL.set(None),
+            // While a procedure commits, its portal is at work.
+            XACT_EVENT_COMMIT if pg_sys::ActivePortal.is_null() => {
+                if let Some(mut locked) = FOR_A_CALL.take() {
+                    pg_sys::UnlockRelationIdForSession(&raw mut locked, pg_sys::AccessShareLock as i32);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lock() -> pg_sys::Oid {
+    no_prepare::refuse();
     // SAFETY: a look-up by names, which it only reads, and one of what it has found.
-    let is_ours = unsafe {
+    let (table, is_ours) = unsafe {
         let name =
             pg_sys::makeRangeVar(c"pgmask".as_ptr().cast_mut(), ONE_OF_ITS_TABLES.as_ptr().cast_mut(), -1);
         let table = pg_sys::RangeVarGetRelidExtended(
@@ -26,12 +75,14 @@ pub(crate) fn hold() {
             std::ptr::null_mut(),
         );
         let extension = pg_sys::get_extension_oid(c"pg_mask".as_ptr(), true);
-        extension != pg_sys::InvalidOid
-            && extension == pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, table)
+        let is_ours = extension != pg_sys::InvalidOid
+            && extension == pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, table);
+        (table, is_ours)
     };
     if !is_ours {
         Err::<(), _>(Error::Gone).or_raise();
     }
+    table
 }
 
 /// The same for one that writes: on a standby, or in a transaction that was told to only read, the error that says so.

@@ -22,7 +22,6 @@ use crate::held;
 use crate::keys;
 use crate::memory;
 use crate::named_tables::lock_own;
-use crate::no_prepare;
 use crate::subtransaction::ErrorText;
 use crate::text::{self, Text};
 use crate::vault::Vault;
@@ -76,7 +75,6 @@ fn ingest_login_batch_bytes(
 /// stays until the transaction ends, which can't be prepared from now on.
 fn must_write(function: &'static std::ffi::CStr) {
     held::hold_to_write(function);
-    no_prepare::refuse();
 }
 
 thread_local! {

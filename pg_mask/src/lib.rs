@@ -107,6 +107,7 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { settings::define(Some(guesses::note_guess_limit), Some(guesses::note_recover_limit)) };
     snapshot::watch();
     drop_guard::watch();
+    held::watch();
     no_prepare::watch();
     standbys::watch();
     named_tables::watch();

@@ -2,7 +2,6 @@
 
 use crate::error::OrRaise;
 use crate::held;
-use crate::no_prepare;
 use crate::plan;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -13,7 +12,6 @@ const MAINTAIN: &str = "SELECT m.slots_emptied, m.rows_deleted FROM pgmask.maint
 #[pg_extern(sql = false)]
 fn maintain() -> TableIterator<'static, (name!(slots_emptied, i32), name!(rows_deleted, i64))> {
     held::hold();
-    no_prepare::refuse();
     let read = |row: &plan::Row<'_>| Ok((row.get(1)?, row.get(2)?));
     TableIterator::once(plan::one_row(MAINTAIN, Vec::new, read).or_raise())
 }

@@ -20,7 +20,7 @@ use crate::named_tables::Meant;
 use crate::role_of_code::{self, commands::check_constraints, writes};
 use crate::subtransaction::{Failure, attempt};
 use crate::text::{OwnedText, Text};
-use crate::{keys, no_prepare, plan};
+use crate::{keys, plan};
 use part::Part;
 use pg_mask_core::hmac_key::Hash;
 use pg_mask_core::mask::Masker;
@@ -30,6 +30,13 @@ use pgrx::prelude::*;
 use statements::Statements;
 use std::collections::HashSet;
 use std::rc::Rc;
+
+/// The first step: the extension is there until the last one.
+#[pg_extern(schema = "pgmask", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn remask_begins() {
+    held::hold_for_a_call();
+}
 
 /// Lifts the tokens in `count` blocks of a table, from block `first` on, but for rows that other
 /// transactions have locked. `next` is the block to go on with, NULL at the end of the table; `left_alone`
@@ -53,7 +60,6 @@ fn remask_blocks(
     ),
 > {
     held::hold_to_write(c"remask()");
-    no_prepare::refuse();
     TableIterator::once(lift_blocks(part, columns, domain, first, count).or_raise())
 }
 
@@ -65,7 +71,6 @@ fn remask_left(
     domain: Option<Text<'_>>,
 ) -> Vec<i64> {
     held::hold();
-    no_prepare::refuse();
     blocks_left(part, columns, domain).or_raise()
 }
 

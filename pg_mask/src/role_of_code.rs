@@ -9,6 +9,7 @@ mod compiled;
 mod filled;
 mod functions;
 mod partitions;
+mod rights;
 mod temporary;
 mod watched;
 pub(crate) mod writes;
@@ -37,6 +38,7 @@ pub(crate) fn watch(refresh: commands::Refresh) {
     filled::watch();
     functions::watch();
     at_once::watch();
+    rights::watch();
     writes::watch();
     watched::begin_late();
 }

@@ -186,7 +186,7 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
                 (may_make || !is_allowed(kind)) && !is_of_refresh
             }
             Some(Some(_)) if watched::is_late() && is_of_refresh(command) => false,
-            Some(Some(_)) => may_make || may_add_a_partition(kind) || kind == NodeTag::T_ConstraintsSetStmt,
+            Some(Some(_)) => may_make || may_lead_rows_away(kind) || kind == NodeTag::T_ConstraintsSetStmt,
             Some(None) => kind == NodeTag::T_ConstraintsSetStmt,
             None if is_restricted && makes_a_name(kind) && is_temporary(command) => true,
             None => own_roles::is_refresher(role) && (may_make || !is_allowed(kind)),
@@ -306,15 +306,16 @@ unsafe fn is_temporary(command: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// Whether it may have rows go to a table that was not there when the partitions were looked at. A lock keeps others from
-/// that, but not the transaction that has it.
-fn may_add_a_partition(command: NodeTag) -> bool {
+/// Whether it may have rows go to a table that was not there when the partitions were looked at, or by a trigger that was not. A lock
+/// keeps others from that, but not the transaction that has it.
+fn may_lead_rows_away(command: NodeTag) -> bool {
     matches!(
         command,
         NodeTag::T_CreateStmt
             | NodeTag::T_CreateForeignTableStmt
             | NodeTag::T_ImportForeignSchemaStmt
             | NodeTag::T_AlterTableStmt
+            | NodeTag::T_CreateTrigStmt
     )
 }
 

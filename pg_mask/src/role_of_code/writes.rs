@@ -119,7 +119,7 @@ fn is_new_content(table: pg_sys::Oid) -> bool {
     name.strip_prefix("pg_temp_").is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn name_of(table: pg_sys::Oid) -> String {
+pub(super) fn name_of(table: pg_sys::Oid) -> String {
     // SAFETY: a look-up; the name is copied.
     unsafe {
         let name = pg_sys::get_rel_name(table);

@@ -129,6 +129,7 @@ COMMENT ON FUNCTION pgmask.current_mask(text, text) IS
 COMMENT ON FUNCTION pgmask.mask_generation(text) IS
     'generation of a token; 0 for a SHA-256 in hex, NULL for what is neither';
 COMMENT ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint) IS 'one batch of pgmask.remask()';
+COMMENT ON FUNCTION pgmask.remask_begins() IS 'keeps the extension from being dropped, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.remask_left(oid, text[], text) IS 'blocks with older tokens, for pgmask.remask()';
 COMMENT ON FUNCTION pgmask.replay_quarantine(text) IS
     'takes in quarantined messages, all or those of one reason, that now pass; keeps the rest';

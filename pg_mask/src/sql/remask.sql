@@ -98,6 +98,7 @@ DECLARE
 BEGIN
     lifted := 0;
     left_alone := 0;
+    PERFORM pgmask.remask_begins();
     PERFORM pgmask.wait_for_writers(relation);
     COMMIT; -- so that what is read next shows what they did, whatever the isolation
     -- What is in the vault is bound to its token, so it is sealed anew as well.

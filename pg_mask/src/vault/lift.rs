@@ -9,7 +9,6 @@ use crate::database_id;
 use crate::error::{Error, OrRaise};
 use crate::held;
 use crate::keys;
-use crate::no_prepare;
 use crate::plan;
 use crate::text::{OwnedBytes, OwnedText};
 use pg_mask_core::seal::SealError;
@@ -54,7 +53,6 @@ fn remask_vault(
     digits: i32,
 ) -> TableIterator<'static, (name!(lifted, i64), name!(left_alone, i64))> {
     held::hold_to_write(c"remask()");
-    no_prepare::refuse();
     TableIterator::once(lift(part, digits).or_raise())
 }
 

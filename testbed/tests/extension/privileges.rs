@@ -224,6 +224,7 @@ async fn every_right_to_every_object_is_meant() {
                 "key_status",
                 "maintain",
                 "remask",
+                "remask_begins",
                 "remask_blocks",
                 "remask_left",
                 "remask_parts",

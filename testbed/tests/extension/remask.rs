@@ -340,7 +340,7 @@ async fn it_is_no_way_to_guess_and_gives_no_rights() {
              GRANT pgmask_analyst TO remask_guesser; GRANT CREATE, USAGE ON SCHEMA public TO remask_guesser;
              GRANT EXECUTE ON PROCEDURE pgmask.remask(regclass, text[], text, bigint, bigint, bigint) TO remask_guesser;
              GRANT EXECUTE ON FUNCTION pgmask.remask_blocks(oid, text[], text, bigint, bigint), pgmask.remask_left(oid, text[], text),
-                 pgmask.remask_parts(regclass), pgmask.wait_for_writers(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint)
+                 pgmask.remask_begins(), pgmask.remask_parts(regclass), pgmask.wait_for_writers(regclass), pgmask.remask_progress(oid, timestamptz, bigint, bigint)
                  TO remask_guesser;
              CREATE TABLE not_mine (masked_ip text);
              INSERT INTO user_logins (user_id, masked_ip) VALUES ('old', encode(sha256('10.0.0.1'), 'hex'))",

@@ -220,6 +220,71 @@ async fn nothing_goes_on_in_a_schema_of_that_name_once_the_extension_is_dropped(
     }
 }
 
+/// A procedure looks names up anew after each of its commits: it went on with what others had put into a schema pgmask meanwhile.
+#[tokio::test]
+async fn a_procedure_has_the_extension_until_it_ends() {
+    let cluster = Cluster::start(&["pgmask.vault = on"]).await.unwrap();
+    let admin = cluster.database("dropped_between").await.unwrap();
+    let held = count(&admin, "SELECT 'pgmask.database_id'::regclass::oid::bigint").await;
+    admin
+        .batch_execute("SELECT pgmask.ingest_login('{\"user_id\": 1, \"ip\": \"192.0.2.1\"}')")
+        .await
+        .unwrap();
+    let token = texts(&admin, "SELECT masked_ip FROM user_logins").await.remove(0);
+    let locks = format!("SELECT count(*) FROM pg_locks WHERE relation = {held}");
+    let caller = cluster.connect("dropped_between").await.unwrap();
+    let recover = "CALL pgmask.recover_pii($1, 'why')";
+    for failing in ["CALL pgmask.remask('pg_catalog.pg_am')", "BEGIN; CALL pgmask.remask('user_logins')"] {
+        caller.batch_execute(failing).await.unwrap_err();
+        caller.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(count(&admin, &locks).await, 0, "{failing}");
+    }
+    caller.query_one(recover, &[&token]).await.unwrap();
+    for call in [
+        "CALL pgmask.remask('user_logins')",
+        "CALL pgmask.remask('pgmask.vault')",
+        "DO $$ DECLARE l bigint; a bigint; BEGIN CALL pgmask.remask('user_logins', lifted => l, left_alone => a); END $$",
+        "BEGIN; SELECT pgmask.remask_begins(); COMMIT",
+    ] {
+        caller.batch_execute(call).await.unwrap();
+    }
+    assert_eq!(count(&admin, &locks).await, 0);
+
+    // Whoever may connect has it wait so, without any right to the table.
+    admin
+        .batch_execute(
+            "CREATE ROLE carl; CREATE SCHEMA trap AUTHORIZATION carl; CREATE TABLE trap.ran (n int);
+             CREATE FUNCTION trap.remask_parts(relation regclass) RETURNS oid[] LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO pgmask.ran VALUES (1); RETURN ARRAY[relation::oid]; END $$",
+        )
+        .await
+        .unwrap();
+    let writes = cluster.connect("dropped_between").await.unwrap();
+    writes.batch_execute("BEGIN; PREPARE p AS DELETE FROM user_logins").await.unwrap();
+    let remask = tokio::spawn(async move { caller.batch_execute("CALL pgmask.remask('user_logins')").await });
+    wait_until("it holds the extension", || async {
+        count(&admin, &locks).await > 0 || remask.is_finished()
+    })
+    .await
+    .unwrap();
+    let drops = cluster.connect("dropped_between").await.unwrap();
+    let drop = "DROP EXTENSION pg_mask CASCADE; ALTER SCHEMA trap RENAME TO pgmask";
+    let dropped = tokio::spawn(async move { drops.batch_execute(drop).await });
+    let waits = format!("{locks} AND NOT granted");
+    wait_until("the drop waits", || async { count(&admin, &waits).await == 1 || dropped.is_finished() })
+        .await
+        .unwrap();
+    writes.batch_execute("COMMIT").await.unwrap();
+    // The drop may have what the procedure needs next: then PostgreSQL ends one of them.
+    let (remask, dropped) = (remask.await.unwrap(), dropped.await.unwrap());
+    for error in [&remask, &dropped].into_iter().filter_map(|done| done.as_ref().err()) {
+        assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
+    }
+    assert!(remask.is_ok() || dropped.is_ok());
+    let ran = if dropped.is_ok() { "pgmask.ran" } else { "trap.ran" };
+    assert_eq!(count(&admin, &format!("SELECT count(*) FROM {ran}")).await, 0);
+}
+
 /// What drops the extension reaches a standby with locks on tables alone: PostgreSQL writes no other ones for it.
 #[tokio::test]
 async fn nothing_goes_on_in_a_schema_of_that_name_on_a_standby() {

@@ -191,3 +191,51 @@ async fn who_owns_a_partition_has_no_rows_moved_into_others() {
         );
     }
 }
+
+/// Nor by a trigger that is made in the midst: planning the update looks at checks of the partition, whose functions may act as their
+/// owner.
+#[tokio::test]
+async fn no_trigger_is_made_in_the_midst_that_moves_rows_into_others() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("movers_made_late").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE pat LOGIN; CREATE SCHEMA pat AUTHORIZATION pat; GRANT USAGE ON SCHEMA pat TO PUBLIC;
+             DROP TABLE public.user_logins CASCADE;
+             CREATE TABLE public.user_logins (user_id varchar(128), device_type varchar(32), masked_ip varchar(256), masked_device_id varchar(256),
+                 locale varchar(32), app_version integer, create_date date) PARTITION BY RANGE (locale, masked_ip);
+             CREATE TABLE public.first PARTITION OF public.user_logins FOR VALUES FROM ('A', MINVALUE) TO ('B', MINVALUE);
+             CREATE TABLE public.second PARTITION OF public.user_logins FOR VALUES FROM ('B', MINVALUE) TO ('C', MINVALUE);
+             GRANT INSERT ON public.user_logins TO pgmask_writer; ALTER TABLE public.first OWNER TO pat;
+             INSERT INTO public.user_logins (user_id, locale, masked_ip) VALUES ('alice', 'A', pgmask.mask_pii('192.0.2.1'));
+             SELECT pgmask.rotate_key()",
+        )
+        .await
+        .unwrap();
+    let pat = cluster.connect_as("pat", "movers_made_late").await.unwrap();
+    pat.batch_execute(
+        "CREATE FUNCTION pat.forges() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.user_id := 'forged'; NEW.locale := 'B'; RETURN NEW; END $$;
+         CREATE TABLE pat.seen (error text);
+         CREATE FUNCTION pat.makes() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$ BEGIN
+             IF session_user = 'pat' THEN RETURN; END IF;
+             BEGIN
+                 EXECUTE 'CREATE TRIGGER forges BEFORE UPDATE ON public.first FOR EACH ROW EXECUTE FUNCTION pat.forges()';
+             EXCEPTION WHEN OTHERS THEN INSERT INTO pat.seen VALUES (SQLERRM); END; END $$;
+         CREATE FUNCTION pat.plain(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pat.makes(); RETURN true; END $$;
+         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pat TO PUBLIC;
+         ALTER TABLE public.first ADD CHECK (pat.plain('x'))",
+    )
+    .await
+    .unwrap();
+    admin.batch_execute("CALL pgmask.remask('public.user_logins')").await.unwrap();
+    assert_eq!(count(&admin, "SELECT count(*) FROM public.second").await, 0);
+    assert_eq!(
+        count(&admin, "SELECT count(*) FROM public.first WHERE user_id = 'alice' AND masked_ip LIKE 'm2%'")
+            .await,
+        1
+    );
+    assert!(
+        count(&admin, "SELECT count(*) FROM pat.seen WHERE error LIKE '%CREATE TRIGGER%'").await > 0,
+        "it never tried"
+    );
+}
