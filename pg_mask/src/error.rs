@@ -505,7 +505,7 @@ impl Error {
             Self::Unreadable => {
                 "Were tables of the schema pgmask changed? Compare them with pg_mask's install script."
             }
-            Self::Refused(_) => "The reasons are explained under \"Quarantine\" in pg_mask's README.",
+            Self::Refused(_) => "docs/sql.md explains the reasons, under \"Quarantine\".",
             Self::SetByClient(_) => {
                 "Connect without it: it is among the connection's options, or in PGOPTIONS."
             }
