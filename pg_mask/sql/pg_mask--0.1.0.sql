@@ -529,6 +529,10 @@ DECLARE
     names pg_catalog.text;
     login_table pg_catalog.regclass;
     older bigint;
+    slot smallint;
+    has_old boolean;
+    -- maintain() leaves some for three days.
+    oldest CONSTANT pg_catalog.date := (now() AT TIME ZONE INTERVAL '0')::date - pgmask.ledger_days() - 3;
 BEGIN
     -- With its rights this function runs, and all the others are its to change.
     SELECT r.rolname INTO names FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner
@@ -615,7 +619,16 @@ BEGIN
 
     item := 'ledger';
     SELECT count(*) INTO bad FROM pgmask.ledger_slot AS s
-    WHERE s.look_when_old < (now() AT TIME ZONE INTERVAL '0')::date - pgmask.ledger_days() - 3;
+    WHERE s.look_when_old < oldest;
+    -- Where maintain() has never looked: rows that came first are first.
+    BEGIN
+        FOR slot IN SELECT s.slot FROM pgmask.ledger_slot AS s WHERE s.look_when_old IS NULL LOOP
+            EXECUTE format('SELECT EXISTS (SELECT FROM (SELECT l.taken_day FROM pgmask.ledger_%s AS l LIMIT 100) AS part
+                WHERE part.taken_day < $1)', slot) INTO has_old USING oldest;
+            bad := bad + has_old::integer;
+        END LOOP;
+    EXCEPTION WHEN lock_not_available THEN NULL; -- maintain() is at work there
+    END;
     state := CASE WHEN bad > 0 THEN 'warning' ELSE 'ok' END;
     value := CASE WHEN bad > 0 THEN format('%s of its 33 slots are to be emptied', bad) ELSE format('kept for %s days', pgmask.ledger_days()) END
         || coalesce((SELECT format(', maintained at %s UTC', to_char(max(s.maintained_at) AT TIME ZONE INTERVAL '0', 'YYYY-MM-DD HH24:MI'))

@@ -68,13 +68,17 @@ pub(crate) struct Powerless {
 }
 
 /// Attributes that are worth taking, by their columns of pg_authid.
-const ATTRIBUTES: [(u32, &str); 5] = [
+const ATTRIBUTES: [(u32, &str); 6] = [
     (pg_sys::Anum_pg_authid_rolsuper, "SUPERUSER"),
     (pg_sys::Anum_pg_authid_rolcreaterole, "CREATEROLE"),
     (pg_sys::Anum_pg_authid_rolcreatedb, "CREATEDB"),
     (pg_sys::Anum_pg_authid_rolreplication, "REPLICATION"),
     (pg_sys::Anum_pg_authid_rolbypassrls, "BYPASSRLS"),
+    (pg_sys::Anum_pg_authid_rolcanlogin, LOGIN),
 ];
+
+/// Citus reaches its workers as the role that a statement runs as, so there that role has to have it.
+const LOGIN: &str = "LOGIN";
 
 /// A role that $1 is a member of, over however many steps, and that has rights worth taking: a superuser, a
 /// role of PostgreSQL's own, or one of ours.
@@ -217,9 +221,22 @@ fn look_up(which: RoleOfCode) -> Result<(pg_sys::Oid, Option<&'static str>), Err
         };
         let role = pg_sys::Oid::from(read(pg_sys::Anum_pg_authid_oid).value() as u32);
         let has = |(column, _): &&(u32, &str)| read(*column).value() & 0xff != 0;
-        let attribute = ATTRIBUTES.iter().find(has).map(|(_, name)| *name);
+        let attribute = ATTRIBUTES
+            .iter()
+            .filter(|(_, name)| *name != LOGIN || !is_for_citus())
+            .find(has)
+            .map(|(_, name)| *name);
         pg_sys::ReleaseSysCache(tuple);
         Ok((role, attribute))
+    }
+}
+
+/// Whether the server has Citus loaded, as `sql/00_roles.sql` asks it, too.
+fn is_for_citus() -> bool {
+    // SAFETY: the value of a setting, a C string that stays as it is once the server has started.
+    unsafe {
+        let loaded = pg_sys::shared_preload_libraries_string;
+        !loaded.is_null() && CStr::from_ptr(loaded).to_bytes().windows(5).any(|part| part == b"citus")
     }
 }
 

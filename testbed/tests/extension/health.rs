@@ -57,6 +57,19 @@ async fn each_row_is_bad_and_good_again() {
     client.batch_execute("RESET pgmask.guess_limit").await.unwrap();
 
     assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days, never maintained");
+    let old = "INSERT INTO pgmask.ledger SELECT gen_random_uuid(), 9, now()::date - ";
+    client.batch_execute(&format!("{old} 17")).await.unwrap();
+    assert_eq!(item(&client, "ledger").await, "ok: kept for 15 days, never maintained");
+    client.batch_execute(&format!("{old} 60")).await.unwrap();
+    assert_eq!(
+        item(&client, "ledger").await,
+        "warning: 1 of its 33 slots are to be emptied, never maintained"
+    );
+    // Who works there does not make monitoring wait for long, nor fail.
+    let other = cluster.connect("health").await.unwrap();
+    other.batch_execute("BEGIN; LOCK TABLE pgmask.ledger_9").await.unwrap();
+    assert_eq!(texts(&client, items).await, all);
+    other.batch_execute("ROLLBACK; TRUNCATE pgmask.ledger").await.unwrap();
     client
         .batch_execute("SELECT pgmask.maintain(); UPDATE pgmask.ledger_slot SET look_when_old = now()::date - 30 WHERE slot < 3")
         .await

@@ -498,6 +498,7 @@ async fn the_writer_has_no_right_worth_taking() {
             "ALTER ROLE pgmask_writer NOSUPERUSER",
             "has the attribute SUPERUSER",
         ),
+        ("ALTER ROLE pgmask_writer LOGIN", "ALTER ROLE pgmask_writer NOLOGIN", "has the attribute LOGIN"),
         (
             "ALTER ROLE pgmask_writer CREATEROLE",
             "ALTER ROLE pgmask_writer NOCREATEROLE",
