@@ -1,6 +1,6 @@
 //! The roles that code of tables (triggers, defaults, policies) runs as. They must have no right that is worth taking:
-//! each batch makes sure of that. [`commands`] says what else such code may run, [`functions`] what it may not call, and [`writes`] into
-//! which tables it may not write.
+//! each batch makes sure of that. [`commands`] says what else such code may run, [`functions`] what it may not call, [`writes`] into
+//! which tables it may not write, and [`rights`] what it may do to others.
 
 mod at_once;
 mod called;

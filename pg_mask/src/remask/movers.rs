@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::plan;
 use crate::text::OwnedText;
 
-/// A trigger that changes rows of partition $1 before they are updated, and that is not one of the root's, $2, or all its owner's.
+/// A trigger that changes rows of partition $1 before they are updated, and that is not all the owner's of the root, $2: one of the root's
+/// may also have a superuser's function.
 const MOVERS: &str = "WITH RECURSIVE made (id, relation, parent, named) AS (
         SELECT g.oid, g.tgrelid, g.tgparentid, g.tgname
         FROM pg_catalog.pg_trigger AS g
@@ -18,7 +19,9 @@ const MOVERS: &str = "WITH RECURSIVE made (id, relation, parent, named) AS (
     FROM made JOIN pg_catalog.pg_trigger AS g ON g.oid = made.id
     JOIN pg_catalog.pg_class AS c ON c.oid = made.relation JOIN pg_catalog.pg_class AS root ON root.oid = $2
     JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
-    WHERE made.parent = 0 AND made.relation <> root.oid AND (c.relowner <> root.relowner OR p.proowner <> root.relowner)
+    JOIN pg_catalog.pg_roles AS o ON o.oid = p.proowner
+    WHERE made.parent = 0 AND CASE WHEN made.relation = root.oid THEN p.proowner <> root.relowner AND NOT o.rolsuper
+        ELSE c.relowner <> root.relowner OR p.proowner <> root.relowner END
     ORDER BY 1 LIMIT 1";
 
 /// Refuses them: the update has the rights of the root's owner, and a row that such a trigger changes would be written into whichever
