@@ -206,7 +206,7 @@ pub(crate) fn written<R>(action: Action, work: impl FnOnce() -> Result<R, Error>
         }
         let hidden = Hidden::new(); // the value may stand in it: CALL pgmask.forget(mask_pii('…'), …)
         ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, ticket.line, "")
-            .report(PgLogLevel::LOG);
+            .report(PgLogLevel::LOG_SERVER_ONLY); // never to the client: it names the token of a hash that was given
         drop(hidden);
         set_for_the_transaction(c"synchronous_commit", c"on");
         if !standbys::wait() {

@@ -89,16 +89,12 @@ DECLARE
     lifted_here pg_catalog.int8;
     limited_by pg_catalog.oid;
     -- So many digits of a token say which part of the vault it is in. A part has a few thousand values.
-    digits CONSTANT pg_catalog.int4 := CASE
-        WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 1000000 THEN 0
-        WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 16000000 THEN 1
-        WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 256000000 THEN 2
-        ELSE 3 END;
-    vault_parts CONSTANT pg_catalog.int4 := 1 OPERATOR(pg_catalog.<<) (4 OPERATOR(pg_catalog.*) digits);
+    digits pg_catalog.int4;
+    vault_parts pg_catalog.int4;
 BEGIN
+    PERFORM pgmask.remask_begins(); -- before anything that waits for others
     lifted := 0;
     left_alone := 0;
-    PERFORM pgmask.remask_begins();
     PERFORM pgmask.wait_for_writers(relation);
     COMMIT; -- so that what is read next shows what they did, whatever the isolation
     -- What is in the vault is bound to its token, so it is sealed anew as well.
@@ -107,6 +103,12 @@ BEGIN
             RAISE EXCEPTION 'the vault itself says which of its columns hold tokens, and of which domains'
                 USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave the arguments columns and domain out.';
         END IF;
+        digits := CASE
+            WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 1000000 THEN 0
+            WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 16000000 THEN 1
+            WHEN pg_catalog.pg_relation_size('pgmask.vault') OPERATOR(pg_catalog.<) 256000000 THEN 2
+            ELSE 3 END;
+        vault_parts := 1 OPERATOR(pg_catalog.<<) (4 OPERATOR(pg_catalog.*) digits);
         FOR vault_part IN 0..vault_parts OPERATOR(pg_catalog.-) 1 LOOP
             SELECT s.lifted, s.left_alone INTO step FROM pgmask.remask_vault(vault_part, digits) AS s;
             COMMIT;

@@ -378,3 +378,19 @@ async fn the_line_in_the_log_is_without_the_statement() {
     assert_eq!(log.matches("the value is in the statement; audit").count(), 2, "{log}");
     assert!(!log.contains(IP), "{log}");
 }
+
+/// It names the token of a hash, which may be that of a guess; who recovers need not be an analyst.
+#[tokio::test]
+async fn the_line_in_the_log_is_not_sent_to_who_asks() {
+    let (cluster, admin, _recoverer) = server("vault_line_unsent", &[]).await;
+    take_in(&admin, &[login(IP, "d")]).await;
+    let hash = texts(&admin, &format!("SELECT encode(sha256('{IP}'), 'hex')")).await.remove(0);
+    let mut psql = cluster.command("psql");
+    psql.args(["--no-psqlrc", "--command", "SET client_min_messages = debug5", "--command"]);
+    psql.arg(format!("CALL pgmask.recover_pii('{hash}', 'a guess')"));
+    let said = psql.arg(cluster.url("recovers", "vault_line_unsent")).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(String::from_utf8_lossy(&said.stdout).contains(IP), "{text}");
+    assert!(!text.contains("m1_") && !text.contains("MAC"), "{text}");
+    assert!(cluster.log().contains("asks for the value of token m1_"));
+}

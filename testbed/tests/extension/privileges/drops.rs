@@ -189,10 +189,11 @@ async fn nothing_goes_on_in_a_schema_of_that_name_once_the_extension_is_dropped(
             "{function} is not called here"
         );
     }
-    let audited = [
+    let procedures = [
         "CALL pgmask.unseal_quarantine(1, 'why')",
         "CALL pgmask.recover_pii('m1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', 'why')",
         "CALL pgmask.forget('m1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', 'why')",
+        "CALL pgmask.remask('public.user_logins')",
     ];
     // They would wait for two seconds alone, and all of them are to wait at once.
     admin.batch_execute("ALTER FUNCTION pgmask.maintain() SET lock_timeout = 0; ALTER FUNCTION pgmask.health_items() SET lock_timeout = 0").await.unwrap();
@@ -203,7 +204,7 @@ async fn nothing_goes_on_in_a_schema_of_that_name_once_the_extension_is_dropped(
         .await
         .unwrap();
     let mut called = Vec::new();
-    for call in calls.into_iter().chain(audited) {
+    for call in calls.into_iter().chain(procedures) {
         let client = cluster.connect("dropped").await.unwrap();
         called.push((call, tokio::spawn(async move { client.batch_execute(call).await })));
     }
