@@ -3,7 +3,7 @@
 //! midst, with a superuser's rights, would go on with whatever that owner puts there.
 //!
 //! A schema goes by a command of its own, or with an extension that it was made a member of, which in turn goes with much else. So it
-//! is made a member of none.
+//! is made a member of none. And the language plpgsql, which may be somebody's, takes our functions with it.
 
 use crate::error::{Error, OrRaise};
 use crate::plan;

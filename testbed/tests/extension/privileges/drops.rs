@@ -38,11 +38,16 @@ async fn who_owns_the_schema_does_not_drop_the_extension() {
         .unwrap();
     let other = olgas_extension(&admin).await;
     let by_another = format!("ALTER EXTENSION {other} ADD SCHEMA public");
+    admin
+        .batch_execute("ALTER EXTENSION plpgsql DROP LANGUAGE plpgsql; ALTER LANGUAGE plpgsql OWNER TO olga")
+        .await
+        .unwrap();
     for drops in [
         "DROP SCHEMA public CASCADE",
         "DROP EXTENSION pg_mask CASCADE",
         "DO $$ BEGIN DROP SCHEMA public CASCADE; END $$",
         "ALTER SCHEMA public RENAME TO was_public; CREATE SCHEMA public; DROP SCHEMA was_public CASCADE",
+        "DROP LANGUAGE plpgsql CASCADE",
         &by_another,
     ] {
         let olga = cluster.connect_as("olga", "schemas_owner").await.unwrap();
