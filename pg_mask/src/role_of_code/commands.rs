@@ -306,7 +306,7 @@ unsafe fn is_temporary(command: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// Whether it may have rows go to a table that was not there when the partitions were looked at, or by a trigger that was not. A lock
+/// Whether it may have rows go to a table that was not there when the partitions were looked at, or by a trigger or a rule that was not. A lock
 /// keeps others from that, but not the transaction that has it.
 fn may_lead_rows_away(command: NodeTag) -> bool {
     matches!(
@@ -316,6 +316,7 @@ fn may_lead_rows_away(command: NodeTag) -> bool {
             | NodeTag::T_ImportForeignSchemaStmt
             | NodeTag::T_AlterTableStmt
             | NodeTag::T_CreateTrigStmt
+            | NodeTag::T_RuleStmt
     )
 }
 

@@ -2,7 +2,7 @@
 //! and whoever calls.
 
 use super::{INGEST, is_refused, member};
-use crate::common::{count, message, texts};
+use crate::common::{count, ingest, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 use tokio_postgres::Client;
@@ -445,6 +445,38 @@ async fn what_the_writer_was_given_for_one_table_is_not_for_code_of_another() {
         admin.batch_execute(ingest).await.unwrap();
         assert_eq!(count(&admin, "SELECT count(*) FROM genuine.user_logins").await, forged, "{owner}");
     }
+}
+
+/// A rule that does nothing instead is refused before a batch. Made in its midst, while rows are tried alone, it lost messages that were
+/// counted as taken in.
+#[tokio::test]
+async fn no_rule_is_made_in_the_midst_that_loses_messages() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let (admin, mallory) = mallory(&cluster, "rule_in_the_midst").await;
+    admin.batch_execute(OWNS).await.unwrap();
+    mallory
+        .batch_execute(
+            "CREATE TABLE mallory.seen (error text);
+             CREATE FUNCTION mallory.makes() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+                 EXECUTE 'CREATE RULE lost AS ON INSERT TO public.user_logins WHERE NEW.user_id = ''lost'' DO INSTEAD NOTHING';
+             EXCEPTION WHEN OTHERS THEN INSERT INTO mallory.seen VALUES (SQLERRM); END $$;
+             CREATE FUNCTION mallory.looks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.user_id = 'makes' THEN PERFORM mallory.makes(); END IF;
+                 IF NEW.user_id = 'fails' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER looks BEFORE INSERT ON user_logins FOR EACH ROW EXECUTE FUNCTION mallory.looks()",
+        )
+        .await
+        .unwrap();
+    let messages =
+        ["first", "makes", "lost", "fails"].map(|user| (user, format!("{{\"user_id\":\"{user}\"}}")));
+    assert_eq!(ingest(&admin, &messages).await, [3, 0, 1]);
+    assert_eq!(texts(&admin, "SELECT user_id FROM user_logins ORDER BY 1").await, ["first", "lost", "makes"]);
+    assert!(
+        texts(&admin, "SELECT error FROM mallory.seen")
+            .await
+            .iter()
+            .all(|error| error.contains("CREATE RULE"))
+    );
 }
 
 /// An error that no block with EXCEPTION WHEN OTHERS catches had the whole view fail, with the text of whoever raised it.
