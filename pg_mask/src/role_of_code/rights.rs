@@ -1,6 +1,6 @@
 //! What `pgmask_writer` was given for one table's sake is not for code of another: who may put a table in the login table's place would
-//! write with it where only pg_mask is to. So code of a table, while it runs as that role, does to other tables what the owners of the table
-//! and of its partitions may do there, too.
+//! write with it where only pg_mask is to. So code of a table, while it runs as that role, reads and writes by its statements what the owners
+//! of the table and of its partitions may read and write, too. Commands (TRUNCATE, LOCK) and the planner's statistics don't come by here.
 
 use super::partitions::{cells, root_of, tree_of};
 use super::watched::{self, Watched};
