@@ -1,6 +1,6 @@
 //! What the forwarder is told: flags, each with an environment variable. Knows no other part of it.
 
-use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -30,7 +30,7 @@ pub(crate) struct Config {
     pub(crate) database: DatabaseUrl,
 
     /// End when the queue is empty: no message visible, delayed or in flight, seen twice.
-    #[arg(long)]
+    #[arg(long, env = "FORWARDER_DRAIN", value_parser = BoolishValueParser::new())]
     pub(crate) drain: bool,
 
     /// How long a drain may take. It ends with 75 then, having settled what it holds.
@@ -122,7 +122,7 @@ pub(crate) enum Command {
 pub(crate) struct Check {
     /// How the findings are printed. json is one object: `{"exit_code": 0, "checks": [{"check": "queue",
     /// "result": "passed", "text": "…"}, …]}`, each result passed, warning, failed or skipped.
-    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    #[arg(long, env = "FORWARDER_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub(crate) output: Format,
 }
 
@@ -131,7 +131,7 @@ pub(crate) struct Check {
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Health {
     /// Ask whether it is alive, which it is during outages, too.
-    #[arg(long)]
+    #[arg(long, env = "FORWARDER_ALIVE", value_parser = BoolishValueParser::new())]
     pub(crate) alive: bool,
 }
 
@@ -255,4 +255,21 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn visibility_timeout(text: &str) -> Result<Duration, Expected> {
     let time = time(Duration::from_secs(1)..=12 * HOUR, "1s to 12h, as SQS has it")(text)?;
     Ok(Duration::from_secs(time.as_secs_f64().ceil() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--drain`, `--output` and `--alive` had none.
+    #[test]
+    fn every_flag_has_a_variable() {
+        let described = Config::command();
+        let flags = |command: &clap::Command| -> Vec<_> {
+            command.get_arguments().filter(|flag| !flag.is_positional()).cloned().collect()
+        };
+        let all = described.get_subcommands().chain([&described]).flat_map(flags);
+        let without: Vec<_> = all.filter(|flag| flag.get_env().is_none()).collect();
+        assert!(without.is_empty(), "{without:?}");
+    }
 }
