@@ -7,4 +7,4 @@ mod refusal;
 
 pub(crate) use connection::{Counts, Database, settings};
 pub(crate) use pool::{Failing, Opener, Pool, try_out};
-pub(crate) use refusal::{lacks_right, sqlstate};
+pub(crate) use refusal::{At, lacks_right, sqlstate};

@@ -70,10 +70,11 @@ impl Error {
         Self::new(Kind::Transient, Some(end), text)
     }
 
-    /// The database took longer than this.
-    pub(crate) fn silent_database(time: Duration) -> Self {
-        let text =
-            format!("the database gave no answer within {time:.0?}; if it is there, is its table locked?");
+    /// The database at this server, or these, took longer than this.
+    pub(crate) fn silent_database(server: &str, time: Duration) -> Self {
+        let text = format!(
+            "the database at {server} gave no answer within {time:.0?}; if it is there, is its table locked?"
+        );
         Self::transient(End::Database, text)
     }
 

@@ -189,20 +189,28 @@ async fn open(
 ) -> Result<Option<(Queue, Database)>, Error> {
     let mut backoff = Backoff::default();
     loop {
-        // At once, so that the first receive is soon. Of two errors the queue's is reported.
+        // At once, so that the first receive is soon.
         let both = async { tokio::join!(Queue::open(config), Database::open(settings)) };
         let Some((queue, database)) = stop.stop_receiving.run_until_cancelled(both).await else {
             return Ok(None);
         };
-        match queue.and_then(|queue| Ok((queue, database?))) {
-            Ok((queue, (database, may_log))) => {
+        let errors = match (queue, database) {
+            (Ok(queue), Ok((database, may_log))) => {
                 if let Some(may_log) = may_log {
                     tracing::warn!("{may_log}");
                 }
                 return Ok(Some((queue, database)));
             }
-            Err(error) if error.kind == Kind::Transient && !config.drain => outages.report(&error),
-            Err(error) => return Err(error),
+            (queue, database) => queue.err().into_iter().chain(database.err()),
+        };
+        let (waited_out, fatal): (Vec<_>, Vec<_>) =
+            errors.partition(|error| error.kind == Kind::Transient && !config.drain);
+        // What somebody has to set right is not hidden by an end that can't be reached.
+        if let Some(error) = fatal.into_iter().min_by_key(|error| error.kind == Kind::Transient) {
+            return Err(error);
+        }
+        for error in waited_out {
+            outages.report(&error);
         }
         stop.stop_receiving.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
     }

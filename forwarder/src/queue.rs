@@ -262,7 +262,8 @@ impl Queue {
         let number = |at: usize| {
             let name = &STATES[at].1;
             let text = format!(
-                "the queue does not say {name}, without which --drain can't tell whether it is empty"
+                "the queue at {} does not say {name}, without which --drain can't tell whether it is empty",
+                self.endpoint()
             );
             counts[at].ok_or_else(|| Error::new(Kind::SetUp, Some(End::Queue), text))
         };

@@ -84,6 +84,11 @@ impl<M: Manager> Pool<M> {
         Self { manager, most, state: watch::Sender::new(state) }
     }
 
+    /// What opens its connections.
+    pub fn manager(&self) -> &M {
+        &self.manager
+    }
+
     /// A connection that is idle, or else a new one. If none can be opened, waits for one that works; only
     /// where none is in use, the error is returned. Other errors are told. `failing` says whether this user's
     /// last attempt failed.

@@ -31,7 +31,7 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The server refused.
-    #[error("the database refuses: {what}")]
+    #[error("the database {what}")]
     Refused {
         /// What happened, and what to do.
         what: String,

@@ -66,7 +66,8 @@ pub(crate) fn of_start(
             _ => None,
         };
         // Message and hint only: a detail may hold values.
-        let mut what = format!("{} (SQLSTATE {})", refused.message(), refused.code().code());
+        let mut what =
+            format!("at {server} refuses: {} (SQLSTATE {})", refused.message(), refused.code().code());
         for hint in refused.hint().into_iter().chain(hint.as_deref()) {
             what = format!("{}. {hint}", what.trim_end_matches('.'));
         }

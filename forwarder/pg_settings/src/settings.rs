@@ -83,6 +83,12 @@ impl Settings {
         Self { answer_limit: bytes, ..self }
     }
 
+    /// The names and ports of the servers that are tried, as messages show them.
+    pub fn servers(&self) -> String {
+        let names: Vec<&str> = self.servers.iter().map(|server| &*server.name).collect();
+        names.join(", ")
+    }
+
     /// Whether a password was given in the URL, a service file or PGPASSWORD.
     pub fn has_password(&self) -> bool {
         self.password_from.is_some()

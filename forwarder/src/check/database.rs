@@ -4,11 +4,11 @@ use super::dry_run::{dry_run, failed_check};
 use super::findings::Findings;
 use super::standbys;
 use crate::config::Config;
-use crate::database::{self, Database};
+use crate::database::{self, At, Database};
 use crate::error::{End, Error};
 use pg_settings::{Connection, Protection, Settings};
 use std::time::Duration;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 /// What a batch needs, in the order in which pg_mask looks at it.
 const OF_A_BATCH: [&str; 4] = ["extension", "role", "keys", "table"];
@@ -39,7 +39,7 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
     let reached = async {
         let settings = database::settings(&config.database)?;
         let connection = settings.connect().await?;
-        let about = in_time(about(&connection.client)).await?;
+        let about = in_time(&connection.server, about(&connection)).await?;
         Ok((settings, connection, about))
     };
     let (settings, connection, about) = match reached.await {
@@ -52,16 +52,17 @@ async fn look(config: &Config, findings: &mut Findings) -> Option<u64> {
             return None;
         }
     };
-    server(findings, &connection, &about);
+    let server = connection.server.clone();
+    reached_at(findings, &connection, &about);
     let ignored: Vec<String> = settings.ignored().iter().map(ToString::to_string).collect();
     if !ignored.is_empty() {
         findings.passed("settings", ignored.join("; "));
     }
     connections(findings, &settings, config.writers).await;
     let mut of_standbys = Findings::default();
-    standbys::check(&mut of_standbys, in_time(standbys::ask(&connection.client)).await);
-    let excess_rights = in_time(excess_rights(&connection.client, &about)).await;
-    let (may_log, tried) = match in_time(Database::find(connection)).await {
+    standbys::check(&mut of_standbys, in_time(&server, standbys::ask(&connection)).await);
+    let excess_rights = in_time(&server, excess_rights(&connection, &about)).await;
+    let (may_log, tried) = match in_time(&server, Database::find(connection)).await {
         Ok((database, may_log)) => {
             let tried = dry_run(&database).await.map_err(|error| (failed_check(&error), error));
             (Some(may_log), tried)
@@ -97,9 +98,10 @@ async fn connections(findings: &mut Findings, settings: &Settings, writers: usiz
 }
 
 /// Waits for an answer for a while. A server may take the connection and then say nothing more.
-async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn in_time<T>(server: &str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     const PATIENCE: Duration = Duration::from_secs(20);
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(Error::silent_database(PATIENCE)))
+    let silent = |_| Err(Error::silent_database(server, PATIENCE));
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(silent)
 }
 
 /// What the server says of itself and of the role.
@@ -112,7 +114,7 @@ struct About {
     owner: Option<String>,
 }
 
-async fn about(client: &Client) -> Result<About, Error> {
+async fn about(connection: &Connection) -> Result<About, Error> {
     let read = |row: &Row| -> Result<About, tokio_postgres::Error> {
         Ok(About {
             // Without what a distribution adds.
@@ -123,12 +125,15 @@ async fn about(client: &Client) -> Result<About, Error> {
             owner: row.try_get(4)?,
         })
     };
-    let rows = client.query_typed(ABOUT, &[]).await?;
-    let about = rows.first().map(read).transpose()?;
-    about.ok_or_else(|| Error::transient(End::Database, "the database says nothing of itself"))
+    let server = &connection.server;
+    let rows = connection.client.query_typed(ABOUT, &[]).await.at(server)?;
+    let about = rows.first().map(read).transpose().at(server)?;
+    about.ok_or_else(|| {
+        Error::transient(End::Database, format!("the database at {server} says nothing of itself"))
+    })
 }
 
-fn server(findings: &mut Findings, connected: &Connection, about: &About) {
+fn reached_at(findings: &mut Findings, connected: &Connection, about: &About) {
     const CHECK: &str = "database";
     let at = format!("PostgreSQL {} at {}", about.version, connected.server);
     match (connected.protection, connected.local) {
@@ -145,7 +150,7 @@ fn server(findings: &mut Findings, connected: &Connection, about: &About) {
 }
 
 /// What the role may do that it need not.
-async fn excess_rights(client: &Client, about: &About) -> Result<Option<String>, Error> {
+async fn excess_rights(connection: &Connection, about: &About) -> Result<Option<String>, Error> {
     let role = &about.role;
     let hint = "Let the forwarder log in as pgmask_forwarder, or as another member of pgmask_ingester alone.";
     if about.superuser {
@@ -153,13 +158,15 @@ async fn excess_rights(client: &Client, about: &About) -> Result<Option<String>,
             "{role} is a superuser, so the forwarder's password is worth the whole server. {hint}"
         )));
     }
-    let rows = client.query_typed(RIGHTS, &[]).await?;
-    let found: Vec<(&str, &str)> =
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Error>>()?;
+    let server = &connection.server;
+    let rows = connection.client.query_typed(RIGHTS, &[]).await.at(server)?;
+    let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    let found: Result<Vec<(String, String)>, _> = rows.iter().map(read).collect();
+    let found = found.at(server)?;
     let said: Vec<String> = KINDS
         .iter()
         .filter_map(|(kind, begins)| {
-            let names: Vec<&str> = found.iter().filter(|row| row.0 == *kind).map(|row| row.1).collect();
+            let names: Vec<&str> = found.iter().filter(|row| row.0 == *kind).map(|row| &*row.1).collect();
             let more = match names.len().saturating_sub(MOST_NAMED) {
                 0 => String::new(),
                 more => format!(" and {more} more"),

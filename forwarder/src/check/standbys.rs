@@ -2,8 +2,10 @@
 //! asynchronous standby may not have it yet, and is the only one to have anything once the primary is gone.
 
 use super::findings::Findings;
-use crate::error::Error;
-use tokio_postgres::Client;
+use crate::database::At;
+use crate::error::{End, Error};
+use pg_settings::Connection;
+use tokio_postgres::Row;
 
 /// The standbys that receive WAL now. A role without `pg_read_all_stats` sees that they are there, and their
 /// names, but not in which state they are. What receives WAL for one database is a subscriber of logical
@@ -56,17 +58,21 @@ pub(super) fn check(findings: &mut Findings, standbys: Result<Standbys, Error>) 
 }
 
 /// Asks the server.
-pub(super) async fn ask(client: &Client) -> Result<Standbys, Error> {
-    let row = client.query_typed(STANDBYS, &[]).await?;
-    let row = row.first().ok_or_else(|| {
-        Error::transient(crate::error::End::Database, "the database says nothing of its standbys")
-    })?;
-    Ok(Standbys {
-        waits_for: row.try_get(0)?,
-        attached: row.try_get(1)?,
-        hidden: row.try_get::<_, Option<bool>>(2)?.unwrap_or_default(),
-        synchronous: row.try_get(3)?,
-        others: row.try_get(4)?,
-        cure: row.try_get(5)?,
+pub(super) async fn ask(connection: &Connection) -> Result<Standbys, Error> {
+    let read = |row: &Row| -> Result<Standbys, tokio_postgres::Error> {
+        Ok(Standbys {
+            waits_for: row.try_get(0)?,
+            attached: row.try_get(1)?,
+            hidden: row.try_get::<_, Option<bool>>(2)?.unwrap_or_default(),
+            synchronous: row.try_get(3)?,
+            others: row.try_get(4)?,
+            cure: row.try_get(5)?,
+        })
+    };
+    let server = &connection.server;
+    let rows = connection.client.query_typed(STANDBYS, &[]).await.at(server)?;
+    let standbys = rows.first().map(read).transpose().at(server)?;
+    standbys.ok_or_else(|| {
+        Error::transient(End::Database, format!("the database at {server} says nothing of its standbys"))
     })
 }

@@ -1,6 +1,6 @@
 //! A connection to the database, and the one function that takes messages in.
 
-use super::refusal;
+use super::refusal::{self, At};
 use crate::config::DatabaseUrl;
 use crate::error::{End, Error, Kind};
 use crate::message::Message;
@@ -50,8 +50,8 @@ impl Database {
     pub(crate) async fn open(settings: &Settings) -> Result<(Self, Option<String>), Error> {
         let start = Instant::now();
         let found = async { Self::find(settings.connect().await?).await };
-        let found = timeout(OPEN, found).await.map_err(|_| Error::silent_database(OPEN))?;
-        let (database, may_log) = found?;
+        let silent = |_| Error::silent_database(&settings.servers(), OPEN);
+        let (database, may_log) = timeout(OPEN, found).await.map_err(silent)??;
         database.within(OPEN.saturating_sub(start.elapsed()), database.ingest(&[])).await?;
         Ok((database, may_log))
     }
@@ -61,6 +61,11 @@ impl Database {
         &self.connection.client
     }
 
+    /// The server's name and port.
+    pub(crate) fn server(&self) -> &str {
+        &self.connection.server
+    }
+
     /// Whether the connection has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.connection.client.is_closed()
@@ -68,14 +73,15 @@ impl Database {
 
     /// Finds the extension.
     pub(crate) async fn find(connection: Connection) -> Result<(Self, Option<String>), Error> {
-        let found = connection.client.query_typed(FIND_EXTENSION, &[]).await?;
+        let server = &connection.server;
+        let found = connection.client.query_typed(FIND_EXTENSION, &[]).await.at(server)?;
         let Some(row) = found.first() else {
-            let text = "the database has no extension pg_mask";
+            let text = format!("the database at {server} has no extension pg_mask");
             return Err(Error::new(Kind::SetUp, Some(End::Database), text)
                 .with_hint("Run there, as a superuser: CREATE EXTENSION pg_mask;"));
         };
-        let ascii_only = row.try_get(0)?;
-        let settings: Option<&str> = row.try_get(1)?;
+        let ascii_only = row.try_get(0).at(server)?;
+        let settings: Option<&str> = row.try_get(1).at(server)?;
         let may_log = settings.map(|settings| {
             format!("the server may log the messages that this role's statements carry. Run there, as a superuser: {settings}")
         });
@@ -93,7 +99,7 @@ impl Database {
             Ok(result) => result,
             Err(_) => {
                 let _ = timeout(CANCEL, self.connection.cancel()).await;
-                Err(Error::silent_database(time))
+                Err(Error::silent_database(self.server(), time))
             }
         }
     }
@@ -142,7 +148,7 @@ impl Database {
         let rows = self.client().query_typed(&statement, &parameters).await.map_err(|error| {
             match self.connection.given_up() {
                 Some(reason) => reason.into(),
-                None => refusal::of_a_batch(error),
+                None => refusal::of_a_batch(error, self.server()),
             }
         })?;
         let count = |place| rows.first()?.try_get::<_, i64>(place).ok()?.try_into().ok();
@@ -154,15 +160,21 @@ impl Database {
         // Messages are deleted because of these counts, so they have to account for each.
         let all = |of: &Counts| [of.inserted, of.duplicate, of.quarantined].map(u128::from).iter().sum();
         let counts = counts().filter(|counts| batch.len() as u128 == all(counts));
-        counts.ok_or_else(|| refusal::no_answer("the database gave no counts that account for a batch"))
+        let server = self.server();
+        counts.ok_or_else(|| {
+            refusal::no_answer(&format!("the database at {server} gave no counts that account for a batch"))
+        })
     }
 
     /// Empties what the ledger need not remember: how many slots, and how many rows besides.
     pub(crate) async fn maintain(&self) -> Result<(i32, i64), Error> {
         let sql = "SELECT slots_emptied, rows_deleted FROM pgmask.maintain()";
-        let rows = self.client().query_typed(sql, &[]).await?;
-        let row = rows.first().ok_or_else(|| refusal::no_answer("pgmask.maintain() gave no answer"))?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
+        let server = self.server();
+        let rows = self.client().query_typed(sql, &[]).await.at(server)?;
+        let row = rows
+            .first()
+            .ok_or_else(|| refusal::no_answer(&format!("pgmask.maintain() gave no answer at {server}")))?;
+        Ok((row.try_get(0).at(server)?, row.try_get(1).at(server)?))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn try_out(pool: &Arc<Pool>, patience: Duration) -> Result<(), 
     let in_use = match tokio::time::timeout(patience, pool.take(false, |_| ())).await {
         Ok(in_use) => in_use?,
         Err(_) if now.in_good_use => return Ok(()),
-        Err(_) => return Err(Error::silent_database(patience)),
+        Err(_) => return Err(Error::silent_database(&pool.manager().0.servers(), patience)),
     };
     let database = &in_use.connection;
     database.within(patience, database.ingest(&[])).await?;

@@ -4,29 +4,40 @@ use crate::error::{End, Error, Kind};
 use safe_output::with_causes;
 use tokio_postgres::error::SqlState;
 
-impl From<tokio_postgres::Error> for Error {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let Some(refused) = error.as_db_error() else {
-            let text = format!("the database can't be reached: {}", with_causes(&error));
-            return Self::transient(End::Database, text).caused_by(error);
-        };
-        // Message and hint only: a detail may hold values of a row.
-        let text =
-            format!("the database refuses: {} (SQLSTATE {})", refused.message(), refused.code().code());
-        let classified = Self::new(kind_of(refused.code()), Some(End::Database), text);
-        let classified = match refused.hint() {
-            Some(hint) => classified.with_hint(hint),
-            None => classified,
-        };
-        classified.caused_by(error)
+/// Names the server whose error it is.
+pub(crate) trait At<T> {
+    /// The value, or an error of this server's.
+    fn at(self, server: &str) -> Result<T, Error>;
+}
+
+impl<T> At<T> for Result<T, tokio_postgres::Error> {
+    fn at(self, server: &str) -> Result<T, Error> {
+        self.map_err(|error| of_a_statement(error, server))
     }
+}
+
+/// The error of a statement.
+fn of_a_statement(error: tokio_postgres::Error, server: &str) -> Error {
+    let Some(refused) = error.as_db_error() else {
+        let text = format!("the database can't be reached at {server}: {}", with_causes(&error));
+        return Error::transient(End::Database, text).caused_by(error);
+    };
+    // Message and hint only: a detail may hold values of a row.
+    let (message, code) = (refused.message(), refused.code());
+    let text = format!("the database at {server} refuses: {message} (SQLSTATE {})", code.code());
+    let classified = Error::new(kind_of(code), Some(End::Database), text);
+    let classified = match refused.hint() {
+        Some(hint) => classified.with_hint(hint),
+        None => classified,
+    };
+    classified.caused_by(error)
 }
 
 const OTHER_VERSION: &str = "Run there, as a superuser: ALTER EXTENSION pg_mask UPDATE;";
 
 /// The error of a batch. pg_mask's own errors bring a hint; here are hints for PostgreSQL's, and for what the
 /// forwarder's flags decide.
-pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
+pub(super) fn of_a_batch(error: tokio_postgres::Error, server: &str) -> Error {
     let hint = match error.code().map(SqlState::code) {
         Some("42501") if !has_hint(&error) => {
             "Grant the role what sql/02_rights.sql grants: GRANT pgmask_ingester TO the role."
@@ -36,9 +47,9 @@ pub(super) fn of_a_batch(error: tokio_postgres::Error) -> Error {
             "Run as a superuser: ALTER ROLE … SET default_transaction_isolation = 'read committed';"
         }
         Some(code) if code.starts_with("54") => "Lower --batch-messages or --batch-bytes.",
-        _ => return error.into(),
+        _ => return of_a_statement(error, server),
     };
-    Error::from(error).with_hint(hint)
+    of_a_statement(error, server).with_hint(hint)
 }
 
 fn has_hint(error: &tokio_postgres::Error) -> bool {

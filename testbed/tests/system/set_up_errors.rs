@@ -39,6 +39,29 @@ async fn without_the_extension_the_command_is_named() {
     ends_with(way.drain().await, 78, "CREATE EXTENSION pg_mask").await;
 }
 
+/// Of two errors the queue's alone was reported, so a forwarder waited for its queue, and said only then what nobody but a DBA can set right.
+#[tokio::test]
+async fn what_is_wrong_with_one_end_shows_while_the_other_is_out() {
+    let way = Way::new("one_end_out").await;
+    let refused = RefusedPort::new().unwrap();
+    let nowhere = format!("127.0.0.1:{}", refused.number());
+    let database_out = format!("postgresql://u@{nowhere}/d");
+    let queue_out = format!("http://{nowhere}");
+    let (no_queue, no_extension) = ("Check the queue's name", "CREATE EXTENSION pg_mask");
+    way.database.batch_execute("DROP EXTENSION pg_mask CASCADE").await.unwrap();
+    for (name, value, saying) in
+        [("AWS_ENDPOINT_URL", &queue_out, no_extension), ("DATABASE_URL", &database_out, no_queue)]
+    {
+        for mut command in [way.drain().await, way.forwarder().await] {
+            if saying == no_queue {
+                command.env("QUEUE_NAME", "no-such-queue");
+            }
+            command.env(name, value);
+            ends_with(command, 78, saying).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_the_right_the_database_refuses() {
     let way = Way::new("without_right").await;
@@ -171,7 +194,7 @@ async fn wrong_usage_ends_with_2() {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_set_to_nothing_is_not_set() {
+async fn a_variable_counts_unless_it_is_set_to_nothing() {
     let way = Way::new("empty_variables").await;
     let mut command = way.drain().await;
     for name in
@@ -183,6 +206,14 @@ async fn a_variable_that_is_set_to_nothing_is_not_set() {
     let mut command = way.drain().await;
     command.arg("--batch-linger=500000000000years");
     assert_eq!(forwarder::run(command).await.unwrap().code, Some(2));
+    // What is on or off is so by its variable, too.
+    for (value, code) in [("true", 0), ("perhaps", 2)] {
+        let mut command = way.forwarder().await;
+        command.env("FORWARDER_DRAIN", value);
+        let ended = forwarder::run(command).await.unwrap();
+        assert_eq!(ended.code, Some(code), "{}", ended.log);
+        assert!(!ended.log.contains("perhaps"), "{}", ended.log);
+    }
 }
 
 /// A drain that did everything must not look crashed because nobody reads what it says.
@@ -196,7 +227,7 @@ async fn a_summary_that_nobody_takes_changes_nothing() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// "The queue can't be reached: dns error" did not say who was asked.
+/// "The queue can't be reached: dns error" did not say who was asked, nor did "the database refuses".
 #[tokio::test]
 async fn what_was_asked_is_named() {
     let way = Way::new("named").await;
@@ -217,6 +248,15 @@ async fn what_was_asked_is_named() {
     let url = format!("http://queues.example.com/000000000000/{}", way.name);
     command.env_remove("QUEUE_NAME").env("QUEUE_URL", url);
     ends_with(command, 0, "the queue's URL names http://queues.example.com").await;
+
+    let at = format!("the database at 127.0.0.1:{}", cluster().await.port());
+    way.database.batch_execute("REVOKE USAGE ON SCHEMA pgmask FROM pgmask_ingester").await.unwrap();
+    ends_with(way.drain().await, 78, &format!("{at} refuses: permission denied for schema pgmask")).await;
+    way.database.batch_execute("DROP EXTENSION pg_mask CASCADE").await.unwrap();
+    ends_with(way.drain().await, 78, &format!("{at} has no extension pg_mask")).await;
+    let mut command = way.drain().await;
+    command.env("DATABASE_URL", cluster().await.url("pgmask_forwarder", "no_such_database"));
+    ends_with(command, 78, &format!("{at} refuses: database ")).await;
 }
 
 /// `check` said that all is well, the service started and was ready, and no batch ever fitted.
