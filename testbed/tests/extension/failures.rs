@@ -186,6 +186,9 @@ async fn a_batch_can_not_be_prepared() {
         "SELECT pgmask.maintain()",
         "SELECT FROM pgmask.health",
         "SELECT pgmask.remask_left('user_logins'::regclass, NULL, NULL)",
+        "SELECT pgmask.verify_audit()",
+        "SELECT pgmask.rotate_key()",
+        "SELECT pgmask.refresh_dashboards()",
         &format!("SAVEPOINT s; SELECT * FROM {BATCH}; ROLLBACK TO s"),
     ]
     .into_iter()

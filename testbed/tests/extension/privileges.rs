@@ -1,10 +1,12 @@
 //! Each role tries each thing that it must not.
 
+mod code_in_the_health;
 mod code_of_the_table;
 mod code_of_the_table_and_its_session;
 mod drops;
 mod names;
 mod rights_of_the_owner;
+mod rights_of_the_writer;
 mod settings_of_the_session;
 mod settings_of_users;
 mod what_a_session_keeps;
