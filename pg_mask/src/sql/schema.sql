@@ -20,7 +20,7 @@ END $$;
 -- that stays as it is; from now on pg_mask refuses it.
 DO $$
 DECLARE
-    other pg_catalog.name;
+    other pg_catalog.text;
 BEGIN
     EXECUTE format('COMMENT ON SCHEMA %s IS %L', '@extschema@'::regnamespace, obj_description('@extschema@'::regnamespace, 'pg_namespace'));
     SELECT e.extname INTO other
@@ -34,6 +34,18 @@ BEGIN
     IF EXISTS (SELECT FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner WHERE e.extname = 'plpgsql' AND NOT r.rolsuper) THEN
         RAISE EXCEPTION 'the extension plpgsql belongs to a role that is no superuser, and would take pg_mask along'
             USING ERRCODE = 'insufficient_privilege', HINT = 'Use a database whose plpgsql a superuser has made, as each has it at first.';
+    END IF;
+    -- What a former owner of it has added could be dropped with a table that it depends on, and all of that would go along.
+    SELECT pg_describe_object(d.classid, d.objid, d.objsubid) INTO other
+    FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+    WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'plpgsql' AND d.deptype = 'e'
+      AND NOT (d.classid = 'pg_language'::regclass AND d.objid IN (SELECT l.oid FROM pg_language AS l WHERE l.lanname = 'plpgsql'))
+      AND NOT (d.classid = 'pg_proc'::regclass AND d.objid IN (
+          SELECT unnest(ARRAY[l.lanplcallfoid, l.laninline, l.lanvalidator]) FROM pg_language AS l WHERE l.lanname = 'plpgsql'))
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the extension plpgsql has % as a member, and would take pg_mask along with that', other
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Take it out: ALTER EXTENSION plpgsql DROP ....';
     END IF;
 END $$;
 

@@ -324,3 +324,29 @@ async fn is_gone(call: &str, answer: JoinHandle<Result<(), tokio_postgres::Error
     let gone = |error: &String| error.starts_with("55000 extension pg_mask was dropped meanwhile");
     assert!(answer.as_ref().is_err_and(gone), "{call}: {answer:?}");
 }
+
+/// Dropping a table took the language along by way of what its extension's former owner had added to that, and pg_mask with it.
+#[tokio::test]
+async fn the_extension_does_not_go_with_the_language_that_its_functions_are_in() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("language").await.unwrap();
+    let make = "CREATE EXTENSION pg_mask";
+    admin.batch_execute("DROP EXTENSION pg_mask CASCADE; CREATE ROLE olga LOGIN").await.unwrap();
+    admin
+        .batch_execute("CREATE TABLE t (n int); CREATE VIEW of_t AS TABLE t; ALTER TABLE t OWNER TO olga; ALTER EXTENSION plpgsql ADD VIEW of_t")
+        .await
+        .unwrap();
+    let refused = message(&admin.batch_execute(make).await.unwrap_err());
+    assert!(refused.starts_with("42501 the extension plpgsql has view public.of_t as a member"), "{refused}");
+    admin.batch_execute("ALTER EXTENSION plpgsql DROP VIEW of_t").await.unwrap();
+
+    let owner = "UPDATE pg_extension SET extowner = (SELECT oid FROM pg_roles WHERE rolname = 'NAME') WHERE extname = 'plpgsql'";
+    admin.batch_execute(&owner.replace("NAME", "olga")).await.unwrap();
+    let refused = message(&admin.batch_execute(make).await.unwrap_err());
+    assert!(
+        refused.starts_with("42501 the extension plpgsql belongs to a role that is no superuser"),
+        "{refused}"
+    );
+    admin.batch_execute(&owner.replace("NAME", "postgres")).await.unwrap();
+    admin.batch_execute(make).await.unwrap();
+}
