@@ -119,7 +119,9 @@ unsafe extern "C-unwind" fn command(
             return;
         }
         let sets = marks != 0 && (*command).type_ == NodeTag::T_VariableSetStmt;
+        let was_in_another = watched::command_begins();
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
+        watched::command_ended(was_in_another);
         if sets {
             pin_path_again();
         }
@@ -182,8 +184,10 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
             Some(_) if resets_all(command) => true,
             Some(_) if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == Some(role) => {
-                let is_of_refresh = watched::is_filled() && is_of_refresh(command);
-                (may_make || !is_allowed(kind)) && !is_of_refresh
+                let is_filled = watched::is_filled();
+                let is_of_refresh = is_filled && !watched::is_in_a_command() && is_of_refresh(command);
+                let empties = is_filled && kind == NodeTag::T_TruncateStmt;
+                (may_make || empties || !is_allowed(kind)) && !is_of_refresh
             }
             Some(Some(_)) if watched::is_late() && is_of_refresh(command) => false,
             Some(Some(_)) => may_make || may_lead_rows_away(kind) || kind == NodeTag::T_ConstraintsSetStmt,

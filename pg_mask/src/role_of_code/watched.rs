@@ -16,6 +16,8 @@ thread_local! {
     static FILLS: Cell<*const pg_sys::QueryDesc> = const { Cell::new(std::ptr::null()) };
     /// Whether the dashboard that is being refreshed has its new content.
     static IS_FILLED: Cell<bool> = const { Cell::new(false) };
+    /// Whether a command has begun since then: what runs in the midst of one are event triggers, and what they do.
+    static IS_IN_A_COMMAND: Cell<bool> = const { Cell::new(false) };
     /// What such code was refused last.
     static REFUSED: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
@@ -161,6 +163,22 @@ pub(super) fn is_filled_by(query: *const pg_sys::QueryDesc) -> bool {
 pub(super) fn filled() {
     not_filled();
     IS_FILLED.set(true);
+    IS_IN_A_COMMAND.set(false);
+}
+
+/// A command begins. Gives whether that is in the midst of another one, for [`command_ended`]. One that fails is over with the outermost:
+/// the next of PostgreSQL's own is asked after that.
+pub(super) fn command_begins() -> bool {
+    IS_IN_A_COMMAND.replace(true)
+}
+
+pub(super) fn command_ended(was_in_another: bool) {
+    IS_IN_A_COMMAND.set(was_in_another);
+}
+
+/// Whether a command is under way. What PostgreSQL does itself with the new content is one after the other.
+pub(super) fn is_in_a_command() -> bool {
+    IS_IN_A_COMMAND.get()
 }
 
 /// Whether it was begun in the midst, perhaps of a refresh of another role's view.

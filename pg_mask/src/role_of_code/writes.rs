@@ -113,10 +113,13 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
 }
 
 /// Whether it is what PostgreSQL fills in place of a materialized view (`make_new_heap` in cluster.c), whose name nothing
-/// else has: it is followed by the view's object id.
+/// else has: it is followed by the view's object id. REFRESH … CONCURRENTLY also writes into a table what is to be changed in the view
+/// (matview.c, `refresh_by_match_merge`), which nothing but PostgreSQL itself does.
 fn is_new_content(table: pg_sys::Oid) -> bool {
     let name = name_of(table);
-    name.strip_prefix("pg_temp_").is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
+    let Some(id) = name.strip_prefix("pg_temp_") else { return false };
+    let (id, is_of_changes) = id.strip_suffix("_2").map_or((id, false), |id| (id, true));
+    id.bytes().all(|byte| byte.is_ascii_digit()) && (!is_of_changes || watched::is_in_a_command())
 }
 
 pub(super) fn name_of(table: pg_sys::Oid) -> String {

@@ -61,6 +61,49 @@ async fn event_triggers_in_a_refresh_are_not_the_tables_owners() {
     assert!(count(&admin, commented).await >= 4, "it ran");
 }
 
+/// For REFRESH … CONCURRENTLY PostgreSQL makes a table of what is to be changed. What an event trigger put there came into the dashboard.
+#[tokio::test]
+async fn event_triggers_in_a_refresh_change_nothing_of_what_is_stored() {
+    let cluster = Cluster::start(&[]).await.unwrap();
+    let admin = cluster.database("stored_rows").await.unwrap();
+    cluster.apply_file("stored_rows", "05_dashboards.sql").unwrap();
+    admin
+        .batch_execute(
+            "CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit TO PUBLIC;
+             CREATE TABLE audit.log (kind text, command text, error text); GRANT INSERT ON audit.log TO PUBLIC;
+             CREATE FUNCTION audit.changes() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE place text; kind text; command text; BEGIN
+                 FOR place, kind IN SELECT format('%I.%I', n.nspname, c.relname), CASE WHEN c.relname LIKE '%\\_2' THEN 'changes' ELSE 'content' END
+                     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname LIKE 'pg\\_temp\\_%' AND c.relkind = 'r'
+                 LOOP
+                     FOREACH command IN ARRAY ARRAY['INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s', 'ALTER TABLE %s ADD more integer',
+                         'DROP TABLE %s', 'COPY %s FROM PROGRAM ''true''', 'CREATE TEMPORARY TABLE left_behind (of text DEFAULT ''%s'')'] LOOP
+                         BEGIN
+                             EXECUTE format(command, place);
+                             INSERT INTO audit.log VALUES (kind, command);
+                         EXCEPTION WHEN OTHERS THEN INSERT INTO audit.log VALUES (kind, command, SQLERRM); END;
+                     END LOOP;
+                 END LOOP; END $$;
+             CREATE EVENT TRIGGER changes ON ddl_command_end EXECUTE FUNCTION audit.changes();
+             INSERT INTO user_logins (user_id, create_date) VALUES ('u', '2026-11-27')",
+        )
+        .await
+        .unwrap();
+    let stored = "SELECT logins::text FROM logins.stored_logins_by_day ORDER BY day";
+    for refresh in [
+        "SELECT logins.refresh_dashboards()",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY logins.stored_logins_by_day",
+    ] {
+        let another = "INSERT INTO user_logins (user_id, create_date) VALUES ('v', '2026-11-28')";
+        admin.batch_execute(&format!("TRUNCATE audit.log; {another}")).await.unwrap();
+        admin.batch_execute(refresh).await.unwrap();
+        let done = "SELECT DISTINCT kind || ': ' || command FROM audit.log WHERE error IS NULL";
+        assert_eq!(texts(&admin, done).await, [""; 0], "{refresh}");
+        let tried = "SELECT DISTINCT kind FROM audit.log WHERE error LIKE 'code of a table writes into table pg_temp_%' ORDER BY 1";
+        assert_eq!(texts(&admin, tried).await, ["changes", "content"], "{refresh}");
+    }
+    assert_eq!(texts(&admin, stored).await, ["1", "2"]);
+}
+
 /// Until 17 PostgreSQL keeps what a function in SQL means with its look-up, and that of a range type or an operator class for the
 /// session, of a cast or a domain's check for the transaction: code of the login table had decided on it, and event triggers of the same refresh used that.
 #[tokio::test]
