@@ -71,6 +71,7 @@ CREATE FUNCTION pg_temp.wait_for_transactions_from_before() RETURNS void
 DECLARE
     process pg_catalog.int4;
     who pg_catalog.name;
+    prepared pg_catalog.text;
     has_waited pg_catalog.int4 := 0;
 BEGIN
     IF to_regprocedure('pgmask.maintain()') IS NULL OR current_setting('shared_preload_libraries') ~ 'pg_mask'
@@ -93,6 +94,12 @@ BEGIN
         has_waited := has_waited + 1;
         PERFORM pg_sleep(0.1);
     END LOOP;
+    -- One that was prepared is in no process any more.
+    SELECT p.gid, p.owner INTO prepared, who FROM pg_prepared_xacts AS p WHERE p.database = current_database() ORDER BY p.prepared LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'transaction % of role % is prepared since before these rights were given', quote_literal(prepared), quote_ident(who)
+            USING HINT = format('It could drop pg_mask. Apply this file again once it has ended: COMMIT PREPARED %1$L or ROLLBACK PREPARED %1$L.', prepared);
+    END IF;
     COMMENT ON EVENT TRIGGER pgmask_watch_drops IS
         'superusers alone drop pg_mask, not whoever owns the schema that it is in; every transaction knows of it';
 END

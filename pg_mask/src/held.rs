@@ -11,6 +11,8 @@ use std::ffi::{CStr, c_void};
 thread_local! {
     /// What is locked for a procedure.
     static FOR_A_CALL: Cell<Option<pg_sys::LockRelId>> = const { Cell::new(None) };
+    /// Whether that is let go of when the session ends.
+    static LETS_GO_AT_EXIT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A table of the extension's that nobody but its own functions locks.
@@ -23,12 +25,19 @@ pub(crate) fn hold() {
     lock();
 }
 
-/// Keeps it so until the client's statement ends, over the commits of a procedure, which looks each name up anew after them.
+/// Keeps it so until the client's statement ends, over the commits of a procedure, which looks each name up anew after them. PostgreSQL
+/// lets go of a session's lock with no commit, and with no process that ends: it would be there until the server restarts.
 pub(crate) fn hold_for_a_call() {
+    // A parallel worker is no session: its transaction ends by another event.
+    // SAFETY: a plain call with a static string.
+    unsafe { pg_sys::PreventCommandIfParallelMode(c"a procedure of pg_mask".as_ptr()) };
     let table = lock();
     if FOR_A_CALL.get().is_none() {
         // SAFETY: plain reads and calls; a session's lock is taken beside the transaction's.
         unsafe {
+            if !LETS_GO_AT_EXIT.replace(true) {
+                pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0));
+            }
             let mut locked = pg_sys::LockRelId { relId: table, dbId: pg_sys::MyDatabaseId };
             pg_sys::LockRelationIdForSession(&raw mut locked, pg_sys::AccessShareLock as i32);
             FOR_A_CALL.set(Some(locked));
@@ -42,22 +51,34 @@ pub(crate) fn watch() {
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) };
 }
 
+/// A session may end in the midst of what its client sent at once, after a procedure's commit and in no transaction.
+unsafe extern "C-unwind" fn at_exit(_code: std::ffi::c_int, _argument: pg_sys::Datum) {
+    // SAFETY: a plain read. A transaction is rolled back after this, which lets go of it as well.
+    if !unsafe { pg_sys::IsTransactionState() } {
+        let_go();
+    }
+}
+
+/// Lets go of what is held for a procedure, if anything is.
+fn let_go() {
+    if let Some(mut locked) = FOR_A_CALL.take() {
+        // SAFETY: a plain call for a lock that the session has.
+        unsafe { pg_sys::UnlockRelationIdForSession(&raw mut locked, pg_sys::AccessShareLock as i32) };
+    }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT};
-    // SAFETY: a plain read, and a plain call for a lock that the session has.
-    unsafe {
-        match event {
-            // PostgreSQL lets go of a session's locks as well then (`ProcReleaseLocks` in proc.c).
-            XACT_EVENT_ABORT => FOR_A_CALL.set(None),
-            // While a procedure commits, its portal is at work.
-            XACT_EVENT_COMMIT if pg_sys::ActivePortal.is_null() => {
-                if let Some(mut locked) = FOR_A_CALL.take() {
-                    pg_sys::UnlockRelationIdForSession(&raw mut locked, pg_sys::AccessShareLock as i32);
-                }
-            }
-            _ => {}
-        }
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_PREPARE};
+    match event {
+        // PostgreSQL lets go of a session's locks as well then (`ProcReleaseLocks` in proc.c).
+        XACT_EVENT_ABORT => FOR_A_CALL.set(None),
+        // While a procedure commits, its portal is at work.
+        // SAFETY: a plain read.
+        XACT_EVENT_COMMIT if unsafe { pg_sys::ActivePortal.is_null() } => let_go(),
+        // No procedure prepares a transaction. Afterwards PostgreSQL may have forgotten the lock, and keeps it (`PostPrepare_Locks` in lock.c).
+        XACT_EVENT_PRE_PREPARE => let_go(),
+        _ => {}
     }
 }
 

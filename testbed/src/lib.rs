@@ -5,6 +5,7 @@
 //! - [`installation`]: a private copy of a PostgreSQL installation, with the extension in it
 //! - [`cluster`]: a throw-away PostgreSQL cluster
 //! - [`pgbouncer`]: a connection pooler before a cluster
+//! - [`pipeline`]: a client that sends many statements at once
 //! - [`emulator`]: LocalStack and rustack; [`queue`]: a queue there; [`forbid`]: what refuses some calls
 //! - [`lost_answers`]: a network that loses answers to receives from a FIFO queue
 //! - [`query_only`]: a strict SQS that knows the old Query protocol alone
@@ -31,6 +32,7 @@ pub mod http_proxy;
 pub mod installation;
 pub mod lost_answers;
 pub mod pgbouncer;
+pub mod pipeline;
 pub mod prometheus;
 pub mod proxy;
 pub mod query_only;

@@ -5,6 +5,7 @@ use crate::common::{count, message, texts};
 use testbed::cluster::Cluster;
 use testbed::guardian::wait_until;
 use testbed::installation::output;
+use testbed::pipeline::send_at_once;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
@@ -113,7 +114,7 @@ async fn the_extension_waits_for_who_is_about_to_take_its_schema_along() {
 /// One that is open since before the extension was made knows of no event trigger of it.
 #[tokio::test]
 async fn no_rights_are_given_beside_transactions_from_before() {
-    let cluster = Cluster::start(&[]).await.unwrap();
+    let cluster = Cluster::start(&["max_prepared_transactions = 1"]).await.unwrap();
     let admin = cluster.connect("postgres").await.unwrap();
     admin.batch_execute("CREATE ROLE olga LOGIN").await.unwrap();
     admin.batch_execute("CREATE DATABASE from_before OWNER olga").await.unwrap();
@@ -149,6 +150,11 @@ async fn no_rights_are_given_beside_transactions_from_before() {
     let refused = cluster.apply_sql("from_before").unwrap_err().to_string();
     assert!(refused.contains("(of no role) has a transaction open since before"), "{refused}");
     gone.batch_execute("COMMIT").await.unwrap();
+    // What is prepared is open, and in no process.
+    olga.batch_execute("BEGIN; SELECT 1; PREPARE TRANSACTION 'later'").await.unwrap();
+    let refused = cluster.apply_sql("from_before").unwrap_err().to_string();
+    assert!(refused.contains("transaction 'later' of role olga is prepared since before"), "{refused}");
+    olga.batch_execute("COMMIT PREPARED 'later'").await.unwrap();
     cluster.apply_sql("from_before").unwrap();
     assert_eq!(count(&client, may).await, 1);
     // Once they have been waited for, nobody else is.
@@ -349,4 +355,69 @@ async fn the_extension_does_not_go_with_the_language_that_its_functions_are_in()
     );
     admin.batch_execute(&owner.replace("NAME", "postgres")).await.unwrap();
     admin.batch_execute(make).await.unwrap();
+}
+
+/// A lock of the session's outlived a parallel worker, and a session that ended outside of a transaction: whoever wanted all of the table waited
+/// until the server was restarted, and everybody else behind that.
+#[tokio::test]
+async fn nothing_is_held_once_its_session_has_ended() {
+    let cluster = Cluster::start(&["max_prepared_transactions = 2"]).await.unwrap();
+    let admin = cluster.database("ended").await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE oper LOGIN IN ROLE pgmask_operator; CREATE SCHEMA oper AUTHORIZATION oper",
+        )
+        .await
+        .unwrap();
+    let oper = cluster.connect_as("oper", "ended").await.unwrap();
+    let force = if cluster.major() >= 16 { "debug_parallel_query" } else { "force_parallel_mode" };
+    oper.batch_execute(&format!(
+        "CREATE FUNCTION oper.begins(n int) RETURNS int PARALLEL SAFE LANGUAGE plpgsql AS $$ BEGIN PERFORM pgmask.remask_begins(); RETURN n; END $$;
+         SELECT FROM pgmask.key_status(); SET {force} = on"
+    ))
+    .await
+    .unwrap();
+    let refused = message(
+        &oper.batch_execute("SELECT oper.begins(n) FROM generate_series(1, 2) AS n").await.unwrap_err(),
+    );
+    assert!(
+        refused.starts_with("25000 cannot execute a procedure of pg_mask during a parallel operation"),
+        "{refused}"
+    );
+    drop(oper);
+    let begins = "DO $$ BEGIN PERFORM pgmask.remask_begins(); COMMIT; END $$";
+    for (name, ends) in
+        [("prepared", "PREPARE TRANSACTION 'x'"), ("committed", "COMMIT"), ("rolled_back", "ROLLBACK")]
+    {
+        for user in ["oper", "postgres"] {
+            let error = send_at_once(&cluster, user, "ended", &[begins, "BEGIN", ends]).await.unwrap();
+            assert_eq!(error, None, "{name}");
+            admin
+                .batch_execute("BEGIN; SET LOCAL lock_timeout = '5s'; LOCK TABLE pgmask.database_id; COMMIT")
+                .await
+                .unwrap();
+            if ends.starts_with("PREPARE") {
+                admin.batch_execute("ROLLBACK PREPARED 'x'").await.unwrap();
+            }
+        }
+    }
+    // The session ends in the midst.
+    let oper = cluster.connect_as("oper", "ended").await.unwrap();
+    let waits = tokio::spawn(async move {
+        oper.batch_execute(
+            "DO $$ BEGIN PERFORM pgmask.remask_begins(); COMMIT; PERFORM pg_catalog.pg_sleep(600); END $$",
+        )
+        .await
+    });
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'oper'";
+    wait_until("it sleeps", || async { count(&admin, sleeping).await == 1 }).await.unwrap();
+    admin
+        .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'oper'")
+        .await
+        .unwrap();
+    waits.await.unwrap().unwrap_err();
+    admin
+        .batch_execute("BEGIN; SET LOCAL lock_timeout = '5s'; LOCK TABLE pgmask.database_id; COMMIT")
+        .await
+        .unwrap();
 }
