@@ -581,6 +581,7 @@ BEGIN
         state := CASE WHEN bad > 0 OR in_use IS NULL OR is_taken_back THEN 'failed' ELSE 'ok' END;
         value := CASE WHEN bad > 0 THEN format('%s keys are missing or differ', bad)
             WHEN is_taken_back THEN 'an older key is in use than before'
+            WHEN in_use IS NULL THEN 'pgmask.key_check names none that is in use'
             ELSE format('generation %s is in use, %s wait', in_use, waiting) END;
         hint := CASE WHEN bad > 0 OR in_use IS NULL THEN
             'Nothing is masked until the server has the keyring of this database: SELECT * FROM pgmask.key_status() shows what differs.'
@@ -666,6 +667,10 @@ BEGIN
             state := 'failed';
             value := 'there is no login table';
             hint := 'Apply sql/01_user_logins.sql, or let pgmask.login_table name the table.';
+        ELSIF in_use IS NULL THEN
+            state := 'warning';
+            value := 'not looked at, as no key is in use';
+            hint := 'See the item keys.';
         ELSE
             SELECT s.looked_at, s.older INTO looked_at, older FROM pgmask.sample_older_tokens(in_use, sampled) AS s;
             state := CASE WHEN older > 0 THEN 'warning' ELSE 'ok' END;

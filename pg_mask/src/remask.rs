@@ -106,14 +106,18 @@ fn lift_blocks(
             Ok::<_, Error>((lifted, left_alone.into_iter().sum::<i64>()))
         })
     };
-    // What the server says may hold a row, which the caller need not be allowed to read.
-    let is_hidden = |failure: &Failure| !part.is_callers && !failure.is_interrupt();
-    let (lifted, left_alone) = attempt(&mut lift, is_hidden).map_err(|failure| {
-        let not_lifted = || Error::NotLifted { table: part.name.clone(), sqlstate: failure.sqlstate };
-        role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_lifted)
-    })??;
+    let (lifted, left_alone) = hiding_errors(&part, &mut lift)?;
     let next = (end < part.blocks).then_some(end);
     Ok((next, lifted, left_alone + hashes.left_alone, hashes.limited_by))
+}
+
+/// Does some of the work on a table. What the server says of an error may hold a row, which the caller need not be allowed to read.
+fn hiding_errors<R>(part: &Part, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let is_hidden = |failure: &Failure| !part.is_callers && !failure.is_interrupt();
+    attempt(work, is_hidden).map_err(|failure| {
+        let not_lifted = || Error::NotLifted { table: part.name.clone(), sqlstate: failure.sqlstate };
+        role_of_code::refused(&failure.sqlstate).unwrap_or_else(not_lifted)
+    })?
 }
 
 /// The hashes without a key of a range, which are lifted as long as there is a budget for them.
@@ -218,7 +222,11 @@ fn blocks_left(
     let find = |with_generation_0| {
         let statements = Statements::of(&part, &keys, with_generation_0);
         let Some(find_blocks) = statements.find_blocks else { return Ok(Vec::new()) };
-        part.on_behalf.run(|| plan::rows_once(part.meant(), &find_blocks, Vec::new, |row| row.get::<i64>(1)))
+        let find = || {
+            part.on_behalf
+                .run(|| plan::rows_once(part.meant(), &find_blocks, Vec::new, |row| row.get::<i64>(1)))
+        };
+        hiding_errors(&part, find)
     };
     let blocks = find(part.lifts_generation_0)?;
     // What is left may be hashes for which there is no budget.

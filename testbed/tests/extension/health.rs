@@ -105,6 +105,10 @@ async fn each_row_is_bad_and_good_again() {
     assert_eq!(item(&client, "older_tokens").await, "warning: 1 of 1 sampled rows");
     client.batch_execute("CALL pgmask.remask('user_logins')").await.unwrap();
     assert_eq!(item(&client, "older_tokens").await, "ok: 0 of 1 sampled rows");
+    client.batch_execute("BEGIN; DELETE FROM pgmask.key_check").await.unwrap();
+    assert_eq!(item(&client, "keys").await, "failed: pgmask.key_check names none that is in use");
+    assert_eq!(item(&client, "older_tokens").await, "warning: not looked at, as no key is in use");
+    client.batch_execute("ROLLBACK").await.unwrap();
     client.batch_execute("ALTER TABLE user_logins RENAME TO moved").await.unwrap();
     assert_eq!(item(&client, "older_tokens").await, "failed: there is no login table");
     client.batch_execute("ALTER TABLE moved RENAME TO user_logins").await.unwrap();

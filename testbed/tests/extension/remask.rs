@@ -428,4 +428,20 @@ async fn an_error_shows_no_row_to_an_operator() {
     assert!(error.contains("m2_"), "a superuser is: {error}");
     admin.batch_execute("ALTER TABLE user_logins DROP CONSTRAINT user_logins_masked_ip_check").await.unwrap();
     operator.batch_execute(call).await.unwrap();
+    // Nor where it is looked at what is left, which plans with code of the table's.
+    admin
+        .batch_execute(
+            "CREATE FUNCTION public.shows() RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                 IF current_user = 'pgmask_writer' THEN RAISE EXCEPTION 'somebody'; END IF; RETURN 'z'; END $$;
+             CREATE INDEX ON user_logins (user_id) WHERE user_id <> public.shows()",
+        )
+        .await
+        .unwrap();
+    let left = "SELECT pgmask.remask_left('user_logins'::regclass, NULL, NULL)";
+    let error = message(&operator.batch_execute(left).await.unwrap_err());
+    assert!(
+        error.starts_with("P0001 tokens in table public.user_logins could not be lifted: SQLSTATE P0001"),
+        "{error}"
+    );
+    assert!(!error.contains("somebody"), "{error}");
 }
