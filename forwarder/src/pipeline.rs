@@ -203,14 +203,17 @@ async fn open(
             }
             (queue, database) => queue.err().into_iter().chain(database.err()),
         };
-        let (waited_out, fatal): (Vec<_>, Vec<_>) =
+        let (waited_out, mut fatal): (Vec<_>, Vec<_>) =
             errors.partition(|error| error.kind == Kind::Transient && !config.drain);
-        // What somebody has to set right is not hidden by an end that can't be reached.
-        if let Some(error) = fatal.into_iter().min_by_key(|error| error.kind == Kind::Transient) {
-            return Err(error);
-        }
         for error in waited_out {
             outages.report(&error);
+        }
+        // What somebody has to set right counts more than an end that can't be reached.
+        fatal.sort_by_key(|error| error.kind == Kind::Transient);
+        let mut fatal = fatal.into_iter();
+        if let Some(error) = fatal.next() {
+            fatal.for_each(|other| tracing::error!("{other}"));
+            return Err(error);
         }
         stop.stop_receiving.run_until_cancelled(tokio::time::sleep(backoff.next_wait())).await;
     }

@@ -4,6 +4,7 @@ use super::secured::QUEUE;
 use crate::common::{cluster, ends_with, localstack};
 use std::process::Command;
 use testbed::forwarder::{self, Ended};
+use testbed::guardian::RefusedPort;
 use testbed::queue::Queue;
 
 const SECRET: &str = "canary-tail";
@@ -138,7 +139,9 @@ async fn what_the_sdk_is_given_and_can_not_use() {
     let mut command = of_profile("endpoint_url = not a url canary-tail").await;
     command.env_remove("AWS_ENDPOINT_URL");
     ends(command, 78, "the AWS SDK (aws_config::default_provider::endpoint_url) can't use a setting").await;
-    let command = of_profile("credential_process = echo canary-tail >&2; exit 3").await;
+    let mut command = of_profile("credential_process = echo canary-tail >&2; exit 3").await;
+    let refused = RefusedPort::new().unwrap();
+    command.env("DATABASE_URL", format!("postgresql://u@127.0.0.1:{}/d", refused.number()));
     ends(command, 69, "external process exited with code exit status: 3").await;
     for address in ["http://user:canary-tail@10.0.0.1/", "http://10.0.0.1/canary-tail", "http://canary tail"]
     {
