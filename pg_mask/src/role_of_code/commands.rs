@@ -115,13 +115,16 @@ unsafe extern "C-unwind" fn command(
             refresh_caches();
         }
         let is_refresh = (*command).type_ == NodeTag::T_RefreshMatViewStmt;
-        if is_refresh && !OWN_REFRESH.take() && refreshed(command) {
+        if is_refresh && OWN_REFRESH.take() {
+            watched::refreshes((*command.cast::<pg_sys::RefreshMatViewStmt>()).concurrent);
+        } else if is_refresh && refreshed(command) {
             return;
         }
         let sets = marks != 0 && (*command).type_ == NodeTag::T_VariableSetStmt;
-        let was_in_another = watched::command_begins();
+        let drops = (*command).type_ == NodeTag::T_DropStmt;
+        let was_postgresqls_turn = watched::command_begins();
         NEXT(statement, text, is_read_only, context, parameters, environment, receiver, completion);
-        watched::command_ended(was_in_another);
+        watched::command_ended(was_postgresqls_turn, drops);
         if sets {
             pin_path_again();
         }
@@ -184,9 +187,8 @@ unsafe fn may_run(command: *mut pg_sys::Node, role: pg_sys::Oid, is_restricted: 
             Some(_) if resets_all(command) => true,
             Some(_) if is_restricted && makes_a_name(kind) => true,
             Some(ours) if ours == Some(role) => {
-                let is_filled = watched::is_filled();
-                let is_of_refresh = is_filled && !watched::is_in_a_command() && is_of_refresh(command);
-                let empties = is_filled && kind == NodeTag::T_TruncateStmt;
+                let is_of_refresh = watched::is_postgresqls_turn() && is_of_refresh(command);
+                let empties = watched::is_filled() && kind == NodeTag::T_TruncateStmt;
                 (may_make || empties || !is_allowed(kind)) && !is_of_refresh
             }
             Some(Some(_)) if watched::is_late() && is_of_refresh(command) => false,

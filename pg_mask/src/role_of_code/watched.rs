@@ -16,8 +16,10 @@ thread_local! {
     static FILLS: Cell<*const pg_sys::QueryDesc> = const { Cell::new(std::ptr::null()) };
     /// Whether the dashboard that is being refreshed has its new content.
     static IS_FILLED: Cell<bool> = const { Cell::new(false) };
-    /// Whether a command has begun since then: what runs in the midst of one are event triggers, and what they do.
-    static IS_IN_A_COMMAND: Cell<bool> = const { Cell::new(false) };
+    /// Whether readers go on meanwhile (REFRESH … CONCURRENTLY): then PostgreSQL itself runs commands on the new content.
+    static IS_CONCURRENT: Cell<bool> = const { Cell::new(false) };
+    /// Whether the next command is one of those. What runs in the midst of any command are event triggers, and what they do.
+    static IS_POSTGRESQLS_TURN: Cell<bool> = const { Cell::new(false) };
     /// What such code was refused last.
     static REFUSED: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
@@ -163,22 +165,28 @@ pub(super) fn is_filled_by(query: *const pg_sys::QueryDesc) -> bool {
 pub(super) fn filled() {
     not_filled();
     IS_FILLED.set(true);
-    IS_IN_A_COMMAND.set(false);
+    IS_POSTGRESQLS_TURN.set(IS_CONCURRENT.get() || is_late());
 }
 
-/// A command begins. Gives whether that is in the midst of another one, for [`command_ended`]. One that fails is over with the outermost:
-/// the next of PostgreSQL's own is asked after that.
+/// pg_mask's own REFRESH begins.
+pub(super) fn refreshes(is_concurrent: bool) {
+    IS_CONCURRENT.set(is_concurrent);
+}
+
+/// A command begins. Gives whose turn it was, for [`command_ended`]. In one that fails nothing is PostgreSQL's own until the one that it is
+/// in the midst of has ended.
 pub(super) fn command_begins() -> bool {
-    IS_IN_A_COMMAND.replace(true)
+    IS_POSTGRESQLS_TURN.replace(false)
 }
 
-pub(super) fn command_ended(was_in_another: bool) {
-    IS_IN_A_COMMAND.set(was_in_another);
+/// A command ended; the last of PostgreSQL's own drops the table of changes.
+pub(super) fn command_ended(was_postgresqls_turn: bool, drops: bool) {
+    IS_POSTGRESQLS_TURN.set(was_postgresqls_turn && !drops);
 }
 
-/// Whether a command is under way. What PostgreSQL does itself with the new content is one after the other.
-pub(super) fn is_in_a_command() -> bool {
-    IS_IN_A_COMMAND.get()
+/// Whether the next command, or statement that writes, is PostgreSQL's own.
+pub(super) fn is_postgresqls_turn() -> bool {
+    IS_POSTGRESQLS_TURN.get()
 }
 
 /// Whether it was begun in the midst, perhaps of a refresh of another role's view.

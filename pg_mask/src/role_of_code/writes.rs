@@ -119,7 +119,8 @@ fn is_new_content(table: pg_sys::Oid) -> bool {
     let name = name_of(table);
     let Some(id) = name.strip_prefix("pg_temp_") else { return false };
     let (id, is_of_changes) = id.strip_suffix("_2").map_or((id, false), |id| (id, true));
-    id.bytes().all(|byte| byte.is_ascii_digit()) && (!is_of_changes || watched::is_in_a_command())
+    id.bytes().all(|byte| byte.is_ascii_digit())
+        && (!is_of_changes || watched::is_filled() && !watched::is_postgresqls_turn())
 }
 
 pub(super) fn name_of(table: pg_sys::Oid) -> String {
