@@ -209,6 +209,8 @@ BEGIN
     -- It waits for others, and has to see what they did.
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     PERFORM pgmask.forgotten(token);
+    -- Or what the client has sent behind it, and fails, would undo what it is told of.
+    COMMIT;
 END
 $$;
 

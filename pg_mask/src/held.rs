@@ -28,9 +28,14 @@ pub(crate) fn hold() {
 /// Keeps it so until the client's statement ends, over the commits of a procedure, which looks each name up anew after them. PostgreSQL
 /// lets go of a session's lock with no commit, and with no process that ends: it would be there until the server restarts.
 pub(crate) fn hold_for_a_call() {
-    // A parallel worker is no session: its transaction ends by another event.
-    // SAFETY: a plain call with a static string.
-    unsafe { pg_sys::PreventCommandIfParallelMode(c"a procedure of pg_mask".as_ptr()) };
+    const PROCEDURE: &CStr = c"a procedure of pg_mask";
+    // A parallel worker is no session: its transaction ends by another event. On a standby, where none of them succeeds, replay can't end
+    // a session that commits again and again, and would wait for it (standby.c, `ResolveRecoveryConflictWithLock`).
+    // SAFETY: plain calls with a static string.
+    unsafe {
+        pg_sys::PreventCommandIfParallelMode(PROCEDURE.as_ptr());
+        pg_sys::PreventCommandDuringRecovery(PROCEDURE.as_ptr());
+    }
     let table = lock();
     if FOR_A_CALL.get().is_none() {
         // SAFETY: plain reads and calls; a session's lock is taken beside the transaction's.

@@ -53,7 +53,7 @@ fn verify(logged_id: Option<i64>, logged_mac: Option<Text<'_>>) -> Result<Vec<(i
         // Read after the rows: what was written meanwhile is a reason to read on.
         let Some(end) = plan::rows(END, Vec::new, End::read)?.pop() else {
             if verifier.last > 0 {
-                verifier.found(verifier.last + 1, MISSING_END);
+                verifier.found(verifier.next(), MISSING_END);
             }
             break;
         };
@@ -116,6 +116,11 @@ impl Verifier {
         }
     }
 
+    /// The id that the next row has to have. Who may write to the table may have given one the largest of all.
+    fn next(&self) -> i64 {
+        self.last.saturating_add(1)
+    }
+
     /// Reads and checks the next rows; says whether there were any.
     fn read_some(&mut self) -> Result<bool, Error> {
         let read = |row: &plan::Row<'_>| {
@@ -134,8 +139,8 @@ impl Verifier {
         let is_any = !rows.is_empty();
         for (id, record, generation, mac) in rows {
             pgrx::check_for_interrupts!();
-            if id != self.last + 1 {
-                self.found(self.last + 1, CUT);
+            if id != self.next() {
+                self.found(self.next(), CUT);
                 self.before = Before::Unknown;
             }
             if !self.is_as_written(id, &record, generation, &mac.0)? {
@@ -190,9 +195,9 @@ impl Verifier {
             return Ok(());
         };
         if link.id > self.last {
-            self.found(self.last + 1, MISSING_END);
+            self.found(self.next(), MISSING_END);
         } else if link.id < self.last {
-            self.found(link.id + 1, CHANGED);
+            self.found(link.id.saturating_add(1), CHANGED);
         } else if !matches!(self.before, Before::Mac(mac) if mac == link.mac) {
             self.found(link.id, CHANGED);
         }

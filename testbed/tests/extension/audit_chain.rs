@@ -127,6 +127,11 @@ async fn what_is_changed_or_missing_is_found() {
             "INSERT INTO pgmask.audit SELECT 9, done_at, login_role, acting_role, action, quarantine_id, token, reason, generation, mac FROM rows WHERE id = 6",
             &["7 cut", "7 changed"],
         ),
+        // Looking further than the largest id there is was an error.
+        (
+            "UPDATE pgmask.audit SET id = 9223372036854775807 WHERE id = 6; DELETE FROM pgmask.audit_end",
+            &["6 cut", "9223372036854775807 missing_end"],
+        ),
     ] {
         client.batch_execute(tampering).await.unwrap_or_else(|error| panic!("{tampering}: {error:?}"));
         assert_eq!(findings(&client).await, expected, "{tampering}");

@@ -7,6 +7,7 @@ mod vault;
 
 use crate::common::{cluster, count, ingest, message, texts};
 use testbed::cluster::Cluster;
+use testbed::pipeline::send_at_once;
 use tokio_postgres::{Client, Error};
 
 const IP: &str = "203.0.113.7";
@@ -393,4 +394,18 @@ async fn the_line_in_the_log_is_not_sent_to_who_asks() {
     assert!(String::from_utf8_lossy(&said.stdout).contains(IP), "{text}");
     assert!(!text.contains("m1_") && !text.contains("MAC"), "{text}");
     assert!(cluster.log().contains("asks for the value of token m1_"));
+}
+
+/// What a client sends behind it at once, and fails, undid the erasure that it was told of.
+#[tokio::test]
+async fn a_value_that_was_said_to_be_forgotten_is() {
+    let (cluster, admin, _) = server("vault_pipeline", &[]).await;
+    take_in(&admin, &[login(IP, "d")]).await;
+    let forgets = format!("CALL pgmask.forget('{}', 'asked for it')", token_of(&admin, IP).await);
+    let before = kept(&admin).await;
+    let error =
+        send_at_once(&cluster, "recovers", "vault_pipeline", &[&forgets, "SELECT 1/0"]).await.unwrap();
+    assert_eq!(error.as_deref(), Some("22012 division by zero"));
+    let values = "SELECT count(*) FROM pgmask.vault WHERE sealed_value IS NOT NULL";
+    assert_eq!(count(&admin, values).await, before - 1);
 }

@@ -306,6 +306,9 @@ async fn nothing_goes_on_in_a_schema_of_that_name_on_a_standby() {
     let held = count(&admin, "SELECT 'pgmask.database_id'::regclass::oid::bigint").await;
     let standby = primary.standby().await.unwrap();
     let reader = standby.connect("dropped_there").await.unwrap();
+    // No procedure holds it there over its commits, which replay would wait for.
+    let refused = message(&reader.batch_execute("SELECT pgmask.remask_begins()").await.unwrap_err());
+    assert!(refused.starts_with("25006 cannot execute a procedure of pg_mask during recovery"), "{refused}");
     admin.batch_execute("BEGIN; DROP EXTENSION pg_mask CASCADE; CREATE SCHEMA pgmask").await.unwrap();
     let locked = format!(
         "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = {held}"
