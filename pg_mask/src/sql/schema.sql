@@ -35,6 +35,11 @@ BEGIN
         RAISE EXCEPTION 'the extension plpgsql belongs to a role that is no superuser, and would take pg_mask along'
             USING ERRCODE = 'insufficient_privilege', HINT = 'Use a database whose plpgsql a superuser has made, as each has it at first.';
     END IF;
+    -- The language may have another owner than its extension, once that was given away, and could be renamed or dropped by it.
+    IF EXISTS (SELECT FROM pg_language AS l JOIN pg_roles AS r ON r.oid = l.lanowner WHERE l.lanname = 'plpgsql' AND NOT r.rolsuper) THEN
+        RAISE EXCEPTION 'the language plpgsql belongs to a role that is no superuser'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'ALTER LANGUAGE plpgsql OWNER TO a superuser.';
+    END IF;
     -- What a former owner of it has added could be dropped with a table that it depends on, and all of that would go along.
     SELECT pg_describe_object(d.classid, d.objid, d.objsubid) INTO other
     FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid

@@ -357,6 +357,13 @@ async fn the_extension_does_not_go_with_the_language_that_its_functions_are_in()
         "{refused}"
     );
     admin.batch_execute(&owner.replace("NAME", "postgres")).await.unwrap();
+    admin.batch_execute("ALTER LANGUAGE plpgsql OWNER TO olga").await.unwrap();
+    let refused = message(&admin.batch_execute(make).await.unwrap_err());
+    assert!(
+        refused.starts_with("42501 the language plpgsql belongs to a role that is no superuser"),
+        "{refused}"
+    );
+    admin.batch_execute("ALTER LANGUAGE plpgsql OWNER TO postgres").await.unwrap();
     admin.batch_execute(make).await.unwrap();
 }
 
