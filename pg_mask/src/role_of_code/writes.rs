@@ -113,8 +113,8 @@ unsafe extern "C-unwind" fn look_at(plan: *mut pg_sys::PlannedStmt, role: pg_sys
 }
 
 /// Whether it is what PostgreSQL fills in place of a materialized view (`make_new_heap` in cluster.c), whose name nothing
-/// else has: it is followed by the view's object id. REFRESH … CONCURRENTLY also writes into a table what is to be changed in the view
-/// (matview.c, `refresh_by_match_merge`), which nothing but PostgreSQL itself does.
+/// else has: it is followed by the view's object id. A concurrent refresh also notes in a table of its own which rows of the view have to change
+/// (matview.c, `refresh_by_match_merge`), and nobody but PostgreSQL writes there.
 fn is_new_content(table: pg_sys::Oid) -> bool {
     let name = name_of(table);
     let Some(id) = name.strip_prefix("pg_temp_") else { return false };
